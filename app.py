@@ -1,0 +1,463 @@
+"""The demo: a Gradio page around :mod:`denoiser`. Layout and wiring only.
+
+python app.py [--checkpoint NAME] [--port N]
+"""
+
+import argparse
+import atexit
+import random
+import shutil
+import tempfile
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser, DenoiserError, bundled_checkpoints, experiment
+from denoiser.image import Picture, read
+
+EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
+LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
+MAX_PIXELS = 25_000_000  # what a 16 GB machine computes and compares in full without trouble
+AREAS = {
+    "Shrunk to 1 megapixel": "shrunk",
+    "Its middle megapixel, untouched": "middle",
+    "All of it": "all",
+}
+SIGMAS = {"Known": "known", "Estimated": "estimate", "By hand": "hand"}
+DIFFERENCES = {
+    "noisy \u2212 denoised (what was taken out)": "removed",
+    "clean \u2212 denoised (what is missing)": "missing",
+}
+SCRATCH = Path(tempfile.mkdtemp(prefix="denoiser-"))
+SCRATCH_SECONDS = 120  # gradio copies our files into its cache right after a call
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+
+CSS = """
+.gradio-container { max-width: 1480px !important; margin: 0 auto !important; }
+#title h1 { font-size: 1.7rem; margin: 0.4rem 0 0.1rem; letter-spacing: -0.02em; }
+#title p { color: var(--body-text-color-subdued); margin: 0; }
+#figures .tiles { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
+#figures .tile { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
+  border-radius: var(--block-radius); padding: 10px 14px; min-width: 0; }
+#figures .tile span { display: block; font-size: 0.78rem; color: var(--body-text-color-subdued); }
+#figures .tile b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+#figures .tile em { font-style: normal; font-weight: 600; color: #15803d; }
+.dark #figures .tile em { color: #4ade80; }
+#figures .tile em.worse { color: #b91c1c; }
+.dark #figures .tile em.worse { color: #f87171; }
+#figures p { font-size: 0.8rem; color: var(--body-text-color-subdued); margin: 8px 2px 0; }
+#notice { border-left: 3px solid var(--color-accent); padding-left: 12px; }
+@media (max-width: 900px) { #figures .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+footer { opacity: 0.6; }
+"""
+THEME = gr.themes.Soft(
+    primary_hue="teal",
+    secondary_hue="teal",
+    neutral_hue="slate",
+    font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],  # no font server is asked
+    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+)
+
+_loading = threading.Lock()
+_seconds_per_megapixel: dict[str, float] = {}
+
+
+@lru_cache(maxsize=4)
+def _load(checkpoint: str) -> Denoiser:
+    denoiser = Denoiser.from_pretrained(checkpoint)
+    for _ in range(2):  # the first call sets the kernels up; the second is what the machine can do
+        started = time.perf_counter()
+        denoiser(np.full((512, 512, 3), 128, np.uint8), 25)
+        _seconds_per_megapixel[checkpoint] = (time.perf_counter() - started) / 0.262
+    return denoiser
+
+
+def get_denoiser(checkpoint: str) -> Denoiser:
+    """The loaded checkpoint; all visitors share one."""
+    with _loading:
+        return _load(checkpoint)
+
+
+def describe(photo: str | None):
+    """What will happen to a photo just dropped, before it happens. -> notice, choice of area."""
+    if photo is None:
+        return gr.update(visible=False), gr.update(visible=False)
+    try:
+        with Image.open(photo) as opened:  # reads the header only
+            width, height = opened.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return gr.update(visible=False), gr.update(visible=False)  # computing it will say what is wrong
+    pixels = width * height
+    if pixels <= LIVE_PIXELS:
+        return gr.update(visible=False), gr.update(visible=False)
+    if pixels > MAX_PIXELS:
+        return gr.update(visible=False), gr.update(visible=False)
+    seconds = pixels / 1e6 * (max(_seconds_per_megapixel.values(), default=1.0) + 1.5)
+    text = (
+        f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the part chosen "
+        f"here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at every change. "
+        "Shrinking hides noise: to judge a noisy photo, take its middle or all of it."
+    )
+    return gr.update(value=text, visible=True), gr.update(visible=True)
+
+
+@lru_cache(maxsize=8)
+def _open_small(photo: str, area: str) -> Picture:
+    # Uploads live under a folder named by their content's hash: the same path is the same picture.
+    picture = read(photo, MAX_PIXELS)
+    return picture.middle(LIVE_PIXELS) if area == "middle" else picture.shrunk(LIVE_PIXELS)
+
+
+def open_photo(photo: str | None, area: str) -> Picture:
+    """Read an upload and take the part to work on."""
+    if photo is None:
+        raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
+    return read(photo, MAX_PIXELS) if area == "all" else _open_small(photo, area)
+
+
+def save(image: Image.Image, name: str) -> str:
+    """Write a picture losslessly for the page. Level 1 is 4 times faster than PNG's default and 10 % larger."""
+    now = time.time()
+    for old in SCRATCH.iterdir():
+        if now - old.stat().st_mtime > SCRATCH_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(dir=SCRATCH)) / name
+    image.save(path, **({"compress_level": 1} if path.suffix == ".png" else {}))
+    return str(path)
+
+
+def compute(photo, area, checkpoint, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
+    """Run an experiment; everything that can be wrong with the input comes back as a sentence."""
+    try:
+        picture = open_photo(photo, area)
+        return experiment.run(get_denoiser(checkpoint), picture, noise, parameters, int(seed), sigma, strength)
+    except (DenoiserError, ValueError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    except MemoryError as error:
+        raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error
+
+
+def tile(label: str, value: str) -> str:
+    return f'<div class="tile"><span>{label}</span><b>{value}</b></div>'
+
+
+def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
+    """The row of figures under the pictures."""
+    tiles = []
+    for key, label, form in (("psnr", "PSNR, dB", ".2f"), ("ssim", "SSIM", ".3f")):
+        if key in result.figures:
+            before, after = result.figures[key]
+            gain = after - before
+            change = f'<em class="{"" if gain >= 0 else "worse"}">{gain:+{form}}</em>'
+            tiles.append(tile(label, f"{before:{form}} \u2192 {after:{form}} {change}"))
+    level = "found by itself" if result.sigma_used is None else f"\u03c3 {result.sigma_used:.1f}"
+    if result.sigma_added is None:
+        tiles.append(tile("Noise level, 8-bit", f"{level} estimated" if result.sigma_used is not None else level))
+    else:
+        tiles.append(tile("Noise added, told", f"\u03c3 {result.sigma_added:.1f}, {level}"))
+    megapixels = result.noisy.width * result.noisy.height / 1e6
+    tiles.append(tile(f"Denoised {megapixels:.2f} MP in", f"{result.seconds:.2f} s"))
+    if result.figures:
+        edges = result.figures["edge_fidelity"]
+        note = (
+            f"noisy \u2192 denoised, against the clean photo, on 8-bit pictures (the noisy one is clipped and rounded first). "
+            f"Edge fidelity {edges[0]:.2f} \u2192 {edges[1]:.2f}. Checkpoint {checkpoint}."
+        )
+    else:
+        note = f"No noise was added, so there is no clean photo to compare with and no PSNR. Checkpoint {checkpoint}."
+    return f'<div class="tiles">{"".join(tiles)}</div><p>{note}</p>'
+
+
+def run(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *levels):
+    """Everything the page shows, for the state of its controls."""
+    parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
+    sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
+    result = compute(photo, area, checkpoint, None if noisy_already else noise, parameters, seed or 0, sigma, strength)
+    stem = Path(photo).stem[:60] or "photo"
+    shown = {
+        name: save(experiment.eight_bit(image), f"{stem}-{name}.png")
+        for name, image in (("noisy", result.noisy), ("denoised", result.denoised), ("clean", result.clean))
+        if image is not None
+    }
+    first = result.clean if which == "missing" and result.clean else result.noisy
+    delta, gain = experiment.difference(first, result.denoised)
+    title = "clean" if first is result.clean else "noisy"
+    full = shown["denoised"]
+    if experiment.eight_bit(result.denoised) is not result.denoised:  # a deeper file than the page can show
+        full = save(result.denoised, f"{stem}-denoised" + (".tiff" if result.denoised.mode == "F" else ".png"))
+    return {
+        compare: (shown["noisy"], shown["denoised"]),
+        figures: figures_html(result, checkpoint),
+        difference: gr.update(
+            value=save(Image.fromarray(delta.squeeze()), f"{stem}-difference.png"),
+            label=f"Difference: {title} \u2212 denoised, \u00d7{gain} (grey = none)",
+        ),
+        noisy_out: shown["noisy"],
+        denoised_out: shown["denoised"],
+        clean_out: gr.update(value=shown.get("clean"), visible=result.clean is not None),
+        download: gr.update(value=full, interactive=True),
+    }
+
+
+def denoise_api(
+    image: str,
+    noise: str,
+    level: float | None,
+    level2: float | None,
+    seed: int,
+    checkpoint: str,
+    sigma: float | None,
+    strength: float,
+):
+    """Add noise to a picture, denoise it, and compare.
+
+    Args:
+        image: Picture file.
+        noise: Kind of noise, or "none" if the picture is noisy already.
+        level: The noise's first parameter (sigma, photons, gain, amount, width, quality); its default if left out.
+        level2: Its second, where it has one (read noise, grain size).
+        seed: Of the noise.
+        checkpoint: Which network.
+        sigma: Noise level to tell the network, 0..255. Left out: the level added, or estimated for "none". -1: estimate.
+        strength: 0..1, blends between the noisy picture and the estimate.
+
+    Returns:
+        The noisy picture, the denoised picture, the amplified difference (all PNG), and the figures.
+    """
+    parameters = {}
+    if noise != "none":
+        given = zip(NOISES[noise].parameters, (level, level2))
+        parameters = {parameter.name: value for parameter, value in given if value is not None}
+    told = "known" if sigma is None else "estimate" if sigma == -1 else sigma
+    kind = None if noise == "none" else noise
+    result = compute(image, "all", checkpoint, kind, parameters, seed or 0, told, strength)
+    delta, gain = experiment.difference(result.noisy, result.denoised)
+    numbers = {name: {"noisy": before, "denoised": after} for name, (before, after) in result.figures.items()} | {
+        "sigma_added": result.sigma_added,
+        "sigma_used": result.sigma_used,
+        "difference_gain": gain,
+        "seconds": result.seconds,
+        "checkpoint": checkpoint,
+        "seed": int(seed or 0),
+    }
+    return (
+        save(experiment.eight_bit(result.noisy), "noisy.png"),
+        save(experiment.eight_bit(result.denoised), "denoised.png"),
+        save(Image.fromarray(delta.squeeze()), "difference.png"),
+        numbers,
+    )
+
+
+PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
+
+with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+    gr.Markdown(
+        "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small "
+        "neural network makes of it: on this machine's processor, nothing leaves it.",
+        elem_id="title",
+    )
+    with gr.Row():
+        with gr.Column(scale=4, min_width=320):
+            photo = gr.Image(
+                str(EXAMPLES[0]),
+                type="filepath",
+                image_mode=None,  # the untouched upload: our own reader keeps depth, alpha and orientation
+                format="png",
+                sources=["upload", "clipboard", "webcam"],
+                label="Photo",
+                height=280,
+                elem_id="photo",
+            )
+            notice = gr.Markdown(visible=False, elem_id="notice")
+            area = gr.Radio(list(AREAS.items()), value="shrunk", label="Work on", visible=False, elem_id="area")
+            gr.Examples([str(path) for path in EXAMPLES], photo, label="Examples (CC0 and CC BY-SA 4.0)")
+            noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
+            with gr.Group() as noise_controls:
+                noise = gr.Dropdown(
+                    [(kind.label, kind.name) for kind in NOISES.values()],
+                    value="gaussian",
+                    label="Noise",
+                    info=NOISES["gaussian"].summary,
+                    filterable=False,
+                    elem_id="noise",
+                )
+                sliders = [
+                    gr.Slider(
+                        parameter.low,
+                        parameter.high,
+                        parameter.default,
+                        step=parameter.step,
+                        label=f"{parameter.label} ({parameter.unit})",
+                        visible=kind == "gaussian",
+                        elem_id=f"{kind}-{parameter.name}",
+                    )
+                    for kind, parameter in PARAMETERS
+                ]
+                with gr.Row():
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=120)
+                    reroll = gr.Button("\u21bb New noise", elem_id="reroll", min_width=120)
+            with gr.Group():
+                checkpoint = gr.Dropdown(
+                    bundled_checkpoints(),
+                    value=DEFAULT_CHECKPOINT,
+                    label="Checkpoint",
+                    filterable=False,
+                    elem_id="checkpoint",
+                )
+                sigma_mode = gr.Radio(
+                    list(SIGMAS.items()),
+                    value="known",
+                    label="Noise level told to the network",
+                    info="Known: the true deviation of the noise added. Estimated: from the noisy picture alone.",
+                    elem_id="sigma-mode",
+                )
+                sigma_hand = gr.Slider(
+                    0, 75, 25, step=1, label="Level by hand (8-bit levels)", visible=False, elem_id="sigma-hand"
+                )
+                strength = gr.Slider(
+                    0, 1, 1, step=0.05, label="Strength", info="Below 1 some grain is kept.", elem_id="strength"
+                )
+        with gr.Column(scale=8, min_width=320):
+            compare = gr.ImageSlider(
+                format="png",
+                image_mode=None,
+                type="filepath",
+                label="Noisy | denoised: drag the line",
+                interactive=False,
+                max_height=620,
+                buttons=["fullscreen"],
+                elem_id="compare",
+            )
+            figures = gr.HTML(label="Figures", elem_id="figures", min_height=96)
+            with gr.Row():
+                noisy_out = gr.Image(
+                    format="png",
+                    label="Noisy",
+                    interactive=False,
+                    buttons=["fullscreen", "download"],
+                    elem_id="noisy-out",
+                )
+                denoised_out = gr.Image(
+                    format="png",
+                    label="Denoised",
+                    interactive=False,
+                    buttons=["fullscreen", "download"],
+                    elem_id="denoised-out",
+                )
+            with gr.Row():
+                clean_out = gr.Image(
+                    format="png",
+                    label="Clean",
+                    interactive=False,
+                    buttons=["fullscreen", "download"],
+                    elem_id="clean-out",
+                )
+                with gr.Column(min_width=160):
+                    difference = gr.Image(
+                        format="png",
+                        label="Difference",
+                        interactive=False,
+                        buttons=["fullscreen", "download"],
+                        elem_id="difference",
+                    )
+                    which = gr.Radio(
+                        list(DIFFERENCES.items()), value="removed", label="Difference shown", elem_id="which"
+                    )
+            download = gr.DownloadButton(
+                "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
+            )
+
+    controls = [photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *sliders]
+    outputs = [compare, figures, difference, noisy_out, denoised_out, clean_out, download]
+    # Everything that computes shares one queue of one, so that two cores serve visitors in turn instead of thrashing.
+    # "always_last": while one run is under way the newest change waits, those between are dropped.
+    live = {
+        "fn": run,
+        "inputs": controls,
+        "outputs": outputs,
+        "trigger_mode": "always_last",
+        "show_progress": "minimal",
+        "concurrency_id": "compute",
+        "concurrency_limit": 1,
+        "api_visibility": "private",
+    }
+    private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+    gr.on([demo.load, *(slider.release for slider in (*sliders, sigma_hand, strength)), seed.submit, seed.blur], **live)
+    gr.on([control.input for control in (checkpoint, which, area)], **live)
+    photo.change(describe, photo, [notice, area], **private).success(**live)
+    noise.input(
+        lambda kind: [
+            gr.update(info=NOISES[kind].summary),
+            *(gr.update(visible=kind == owner) for owner, _ in PARAMETERS),
+        ],
+        noise,
+        [noise, *sliders],
+        **private,
+    ).success(**live)
+    noisy_already.input(
+        lambda noisy: [
+            gr.update(visible=not noisy),
+            gr.update(
+                choices=[pair for pair in SIGMAS.items() if not (noisy and pair[1] == "known")],
+                value="estimate" if noisy else "known",
+            ),
+            gr.update(visible=False),
+            gr.update(visible=not noisy),
+        ],
+        noisy_already,
+        [noise_controls, sigma_mode, sigma_hand, which],
+        **private,
+    ).success(**live)
+    sigma_mode.input(lambda mode: gr.update(visible=mode == "hand"), sigma_mode, sigma_hand, **private).success(**live)
+    reroll.click(lambda: random.randrange(2**31), None, seed, **private).success(**live)
+
+    with gr.Column(visible=False):  # the public endpoint has inputs of its own: the page's controls are many
+        gr.Button().click(
+            denoise_api,
+            [
+                gr.Image(type="filepath", image_mode=None, label="image"),
+                gr.Dropdown(["none", *NOISES], value="gaussian", label="noise"),
+                gr.Number(None, label="level"),
+                gr.Number(None, label="level2"),
+                gr.Number(0, label="seed", precision=0, minimum=0),
+                gr.Dropdown(bundled_checkpoints(), value=DEFAULT_CHECKPOINT, label="checkpoint"),
+                gr.Number(None, label="sigma", minimum=-1, maximum=255),
+                gr.Number(1.0, label="strength", minimum=0, maximum=1),
+            ],
+            [
+                gr.Image(format="png", label="noisy"),
+                gr.Image(format="png", label="denoised"),
+                gr.Image(format="png", label="difference"),
+                gr.JSON(label="figures"),
+            ],
+            api_name="denoise",
+            api_description=denoise_api.__doc__,
+            concurrency_id="compute",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The denoising demo.")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    options = parser.parse_args()
+    get_denoiser(DEFAULT_CHECKPOINT)  # before the first visitor, not in front of one
+    demo.queue(max_size=64).launch(
+        server_port=options.port,
+        theme=THEME,
+        css=CSS,
+        max_file_size="60mb",
+        run_history=False,  # it would keep every slider move in the visitor's browser
+        footer_links=["api", "settings"],
+        ssr_mode=False,
+        show_error=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

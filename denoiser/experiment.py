@@ -1,0 +1,126 @@
+"""One experiment: noise onto a picture, denoise it, compare. What the demo shows and its API returns.
+
+It works on what files hold: the noisy picture is clipped and rounded to the picture's own depth before anything else
+happens, and every figure is of the rounded pictures. (The PSNR protocol of the model cards does neither.)
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .image import Picture, read
+from .metrics import edge_fidelity, psnr, ssim
+from .noise import add_noise
+from .pipeline import Denoiser, estimate_sigma
+
+GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+"""Amplifications that :func:`difference` chooses from."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Pictures (PIL, the depth of the input) and figures of one run.
+
+    Attributes:
+        clean: The picture before noise, or None if it came noisy.
+        noisy: What the denoiser was given.
+        denoised: What it made of it.
+        sigma_added: Standard deviation of the noise before clipping, 8-bit units; None without added noise.
+        sigma_used: The level the denoiser was told, 8-bit units; None for blind checkpoints.
+        seconds: Time of the denoising alone.
+        figures: psnr, ssim and edge_fidelity as (noisy, denoised) pairs; empty without a clean picture.
+    """
+
+    clean: Image.Image | None
+    noisy: Image.Image
+    denoised: Image.Image
+    sigma_added: float | None
+    sigma_used: float | None
+    seconds: float
+    figures: dict[str, tuple[float, float]]
+
+
+def run(
+    denoiser: Denoiser,
+    picture: Picture,
+    noise: str | None = "gaussian",
+    parameters: dict[str, float] | None = None,
+    seed: int = 0,
+    sigma: float | str = "known",
+    strength: float = 1.0,
+) -> Experiment:
+    """Run one experiment.
+
+    Args:
+        denoiser: The checkpoint to use.
+        picture: Read from a file or a PIL image.
+        noise: A name in ``NOISES``; None if the picture is noisy as it is.
+        parameters: Of the noise; defaults for those left out.
+        seed: Of the noise.
+        sigma: What to tell the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise that was
+            added; estimated if none was) or "estimate".
+        strength: 0..1, see :class:`Denoiser`.
+
+    Raises:
+        ValueError: A parameter is out of range; the message says which.
+    """
+    clean, added = None, None
+    noisy = picture
+    if noise is not None:
+        clean = picture
+        degraded = add_noise(picture.pixels, noise, seed, **(parameters or {}))
+        added = float(np.sqrt(np.mean((degraded - picture.pixels) ** 2))) * 255
+        noisy = read(picture.restore(degraded))
+    if sigma == "known" and added is not None:
+        told = min(added, 255.0)
+    elif isinstance(sigma, str):
+        told = estimate_sigma(noisy.pixels)
+    else:
+        told = float(sigma)
+    started = time.perf_counter()
+    pixels = denoiser.denoise_pixels(noisy, told, strength)
+    seconds = time.perf_counter() - started
+    denoised = noisy.restore(pixels)
+    figures = {}
+    if clean is not None:
+        after = read(denoised).pixels
+        for measure in (psnr, ssim, edge_fidelity):
+            figures[measure.__name__] = (measure(clean.pixels, noisy.pixels), measure(clean.pixels, after))
+    return Experiment(
+        clean=clean and clean.source,
+        noisy=noisy.source,
+        denoised=denoised,
+        sigma_added=added,
+        sigma_used=None if denoiser.model.config.blind else told,
+        seconds=seconds,
+        figures=figures,
+    )
+
+
+def difference(first: Image.Image, second: Image.Image, gain: int | None = None) -> tuple[np.ndarray, int]:
+    """first - second, signed and amplified, for the eye: mid-grey (128) is no difference.
+
+    Args:
+        first: One picture.
+        second: Another of the same size and mode.
+        gain: The amplification; by default the largest of ``GAINS`` at which 99 % of the values stay in range.
+
+    Returns:
+        uint8 (H, W, C) and the gain.
+    """
+    delta = (read(first).pixels - read(second).pixels) * 255
+    if gain is None:
+        spread = float(np.quantile(np.abs(delta[::2, ::2]), 0.99))
+        gain = max((candidate for candidate in GAINS if candidate * spread <= 127), default=1)
+    return np.rint(np.clip(128 + gain * delta, 0, 255)).astype(np.uint8), gain
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """The picture as a browser can show it: 8 bits a channel, its own channels and profile."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    shown = Image.fromarray(np.rint(np.clip(read(image).pixels[..., 0], 0, 1) * 255).astype(np.uint8))
+    shown.info = dict(image.info)
+    return shown

@@ -1,0 +1,219 @@
+"""What every denoising network here shares: the contract of ``forward``, padding, and strict, pickle-free loading.
+
+A checkpoint folder holds ``config.json`` (the architecture's name and every field of its config) and
+``model.safetensors``. Loading accepts exactly that: an unknown field, a missing or extra tensor, a wrong shape or a
+value that is not finite is a :class:`~denoiser.errors.CheckpointInvalid` that names the file and the culprit.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from torch import nn
+
+from ..errors import CheckpointInvalid, CheckpointNotFound
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_BYTES = 100_000  # a config is a few hundred bytes; anything large is not one of ours
+
+
+def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Pad (B, C, H, W) at the bottom and right until H and W are multiples of ``multiple``.
+
+    Reflection as far as the picture reaches (a reflection can be at most size - 1 wide), replication beyond that, so
+    that any H, W >= 1 works.
+    """
+    down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    if not (down or right):
+        return x
+    reflect = min(down, x.shape[-2] - 1), min(right, x.shape[-1] - 1)
+    if any(reflect):
+        x = F.pad(x, (0, reflect[1], 0, reflect[0]), mode="reflect")
+    if reflect != (down, right):
+        x = F.pad(x, (0, right - reflect[1], 0, down - reflect[0]), mode="replicate")
+    return x
+
+
+def sigma_map(sigma: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Noise level as a (B, 1, H, W) map that fits the pictures ``x`` (B, C, H, W).
+
+    ``sigma`` is a number, a tensor with one value, a (B,) tensor or a (B or 1, 1, H, W) map, in the units of ``x``.
+    """
+    batch, _, height, width = x.shape
+    level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    if level.numel() == 1:
+        level = level.reshape(1, 1, 1, 1)
+    elif level.shape == (batch,):
+        level = level.reshape(batch, 1, 1, 1)
+    elif level.ndim != 4 or level.shape[0] not in (1, batch) or level.shape[1:] != (1, height, width):
+        raise ValueError(
+            f"sigma has shape {tuple(level.shape)}; for pictures of shape {tuple(x.shape)} give a number, "
+            f"a tensor of shape ({batch},) or a map of shape ({batch}, 1, {height}, {width})"
+        )
+    return level.expand(batch, 1, height, width)
+
+
+class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denoiser"):
+    """Base of the networks: ``forward`` is ``decode(encode(x, sigma))`` between padding and cropping.
+
+    Subclasses define ``Config`` (a frozen dataclass whose first field is ``architecture``), ``multiple`` (what H and W
+    are padded to), ``encode`` and ``decode``.
+    """
+
+    Config: type
+    multiple: int
+    supports_bfloat16 = True
+
+    def forward(self, x: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Denoise a batch of pictures.
+
+        Args:
+            x: Noisy pictures, float (B, C, H, W), nominally in [0, 1]; any H, W >= 1.
+            sigma: Standard deviation of the noise on the same [0, 1] scale: a number, a (B,) tensor or a
+                (B, 1, H, W) map. ``None`` for blind checkpoints only.
+
+        Returns:
+            The clean estimate, same shape and dtype as ``x``, not clamped.
+
+        Raises:
+            ValueError: ``x`` or ``sigma`` has the wrong shape, or a noise level is needed and missing.
+        """
+        if x.ndim != 4 or x.shape[1] != self.config.channels or min(x.shape[2:]) < 1:
+            raise ValueError(f"x has shape {tuple(x.shape)}; this network takes (B, {self.config.channels}, H, W)")
+        height, width = x.shape[2:]
+        level = None
+        if not self.config.blind:
+            if sigma is None:
+                raise ValueError("this checkpoint is conditioned on the noise level: pass sigma (on the scale of x)")
+            level = pad_to_multiple(sigma_map(sigma, x), self.multiple)
+        padded = pad_to_multiple(x, self.multiple)
+        return self.decode(self.encode(padded, level))[..., :height, :width]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        map_location: str = "cpu",
+    ):
+        """Load a network from a folder or a Hub repository, strictly (the mixin's own loading is not).
+
+        Raises:
+            CheckpointInvalid: The files are not exactly a checkpoint of this architecture.
+            CheckpointNotFound: There is no such local folder.
+        """
+        folder = Path(pretrained_model_name_or_path).expanduser()
+        if not folder.is_dir():
+            if isinstance(pretrained_model_name_or_path, Path) or folder.is_absolute():
+                raise CheckpointNotFound(f"There is no folder {folder}.")
+            folder = snapshot_download(
+                str(pretrained_model_name_or_path),
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
+            )
+        return cls._load_folder(Path(folder), map_location)
+
+    @classmethod
+    def _load_folder(cls, folder: Path, device: str = "cpu"):
+        """The network in a checkpoint folder, in eval mode."""
+        model = cls(config_from_dict(cls.Config, read_config(folder), folder / CONFIG_FILE))
+        load_weights(model, folder / WEIGHTS_FILE)
+        return model.to(device).eval()
+
+
+def read_config(folder: Path) -> dict:
+    """The JSON object in a checkpoint folder's config.json."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CheckpointInvalid(f"{folder.name} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
+    if path.stat().st_size > CONFIG_BYTES:
+        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} is over {CONFIG_BYTES} bytes: it is not one of ours.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} must hold a JSON object.")
+    return config
+
+
+def config_from_dict(config_type: type, values: dict, path: Path):
+    """Build a config dataclass from JSON values; every field must be known, present and in range."""
+    where = f"{path.parent.name}/{path.name}"
+    expected = config_type().architecture
+    if values.get("architecture") != expected:
+        raise CheckpointInvalid(f"{where}: architecture is {values.get('architecture')!r}, not {expected!r}.")
+    known = {field.name for field in dataclasses.fields(config_type)}
+    missing, extra = sorted(known - values.keys()), sorted(values.keys() - known)
+    if missing or extra:
+        raise CheckpointInvalid(f"{where}: missing fields {missing}, unknown fields {extra}.")
+    # JSON knows no tuples, and a frozen config should stay hashable.
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return config_type(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointInvalid(f"{where}: {error}") from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors file into ``model``: exactly its tensors, its shapes, floating point, all finite."""
+    where = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        raise CheckpointInvalid(f"{where} is missing. Only safetensors weights are read; a pickle is never opened.")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise CheckpointInvalid(f"{where} is not a readable safetensors file: {error}") from error
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or extra:
+        raise CheckpointInvalid(f"{where}: missing tensors {missing[:5]}, unexpected tensors {extra[:5]}.")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointInvalid(
+                f"{where}: {name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}."
+            )
+        if not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
+            raise CheckpointInvalid(f"{where}: {name} holds values that are not finite floating-point numbers.")
+    model.load_state_dict(tensors, strict=True)  # bfloat16 storage is widened to the parameters' float32
+
+
+def check_config(config, *, integers: dict[str, tuple[int, int]]) -> None:
+    """Check the fields every config shares and the integer ranges given, before any tensor is allocated.
+
+    ``integers`` maps a field (one integer or a tuple of them) to its inclusive range.
+    """
+    for name, (low, high) in integers.items():
+        value = getattr(config, name)
+        items = value if isinstance(value, tuple) else (value,)
+        if not items or not all(type(item) is int and low <= item <= high for item in items):
+            raise ValueError(f"{name} must be made of integers from {low} to {high}, got {value!r}")
+    for name in ("bias", "blind"):
+        if not isinstance(getattr(config, name), bool):
+            raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}")
+    levels = config.sigma_range
+    if (
+        not isinstance(levels, tuple)
+        or len(levels) != 2
+        or not all(type(level) in (int, float) and math.isfinite(level) for level in levels)
+        or not 0 <= levels[0] < levels[1] <= 255
+    ):
+        raise ValueError(f"sigma_range must be two rising numbers within 0..255, got {levels!r}")
+    if config.sigma_units != "8-bit":
+        raise ValueError(f"sigma_units must be '8-bit' (0..255), got {config.sigma_units!r}")

@@ -1,0 +1,118 @@
+"""The textbook denoising autoencoder: encoder -> narrow latent -> decoder, and nothing beside that path.
+
+The encoder halves the resolution three times and squeezes what it found into ``latent`` feature planes at 1/8 of the
+resolution; the decoder sees those planes and nothing else. There are no skip connections, neither across the latent
+nor around layers, and the output is not added to the input: whatever the latent does not hold is lost. That is what
+removes the noise (it does not fit through) and also what costs detail.
+
+**How narrow.** A picture has ``channels`` values a pixel, the latent ``latent / 64``. With the default of 48 planes and
+3 channels the latent is 4 times smaller than its input: (3 * 64) / 48 = 4; :attr:`Bottleneck.compression` says it for
+any configuration. Where the noise level is given, it enters as one more input plane, so that one network serves many
+levels.
+
+Sources, from which ideas are taken and no code:
+    - Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", ICML 2008 (the denoising
+      criterion), https://www.cs.toronto.edu/~larocheh/publications/icml-2008-denoising-autoencoders.pdf
+    - Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 2006 (the
+      undercomplete autoencoder), https://doi.org/10.1126/science.1127647
+
+Licence: Apache-2.0, as the rest of this project.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ._base import DenoisingAutoencoder, check_config
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """Everything that decides the network's tensors, and the noise it was trained for.
+
+    Attributes:
+        channels: Colour channels: 1 or 3.
+        widths: Feature channels at 1/2, 1/4, 1/8 ... of the resolution; one entry per halving.
+        blocks: 3x3 convolutions per level, in the encoder and again in the decoder.
+        latent: Feature planes of the latent, at the coarsest resolution.
+        bias: Whether convolutions have biases.
+        blind: Without a noise-level plane.
+        sigma_range: Lowest and highest noise standard deviation seen in training, in ``sigma_units``.
+        sigma_units: "8-bit": the 0..255 scale.
+    """
+
+    architecture: str = "bottleneck"
+    channels: int = 3
+    widths: tuple[int, ...] = (64, 128, 192)
+    blocks: int = 2
+    latent: int = 48
+    bias: bool = True
+    blind: bool = False
+    sigma_range: tuple[float, float] = (0.0, 55.0)
+    sigma_units: str = "8-bit"
+
+    def __post_init__(self):
+        check_config(
+            self,
+            integers={"channels": (1, 4), "widths": (1, 1024), "blocks": (0, 32), "latent": (1, 4096)},
+        )
+        if not isinstance(self.widths, tuple) or len(self.widths) > 6:
+            raise ValueError(f"widths must be a list of 1 to 6 levels, got {self.widths!r}")
+        if self.latent >= self.channels * 4 ** len(self.widths):
+            raise ValueError(
+                f"a latent of {self.latent} planes is no bottleneck: with {len(self.widths)} halvings it must stay "
+                f"below {self.channels * 4 ** len(self.widths)}"
+            )
+
+
+def _convolutions(width: int, count: int, bias: bool) -> list[nn.Module]:
+    layers = []
+    for _ in range(count):
+        layers += [nn.Conv2d(width, width, 3, padding=1, bias=bias), nn.ReLU(inplace=True)]
+    return layers
+
+
+class Bottleneck(DenoisingAutoencoder):
+    """The textbook form. See the module's docstring, and :class:`BottleneckConfig` for the choices."""
+
+    Config = BottleneckConfig
+
+    def __init__(self, config: BottleneckConfig = BottleneckConfig()):
+        super().__init__()
+        self.config = config
+        self.multiple = 2 ** len(config.widths)
+        bias, widths = config.bias, config.widths
+        planes = config.channels + (0 if config.blind else 1)
+
+        encoder: list[nn.Module] = []
+        for before, width in zip((planes, *widths), widths):
+            encoder += [nn.Conv2d(before, width, 4, stride=2, padding=1, bias=bias), nn.ReLU(inplace=True)]
+            encoder += _convolutions(width, config.blocks, bias)
+        self.encoder = nn.Sequential(*encoder, nn.Conv2d(widths[-1], config.latent, 1, bias=bias))
+
+        decoder: list[nn.Module] = [nn.Conv2d(config.latent, widths[-1], 1, bias=bias), nn.ReLU(inplace=True)]
+        for width, after in zip(reversed(widths), (*reversed(widths[:-1]), None)):
+            decoder += _convolutions(width, config.blocks, bias)
+            decoder.append(nn.ConvTranspose2d(width, after or config.channels, 4, stride=2, padding=1, bias=bias))
+            if after:
+                decoder.append(nn.ReLU(inplace=True))
+        self.decoder = nn.Sequential(*decoder)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def compression(self) -> float:
+        """How many times fewer values the latent has than the picture."""
+        return self.config.channels * 4 ** len(self.config.widths) / self.config.latent
+
+    def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> torch.Tensor:
+        """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent (B, latent, H/2^n, W/2^n)."""
+        return self.encoder(x if level is None else torch.cat([x, level], dim=1))
+
+    def decode(self, encoded: torch.Tensor) -> torch.Tensor:
+        """Latent -> clean pictures (B, C, H, W)."""
+        return self.decoder(encoded)

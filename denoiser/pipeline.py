@@ -1,0 +1,197 @@
+"""Denoiser: a picture in, a picture out, same kind, same size.
+
+from denoiser import Denoiser
+
+denoiser = Denoiser.from_pretrained("color-small")
+clean = denoiser("noisy.jpg")
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage.restoration import estimate_sigma as wavelet_sigma
+
+from ._hub import DEFAULT_CHECKPOINT, find_checkpoint
+from .image import MAX_PIXELS, Picture, read
+from .models import DenoisingAutoencoder, load_model
+from .tiling import apply_tiled
+
+TILE = 768
+"""Side of a tile's inner part. Pictures up to this size on both sides are computed whole."""
+MARGIN = 64
+"""Surroundings computed with each tile: what a pixel's estimate depends on beyond is below one 8-bit level."""
+
+
+def estimate_sigma(pixels: np.ndarray) -> float:
+    """Estimate the standard deviation of white noise in a picture.
+
+    The median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial
+    Adaptation by Wavelet Shrinkage", Biometrika 1994), averaged over channels, as scikit-image computes it. Fine
+    texture counts as noise: on clean, detailed pictures it reads a few levels too high.
+
+    Args:
+        pixels: Float (H, W, C) in [0, 1].
+
+    Returns:
+        Sigma in 8-bit units; 0 for pictures under 4 pixels on a side, which are too small to tell.
+    """
+    if min(pixels.shape[:2]) < 4:
+        return 0.0
+    sigma = float(wavelet_sigma(pixels, average_sigmas=True, channel_axis=-1)) * 255
+    return sigma if np.isfinite(sigma) else 0.0
+
+
+def _pick_device(device: str) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _pick_dtype(dtype: str | torch.dtype, device: torch.device, model: DenoisingAutoencoder) -> torch.dtype:
+    """float32, or bfloat16 where the processor computes in it and the network loses nothing that shows."""
+    if isinstance(dtype, str) and dtype != "auto":
+        dtype = getattr(torch, dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError("dtype must be 'auto', 'float32' or 'bfloat16'")
+    if dtype != "auto":
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}: float16 overflows to black pictures")
+        return dtype
+    if device.type == "cpu":
+        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native and model.supports_bfloat16 else torch.float32
+
+
+class Denoiser:
+    """A loaded checkpoint that denoises pictures. Safe to share between threads: calls change nothing.
+
+    Args:
+        model: A network of :mod:`denoiser.models`.
+        device: "auto" (CUDA, then MPS, then CPU) or a torch device.
+        dtype: "auto", "float32" or "bfloat16" (weights stay float32, convolutions run in bfloat16). Auto takes
+            bfloat16 where the processor has it.
+        name: What to call it in messages.
+    """
+
+    def __init__(
+        self,
+        model: DenoisingAutoencoder,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        name: str = "",
+    ):
+        self.device = _pick_device(str(device))
+        self.dtype = _pick_dtype(dtype, self.device, model)
+        # channels_last is what fast convolution kernels want on every processor we have met.
+        self.model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.name = name
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = DEFAULT_CHECKPOINT,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+    ) -> "Denoiser":
+        """Load a checkpoint.
+
+        Args:
+            name: A folder, a bundled checkpoint ("color-small") or a Hub id ("user/repo"), tried in this order.
+            revision: Branch, tag or commit on the Hub.
+            token: For private repositories.
+            device: See :class:`Denoiser`.
+            dtype: See :class:`Denoiser`.
+
+        Raises:
+            CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next.
+        """
+        return cls(load_model(find_checkpoint(name, revision, token)), device, dtype, str(name))
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """The noise levels the checkpoint was trained for, 8-bit units."""
+        return self.model.config.sigma_range
+
+    def __call__(
+        self,
+        image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        progress: Callable[[float], object] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        """Denoise a picture.
+
+        Args:
+            image: A path, a PIL image, a numpy array (H, W[, C]) of uint8, uint16 or float in [0, 1], or a torch
+                tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
+            sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it.
+            strength: 0 returns the picture as it was, 1 the network's estimate; between them, a blend.
+            progress: Called with the share done, in (0, 1].
+            max_pixels: Refuse larger pictures.
+
+        Returns:
+            The denoised picture: same kind (a PIL image for a path), size, depth and channel count. Floats are
+            clipped to [0, 1].
+
+        Raises:
+            ImageUnreadable, ImageTooLarge: Each says what is wrong with the picture.
+            ValueError: ``sigma`` or ``strength`` is out of range.
+        """
+        if isinstance(image, torch.Tensor) and image.ndim == 4:
+            if not len(image):
+                return image.clone()
+            return torch.stack([self(one, sigma, strength, progress, max_pixels) for one in image])
+        picture = read(image, max_pixels)
+        return picture.restore(self.denoise_pixels(picture, sigma, strength, progress))
+
+    def denoise_pixels(
+        self,
+        picture: Picture,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        progress: Callable[[float], object] | None = None,
+    ) -> np.ndarray:
+        """The float heart of ``__call__``: a :class:`~denoiser.image.Picture` in, pixels (H, W, C) out, not clipped."""
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
+        if sigma is not None and not 0 <= sigma <= 255:
+            raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {sigma:g}")
+        pixels, channels = picture.pixels, self.model.config.channels
+        level = None
+        if not self.model.config.blind:
+            level = (estimate_sigma(pixels) if sigma is None else float(sigma)) / 255
+        if pixels.shape[2] == channels:
+            restored = self._tiled(pixels, level, progress)
+        elif channels == 3:  # a grey picture, a colour network: three equal planes would be three times the same noise
+            restored = self._tiled(pixels.repeat(3, axis=2), level, progress).mean(2, keepdims=True)
+        else:  # a colour picture, a grey network: each plane is a grey picture
+            planes = [self._tiled(pixels[..., c : c + 1], level, progress) for c in range(pixels.shape[2])]
+            restored = np.concatenate(planes, axis=2)
+        return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
+
+    def _tiled(self, pixels: np.ndarray, level: float | None, progress) -> np.ndarray:
+        if max(pixels.shape[:2]) <= TILE + 2 * MARGIN:
+            restored = self._infer(pixels, level)
+            if progress:
+                progress(1.0)
+            return restored
+        return apply_tiled(lambda tile: self._infer(tile, level), pixels, TILE, MARGIN, self.model.multiple, progress)
+
+    @torch.inference_mode()
+    def _infer(self, pixels: np.ndarray, level: float | None) -> np.ndarray:
+        # (H, W, C) in memory is channels_last already: no copy before the first convolution.
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            y = self.model(x, level)
+        return y[0].float().permute(1, 2, 0).cpu().numpy()

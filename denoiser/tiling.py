@@ -1,0 +1,56 @@
+"""Large pictures in overlapping tiles, in bounded memory.
+
+Each tile is computed with a margin of its surroundings and the margin is thrown away. Where the margin covers the
+network's receptive field the result is that of the whole picture; there is nothing to blend and no seam.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+
+def tiles(height: int, width: int, size: int, margin: int, multiple: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
+    """Cut a picture into tiles.
+
+    Yields ``(outer, inner, target)`` pairs of slices: what to cut out of the picture, which part of that result to
+    keep, and where to put it. Tiles start at multiples of ``multiple``, so that strided layers see the same grid in a
+    tile as in the whole picture; ``size`` and ``margin`` are rounded up to such multiples.
+    """
+    size, margin = (-(-value // multiple) * multiple for value in (size, margin))
+    for top in range(0, height, size):
+        for left in range(0, width, size):
+            outer, inner, target = [], [], []
+            for start, length in ((top, height), (left, width)):
+                end = min(start + size, length)
+                begin = max(start - margin, 0)
+                outer.append(slice(begin, min(end + margin, length)))
+                inner.append(slice(start - begin, end - begin))
+                target.append(slice(start, end))
+            yield tuple(outer), tuple(inner), tuple(target)
+
+
+def apply_tiled(
+    function: Callable[[np.ndarray], np.ndarray],
+    pixels: np.ndarray,
+    size: int,
+    margin: int,
+    multiple: int,
+    progress: Callable[[float], object] | None = None,
+) -> np.ndarray:
+    """``function`` over a picture (H, W, C) in tiles.
+
+    Args:
+        function: (h, w, C) -> (h, w, C).
+        pixels: The picture.
+        size: Side of the tiles' inner part, pixels.
+        margin: Surroundings computed and thrown away, pixels.
+        multiple: The function's grid.
+        progress: Called with the share done, in (0, 1], after each tile. An exception it raises stops the work.
+    """
+    jobs = list(tiles(*pixels.shape[:2], size, margin, multiple))
+    result = np.empty_like(pixels)
+    for done, (outer, inner, target) in enumerate(jobs, start=1):
+        result[target] = function(pixels[outer])[inner]
+        if progress:
+            progress(done / len(jobs))
+    return result

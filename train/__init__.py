@@ -1,0 +1,1 @@
+"""Training, measuring and publishing checkpoints. ``python -m train --help`` starts here."""

@@ -1,0 +1,161 @@
+"""A training configuration: YAML in, frozen dataclasses out, every mistake named before any work is done."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from denoiser.errors import CheckpointInvalid
+from denoiser.models import config_from_dict, model_class
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names the field and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """How crops are drawn.
+
+    Attributes:
+        scale: Range of the random down-scaling.
+        copies: Sizes per photograph.
+        candidates: Random crops from which the one with the most texture is kept.
+        gray: Share of the crops made grey, noise included (colour networks).
+        validation: Share of the photographs held out.
+    """
+
+    scale: tuple[float, float] = (0.36, 0.75)
+    copies: int = 3
+    candidates: int = 2
+    gray: float = 0.1
+    validation: float = 0.02
+
+    def __post_init__(self):
+        _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
+        _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
+        _require(0 <= self.gray <= 1, "gray must be a share in [0, 1]")
+        _require(0 < self.validation < 1, "validation must be a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run, until that share of the budget: crop size, crops per step, and the loss."""
+
+    until: float
+    patch: int
+    batch: int
+    loss: str = "l1"
+
+    def __post_init__(self):
+        _require(0 < self.until <= 1, "until must be a share of the budget in (0, 1]")
+        _require(self.patch >= 16 and self.batch >= 1, "patch must be at least 16 and batch at least 1")
+        _require(self.loss in ("l1", "mse"), f"loss must be l1 or mse, not {self.loss!r}")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with linear warm-up (steps), a cosine to zero, gradient clipping by norm, and the weights' EMA."""
+
+    rate: float = 8e-4
+    warmup: int = 200
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+
+    def __post_init__(self):
+        _require(0 < self.rate < 1, "rate must be between 0 and 1")
+        _require(self.warmup >= 0 and self.weight_decay >= 0 and self.clip > 0, "warmup, weight_decay, clip are sizes")
+        _require(0 <= self.ema < 1, "ema must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When training ends: after minutes of training, or after steps. The schedule ends there too."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self):
+        _require((self.minutes is None) != (self.steps is None), "give either minutes or steps")
+        _require((self.minutes or self.steps or 0) > 0, "the budget must be positive")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole run. ``model`` is the network's config as config.json will hold it."""
+
+    model: dict
+    stages: tuple[Stage, ...]
+    budget: Budget
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    seed: int = 0
+    bfloat16: bool = True
+    compile: bool = False
+
+    def __post_init__(self):
+        shares = [stage.until for stage in self.stages]
+        _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
+
+    def build_model(self):
+        """A new network with random weights."""
+        try:
+            model_type = model_class(self.model, "model")
+            defaults = dataclasses.asdict(model_type.Config())
+            return model_type(config_from_dict(model_type.Config, defaults | self.model, Path("model/config")))
+        except CheckpointInvalid as error:
+            raise ConfigError(str(error)) from error
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _build(kind, value, where: str):
+    """``value`` (from YAML) as ``kind``: a dataclass, tuple, optional or plain type."""
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be a mapping, got {value!r}")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(value.keys() - hints.keys()):
+            raise ConfigError(f"{where}: unknown {', '.join(map(str, unknown))}; there are: {', '.join(hints)}")
+        try:
+            return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+        except ConfigError as error:
+            raise ConfigError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+        except TypeError as error:
+            raise ConfigError(f"{where}: {str(error).split('__init__() ')[-1]}") from error
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        item = typing.get_args(kind)[0]
+        return tuple(_build(item, one, f"{where}[{i}]") for i, one in enumerate(value))
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _build(typing.get_args(kind)[0], value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{where} must be a {kind.__name__}, got {value!r}")
+    return value
+
+
+def load_config(path: Path) -> Config:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: It is missing, not YAML, or holds an unknown or impossible value.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    config = _build(Config, values, path.name)
+    config.build_model()
+    return config
