@@ -39,28 +39,41 @@ atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
 CSS = """
 .gradio-container { max-width: 1480px !important; margin: 0 auto !important; }
-#title h1 { font-size: 1.7rem; margin: 0.4rem 0 0.1rem; letter-spacing: -0.02em; }
-#title p { color: var(--body-text-color-subdued); margin: 0; }
-#figures .tiles { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 10px; }
+#title { padding: 10px 2px 4px; }
+#title h1 { font-size: 1.75rem; margin: 0 0 2px; letter-spacing: -0.02em; }
+#title p { color: var(--body-text-color-subdued); margin: 0; font-size: 0.98rem; }
+#figures { padding: 0; }
+#figures .tiles { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 12px; }
 #figures .tile { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
-  border-radius: var(--block-radius); padding: 10px 14px; min-width: 0; }
-#figures .tile span { display: block; font-size: 0.78rem; color: var(--body-text-color-subdued); }
-#figures .tile b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-#figures .tile em { font-style: normal; font-weight: 600; color: #15803d; }
-.dark #figures .tile em { color: #4ade80; }
+  border-radius: var(--block-radius); padding: 11px 14px; min-width: 0; }
+#figures .tile span { display: flex; justify-content: space-between; font-size: 0.8rem;
+  color: var(--body-text-color-subdued); white-space: nowrap; }
+#figures .tile b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums; white-space: nowrap;
+  color: var(--body-text-color); }
+#figures .tile em { font-style: normal; font-weight: 600; color: #0f766e; font-variant-numeric: tabular-nums; }
+.dark #figures .tile em { color: #5eead4; }
 #figures .tile em.worse { color: #b91c1c; }
 .dark #figures .tile em.worse { color: #f87171; }
-#figures p { font-size: 0.8rem; color: var(--body-text-color-subdued); margin: 8px 2px 0; }
-#notice { border-left: 3px solid var(--color-accent); padding-left: 12px; }
-@media (max-width: 900px) { #figures .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-footer { opacity: 0.6; }
+#figures p { font-size: 0.82rem; color: var(--body-text-color-subdued); margin: 8px 2px 0; }
+#notice { border-left: 3px solid var(--color-accent); padding: 2px 0 2px 12px; }
+#reroll { align-self: end; }
+@media (max-width: 1100px) { #figures .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media (max-width: 480px) { #figures .tile b { font-size: 1.02rem; } #figures .tile { padding: 9px 10px; } }
 """
-THEME = gr.themes.Soft(
+THEME = gr.themes.Default(
     primary_hue="teal",
     secondary_hue="teal",
     neutral_hue="slate",
+    radius_size="lg",
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],  # no font server is asked
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+).set(
+    body_background_fill="*neutral_50",
+    body_background_fill_dark="*neutral_950",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_text_color="white",
+    slider_color="*primary_600",
 )
 
 _loading = threading.Lock()
@@ -85,25 +98,24 @@ def get_denoiser(checkpoint: str) -> Denoiser:
 
 def describe(photo: str | None):
     """What will happen to a photo just dropped, before it happens. -> notice, choice of area."""
+    hidden = gr.update(visible=False), gr.update(visible=False, value="shrunk")
     if photo is None:
-        return gr.update(visible=False), gr.update(visible=False)
+        return hidden
     try:
         with Image.open(photo) as opened:  # reads the header only
             width, height = opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return gr.update(visible=False), gr.update(visible=False)  # computing it will say what is wrong
+        return hidden  # computing it will say what is wrong
     pixels = width * height
-    if pixels <= LIVE_PIXELS:
-        return gr.update(visible=False), gr.update(visible=False)
-    if pixels > MAX_PIXELS:
-        return gr.update(visible=False), gr.update(visible=False)
+    if not LIVE_PIXELS < pixels <= MAX_PIXELS:
+        return hidden
     seconds = pixels / 1e6 * (max(_seconds_per_megapixel.values(), default=1.0) + 1.5)
     text = (
-        f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the part chosen "
-        f"here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at every change. "
-        "Shrinking hides noise: to judge a noisy photo, take its middle or all of it."
+        f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
+        f"part chosen here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at every "
+        "change. Shrinking hides noise: to judge a noisy photo, take its middle or all of it."
     )
-    return gr.update(value=text, visible=True), gr.update(visible=True)
+    return gr.update(value=text, visible=True), gr.update(visible=True, value="shrunk")
 
 
 @lru_cache(maxsize=8)
@@ -142,8 +154,8 @@ def compute(photo, area, checkpoint, noise, parameters, seed, sigma, strength) -
         raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error
 
 
-def tile(label: str, value: str) -> str:
-    return f'<div class="tile"><span>{label}</span><b>{value}</b></div>'
+def tile(label: str, value: str, change: str = "") -> str:
+    return f'<div class="tile"><span>{label}{change}</span><b>{value}</b></div>'
 
 
 def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
@@ -152,25 +164,25 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
     for key, label, form in (("psnr", "PSNR, dB", ".2f"), ("ssim", "SSIM", ".3f")):
         if key in result.figures:
             before, after = result.figures[key]
-            gain = after - before
-            change = f'<em class="{"" if gain >= 0 else "worse"}">{gain:+{form}}</em>'
-            tiles.append(tile(label, f"{before:{form}} \u2192 {after:{form}} {change}"))
-    level = "found by itself" if result.sigma_used is None else f"\u03c3 {result.sigma_used:.1f}"
+            change = f'<em class="{"" if after >= before else "worse"}">{after - before:+{form}}</em>'
+            tiles.append(tile(label, f"{before:{form}} \u2192 {after:{form}}", change))
+    told = "not needed" if result.sigma_used is None else f"\u03c3 {result.sigma_used:.1f}"
     if result.sigma_added is None:
-        tiles.append(tile("Noise level, 8-bit", f"{level} estimated" if result.sigma_used is not None else level))
+        tiles.append(tile("Estimated noise level", told))
     else:
-        tiles.append(tile("Noise added, told", f"\u03c3 {result.sigma_added:.1f}, {level}"))
+        tiles.append(tile("Noise added \u00b7 told", f"\u03c3 {result.sigma_added:.1f} \u00b7 {told}"))
     megapixels = result.noisy.width * result.noisy.height / 1e6
-    tiles.append(tile(f"Denoised {megapixels:.2f} MP in", f"{result.seconds:.2f} s"))
+    tiles.append(tile(f"Time for {megapixels:.2f} MP", f"{result.seconds:.2f} s"))
     if result.figures:
         edges = result.figures["edge_fidelity"]
         note = (
-            f"noisy \u2192 denoised, against the clean photo, on 8-bit pictures (the noisy one is clipped and rounded first). "
-            f"Edge fidelity {edges[0]:.2f} \u2192 {edges[1]:.2f}. Checkpoint {checkpoint}."
+            "Noisy \u2192 denoised, each against the clean photo. Figures are of what files hold: the noisy picture "
+            f"is clipped and rounded first. Edge fidelity {edges[0]:.2f} \u2192 {edges[1]:.2f}. "
         )
     else:
-        note = f"No noise was added, so there is no clean photo to compare with and no PSNR. Checkpoint {checkpoint}."
-    return f'<div class="tiles">{"".join(tiles)}</div><p>{note}</p>'
+        note = "No noise was added: without a clean photo to compare with there is no PSNR. "
+    size = f"{result.noisy.width} \u00d7 {result.noisy.height}"
+    return f'<div class="tiles">{"".join(tiles)}</div><p>{note}{size}, checkpoint {checkpoint}.</p>'
 
 
 def run(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *levels):
@@ -195,7 +207,7 @@ def run(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, s
         figures: figures_html(result, checkpoint),
         difference: gr.update(
             value=save(Image.fromarray(delta.squeeze()), f"{stem}-difference.png"),
-            label=f"Difference: {title} \u2212 denoised, \u00d7{gain} (grey = none)",
+            label=f"{title.capitalize()} \u2212 denoised, \u00d7{gain}",
         ),
         noisy_out: shown["noisy"],
         denoised_out: shown["denoised"],
@@ -223,7 +235,8 @@ def denoise_api(
         level2: Its second, where it has one (read noise, grain size).
         seed: Of the noise.
         checkpoint: Which network.
-        sigma: Noise level to tell the network, 0..255. Left out: the level added, or estimated for "none". -1: estimate.
+        sigma: Noise level to tell the network, 0..255. Left out: the level added, or for "none" an estimate.
+            -1: estimate.
         strength: 0..1, blends between the noisy picture and the estimate.
 
     Returns:
@@ -253,12 +266,18 @@ def denoise_api(
     )
 
 
+def shown_picture(label: str, elem_id: str) -> gr.Image:
+    return gr.Image(
+        format="png", label=label, interactive=False, buttons=["fullscreen", "download"], elem_id=elem_id, min_width=280
+    )
+
+
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 
 with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     gr.Markdown(
-        "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small "
-        "neural network makes of it: on this machine's processor, nothing leaves it.",
+        "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small neural "
+        "network makes of it.",
         elem_id="title",
     )
     with gr.Row():
@@ -335,39 +354,18 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             )
             figures = gr.HTML(label="Figures", elem_id="figures", min_height=96)
             with gr.Row():
-                noisy_out = gr.Image(
-                    format="png",
-                    label="Noisy",
-                    interactive=False,
-                    buttons=["fullscreen", "download"],
-                    elem_id="noisy-out",
-                )
-                denoised_out = gr.Image(
-                    format="png",
-                    label="Denoised",
-                    interactive=False,
-                    buttons=["fullscreen", "download"],
-                    elem_id="denoised-out",
-                )
+                noisy_out = shown_picture("Noisy", "noisy-out")
+                denoised_out = shown_picture("Denoised", "denoised-out")
             with gr.Row():
-                clean_out = gr.Image(
-                    format="png",
-                    label="Clean",
-                    interactive=False,
-                    buttons=["fullscreen", "download"],
-                    elem_id="clean-out",
-                )
-                with gr.Column(min_width=160):
-                    difference = gr.Image(
-                        format="png",
-                        label="Difference",
-                        interactive=False,
-                        buttons=["fullscreen", "download"],
-                        elem_id="difference",
-                    )
-                    which = gr.Radio(
-                        list(DIFFERENCES.items()), value="removed", label="Difference shown", elem_id="which"
-                    )
+                difference = shown_picture("Difference", "difference")
+                clean_out = shown_picture("Clean", "clean-out")
+            which = gr.Radio(
+                list(DIFFERENCES.items()),
+                value="removed",
+                label="Difference",
+                info="Mid-grey is no difference; \u00d7 is the amplification.",
+                elem_id="which",
+            )
             download = gr.DownloadButton(
                 "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
             )

@@ -36,15 +36,15 @@ def find_checkpoint(name: str | Path, revision: str | None = None, token: str | 
         HubUnreachable: The Hub does not answer and the cache does not have it.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if str(name) and folder.is_dir():  # Path("") is the current folder
         return folder
     if name in bundled_checkpoints():
         return BUNDLED / name
-    name = str(name)
-    if name.count("/") != 1 or isinstance(name, Path) or name.startswith((".", "/", "~")):
+    # A Path was meant as a path, whatever it looks like.
+    if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointNotFound(
-            f"There is no checkpoint {name!r}: not a folder, not bundled ({', '.join(bundled_checkpoints())}), and a "
-            "Hub repository is written user/name."
+            f"There is no checkpoint {str(name)!r}: no folder, not bundled ({', '.join(bundled_checkpoints())}), and "
+            "a Hub repository is written user/name."
         )
     with _typed_errors(name, revision):
         return Path(huggingface_hub.snapshot_download(name, revision=revision, token=token, allow_patterns=FILES))
@@ -74,7 +74,7 @@ def _typed_errors(name: str, revision: str | None) -> Iterator[None]:
             f"{name}{at} is not in the cache and the Hub could not be asked. Check the network, or use a bundled "
             f"checkpoint: {', '.join(bundled_checkpoints())}."
         ) from error
-    except (hub_errors.HfHubHTTPError, OSError) as error:
-        raise HubUnreachable(f"The Hub did not deliver {name}{at}: {type(error).__name__}. Try again later.") from error
     except hub_errors.EntryNotFoundError as error:
         raise CheckpointInvalid(f"{name}{at} lacks a file of a checkpoint: {error}") from error
+    except (hub_errors.HfHubHTTPError, OSError) as error:
+        raise HubUnreachable(f"The Hub did not deliver {name}{at}: {type(error).__name__}. Try again later.") from error

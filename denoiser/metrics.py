@@ -5,8 +5,7 @@ first if you want the figure of a file.
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from skimage.filters import sobel
+from scipy.ndimage import laplace
 from skimage.metrics import structural_similarity
 
 
@@ -44,24 +43,25 @@ def ssim(clean: np.ndarray, other: np.ndarray) -> float:
 
 
 def edge_fidelity(clean: np.ndarray, other: np.ndarray) -> float:
-    """Pratt's figure of merit of the edges, 0..1: 1 if every edge is where it was and none was invented.
+    """Edge preservation index, -1..1, 1 if every edge and texture is where it was: the correlation of the Laplacians.
 
-    Edges are the strongest tenth of the Sobel gradients of the luminance, with the clean picture's threshold for both.
-    Each edge pixel found in ``other`` counts 1 / (1 + d^2 / 9), d being its distance in pixels to the nearest edge of
-    ``clean``, and the sum is divided by the larger of the two edge counts: smoothing loses edges, left-over noise
-    invents them, and both lower the figure. Chosen over a gradient correlation because it says in one number what
-    PSNR hides: where the detail went. Not a number if the clean picture has no edges.
+    The Laplacian of the luminance keeps edges and fine texture and drops what is flat. Noise decorrelates it and so
+    does smoothing, so the figure rises only when noise goes *and* detail stays; PSNR, ruled by the flat areas, can
+    rise while detail is lost. Chosen over Pratt's figure of merit, which barely falls under noise in textured pictures
+    (a false edge is forgiven when a true one is near). Not a number if either picture is flat.
 
-    Pratt, "Digital Image Processing", 1978; Abdou and Pratt, Proc. IEEE 1979 (scaling constant 1/9).
+    Sattar et al., "Image Enhancement Based on a Nonlinear Multiscale Method", TIP 1997,
+    https://doi.org/10.1109/83.585239
     """
     _same_shape(clean, other)
-    gradients = [sobel(picture.mean(-1) if picture.ndim == 3 else picture) for picture in (clean, other)]
-    threshold = np.quantile(gradients[0], 0.9)
-    true_edges, found = gradients[0] > threshold, gradients[1] > threshold
-    if threshold <= 0 or not true_edges.any():
-        return float("nan")
-    distance = distance_transform_edt(~true_edges)
-    return float((1 / (1 + distance[found] ** 2 / 9)).sum() / max(true_edges.sum(), found.sum()))
+    details = []
+    for picture in (clean, other):
+        luminance = np.asarray(picture, np.float64)
+        luminance = luminance.mean(-1) if luminance.ndim == 3 else luminance
+        detail = laplace(luminance, mode="nearest")
+        details.append(detail - detail.mean())
+    energy = float(np.sqrt((details[0] ** 2).sum() * (details[1] ** 2).sum()))
+    return float((details[0] * details[1]).sum()) / energy if energy > 1e-12 else float("nan")
 
 
 def _same_shape(clean: np.ndarray, other: np.ndarray) -> None:

@@ -33,6 +33,7 @@ VALIDATION_SIGMAS = (15, 25, 50)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train", description="Train a denoising autoencoder.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file, see train/configs")
     parser.add_argument("--data", type=Path, required=True, nargs="+", action="extend", help="folders of photographs")
@@ -48,6 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_config(options: argparse.Namespace) -> Config:
+    """The configuration file with what the command line overrides."""
     config = load_config(options.config)
     if options.minutes or options.steps:
         budget = {"minutes": options.minutes} if options.minutes else {"steps": options.steps}
@@ -89,6 +91,7 @@ def validate(model, pictures: list[torch.Tensor], device: torch.device, autocast
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Train; returns the exit status: 0 done, 1 diverged, 2 cannot start, 130 stopped early and resumable."""
     options = parse_arguments(arguments)
     try:
         config = read_config(options)

@@ -68,6 +68,7 @@ def evaluate(
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Measure a checkpoint.")
     parser.add_argument("checkpoint", help="a folder, a bundled name or user/repo")
     parser.add_argument("--data", type=Path, required=True, nargs="+", help="folders of clean pictures")

@@ -1,0 +1,115 @@
+"""What several tests need: a picture, a small checkpoint with random weights, and the running demo."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from denoiser.models import Unet, UnetConfig
+
+ROOT = Path(__file__).parent.parent
+PHOTO = ROOT / "examples" / "temple.jpg"
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A real photograph, uint8 (256, 256, 3)."""
+    with Image.open(PHOTO) as image:
+        return np.asarray(image.convert("RGB"))[128:384, 128:384].copy()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Unet:
+    """A network with random weights that is quick to run and does change its input."""
+    torch.manual_seed(0)
+    return Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).eval()
+
+
+@pytest.fixture
+def tiny_checkpoint(tiny_model, tmp_path) -> Path:
+    folder = tmp_path / "tiny"
+    tiny_model.save_pretrained(folder)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Demo:
+    """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
+
+    def __init__(self, folder: Path):
+        self.log, self.refused = folder / "app.log", folder / "refused.txt"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.temporary = folder / "gradio"
+        # Python imports sitecustomize first thing: every connection beyond loopback is refused and noted.
+        (folder / "guard").mkdir()
+        (folder / "guard" / "sitecustomize.py").write_text(
+            "import socket\n"
+            "def guarded(name):\n"
+            "    original = getattr(socket.socket, name)\n"
+            "    def connect(self, address):\n"
+            "        if isinstance(address, tuple) and str(address[0]) not in ('127.0.0.1', '::1', 'localhost'):\n"
+            f"            open({str(self.refused)!r}, 'a').write(f'{{address}}\\n')\n"
+            "            raise OSError(101, 'Network is unreachable')\n"
+            "        return original(self, address)\n"
+            "    setattr(socket.socket, name, connect)\n"
+            "guarded('connect'); guarded('connect_ex')\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
+        environment |= {
+            "PYTHONPATH": str(folder / "guard"),
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder),
+            "GRADIO_TEMP_DIR": str(self.temporary),
+            "PYTHONUNBUFFERED": "1",
+        }
+        (folder / "home").mkdir()
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py"), "--port", self.url.rsplit(":", 1)[1]],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=5).read()
+                return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise RuntimeError(f"the demo did not start:\n{self.log.read_text()}") from None
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    running = Demo(folder)
+    yield running
+    running.stop()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser.__main__ import main
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "b.jpg", "deeper/c.tif")):
+        Image.fromarray(photo[index * 10 : index * 10 + 48, :64]).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def run(tiny_checkpoint, capsys):
+    def run(*arguments):
+        status = main([*map(str, arguments), "--checkpoint", str(tiny_checkpoint)])
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def test_one_picture(run, pictures, tmp_path):
+    status, _ = run(pictures / "a.png", "-o", tmp_path / "clean.png", "--sigma", 25)
+    assert status == 0
+    with Image.open(tmp_path / "clean.png") as clean, Image.open(pictures / "a.png") as noisy:
+        assert clean.size == noisy.size and clean.mode == noisy.mode
+        assert not np.array_equal(np.asarray(clean), np.asarray(noisy))
+
+
+def test_a_folder_keeps_its_shape(run, pictures, tmp_path):
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 0 and "3/3" in error
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
+        "a.png",
+        "b.jpg",
+        "deeper/c.tif",
+    ]
+
+
+def test_failures_are_listed_and_the_others_done(run, pictures, tmp_path):
+    (pictures / "bad.png").write_bytes(b"nonsense")
+    (pictures / "empty.jpg").touch()
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 1 and "2 of 5 pictures failed" in error
+    assert "bad.png is not a picture" in error and "empty.jpg is empty" in error
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+
+
+def test_an_input_is_never_overwritten(run, pictures, tmp_path):
+    before = (pictures / "a.png").read_bytes()
+    for output in (pictures / "a.png", pictures, f"{pictures}/"):
+        status, error = run(pictures / "a.png", "-o", output, "--overwrite")
+        assert status == 2 and "it would be overwritten" in error
+    (tmp_path / "link.png").symlink_to(pictures / "a.png")
+    assert run(pictures / "a.png", "-o", tmp_path / "link.png", "--overwrite")[0] == 2
+    assert (pictures / "a.png").read_bytes() == before
+
+
+def test_an_existing_output_is_replaced_only_when_asked(run, pictures, tmp_path):
+    output = tmp_path / "clean.png"
+    output.write_bytes(b"mine")
+    status, error = run(pictures / "a.png", "-o", output)
+    assert status == 1 and "--overwrite" in error and output.read_bytes() == b"mine"
+    assert run(pictures / "a.png", "-o", output, "--overwrite")[0] == 0
+    assert output.read_bytes() != b"mine"
+
+
+def test_nothing_half_written_stays(run, pictures, tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    status, error = run(pictures / "a.png", "-o", tmp_path / "out" / "clean.png")
+    assert status == 1 and "disk full" in error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sigma", "300"], "--sigma must be from 0 to 255"),
+        (["--strength", "2"], "--strength must be from 0 to 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_any_work(run, pictures, tmp_path, arguments, message):
+    status, error = run(pictures, "-o", tmp_path / "out", *arguments)
+    assert status == 2 and message in error and not (tmp_path / "out").exists()
+
+
+def test_two_pictures_of_one_name_are_refused(run, pictures, tmp_path):
+    (pictures / "deeper" / "a.png").write_bytes((pictures / "a.png").read_bytes())
+    status, error = run(pictures / "a.png", pictures / "deeper" / "a.png", "-o", tmp_path / "out")
+    assert status == 2 and "would both become" in error
+
+
+def test_an_empty_folder_and_an_unknown_checkpoint_are_refused(run, tmp_path, pictures, capsys):
+    (tmp_path / "none").mkdir()
+    assert run(tmp_path / "none", "-o", tmp_path / "out")[0] == 2
+    assert main([str(pictures), "-o", str(tmp_path / "out"), "--checkpoint", "unheard-of"]) == 2
+    assert "no checkpoint 'unheard-of'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "message"),
+    [
+        ("I;16", "x.jpg", "cannot hold 16 bits"),
+        ("RGBA", "x.jpg", "cannot hold transparency"),
+        ("RGB", "x.xyz", "cannot tell the format"),
+    ],
+)
+def test_formats_that_would_lose_something_are_refused(run, tmp_path, mode, name, message):
+    source = tmp_path / "source.png"
+    if mode == "I;16":
+        Image.fromarray(np.zeros((16, 16), np.uint16)).save(source)
+    else:
+        Image.new(mode, (16, 16)).save(source)
+    status, error = run(source, "-o", tmp_path / name)
+    assert status == 1 and message in error and not (tmp_path / name).exists()
+
+
+def test_profile_and_camera_data_reach_the_file(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile", dpi=(300, 300))
+    assert run(tmp_path / "a.jpg", "-o", tmp_path / "b.jpg")[0] == 0
+    with Image.open(tmp_path / "b.jpg") as written:
+        assert written.getexif()[0x010F] == "Maker" and written.info["icc_profile"] == b"a profile"
+        assert written.info["dpi"] == (300, 300)

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from denoiser import NOISES, add_noise
+from denoiser.noise import TorchRandom
+
+KINDS = sorted(NOISES)
+DRAWN = [kind for kind in KINDS if kind != "jpeg"]
+GREY = np.full((256, 256, 3), 0.5, np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_noise_in_numpy_and_torch(kind, photo):
+    picture = photo[:40, :56].astype(np.float32) / 255
+    first = add_noise(picture, kind, seed=7)
+    assert np.array_equal(first, add_noise(picture, kind, seed=7))
+    planes = torch.from_numpy(picture).permute(2, 0, 1)
+    assert np.array_equal(first, add_noise(planes, kind, seed=7).permute(1, 2, 0).numpy())
+    batch = add_noise(torch.stack([planes, planes]), kind, seed=6)
+    assert torch.equal(batch[1], add_noise(planes, kind, seed=7))
+    if kind in DRAWN:
+        assert not np.array_equal(first, add_noise(picture, kind, seed=8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (5, 3), (3, 5, 1), (16, 9, 3)])
+def test_every_shape_comes_back_in_its_shape(kind, shape):
+    picture = np.random.default_rng(0).random(shape, dtype=np.float32)
+    noisy = add_noise(picture, kind)
+    assert noisy.shape == shape and noisy.dtype == np.float32 and np.isfinite(noisy).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ends_of_every_range_work_and_beyond_them_is_refused(kind):
+    for parameter in NOISES[kind].parameters:
+        assert parameter.low <= parameter.default <= parameter.high
+        for value in (parameter.low, parameter.high):
+            assert np.isfinite(add_noise(GREY[:16, :16], kind, **{parameter.name: value})).all()
+        for value in (parameter.low - 1, parameter.high * 1.01 + 1, float("nan")):
+            with pytest.raises(ValueError, match=f"{parameter.name} must be from"):
+                add_noise(GREY[:16, :16], kind, **{parameter.name: value})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_draws_the_same_kind_of_noise_on_tensors(kind, photo):
+    """The torch path of training, with its own generator, has the mean and deviation of the numpy path."""
+    picture = photo.astype(np.float32) / 255
+    noise = NOISES[kind]
+    values = {parameter.name: parameter.default for parameter in noise.parameters}
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    torch_error = noise.apply(x, TorchRandom(torch.Generator().manual_seed(0)), **values) - x
+    numpy_error = add_noise(picture, kind) - picture
+    assert float(torch_error.std()) == pytest.approx(numpy_error.std(), rel=0.05)
+    assert float(torch_error.mean()) == pytest.approx(numpy_error.mean(), abs=2e-3)
+
+
+@given(arrays(np.float32, (6, 7, 3), elements=st.floats(0, 1, width=32)), st.integers(0, 2**31), st.floats(0, 100))
+@settings(max_examples=25, deadline=None)
+def test_gaussian_noise_is_the_protocols(picture, seed, sigma):
+    drawn = np.random.default_rng(seed).standard_normal(picture.shape, dtype=np.float32)
+    assert np.allclose(add_noise(picture, "gaussian", seed, sigma=sigma), picture + drawn * (sigma / 255), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "deviation"),
+    [
+        ("gaussian", {"sigma": 25}, 25 / 255),
+        ("poisson", {"peak": 40}, (0.5 / 40) ** 0.5),
+        ("sensor", {"gain": 2, "read": 5}, (2 * 127.5 + 25) ** 0.5 / 255),
+        ("speckle", {"sigma": 0.2}, 0.1),
+        ("salt_and_pepper", {"amount": 10}, (0.1 * 0.25) ** 0.5),
+        ("uniform", {"width": 30}, 30 / 255 / 3**0.5),
+        ("correlated", {"sigma": 25, "grain": 2}, 25 / 255),
+        ("correlated", {"sigma": 25, "grain": 0}, 25 / 255),
+    ],
+)
+def test_each_noise_has_the_deviation_of_its_formula(kind, parameters, deviation):
+    errors = [add_noise(GREY, kind, seed, **parameters) - GREY for seed in range(4)]
+    assert np.std(errors) == pytest.approx(deviation, rel=0.04)
+    assert np.mean(errors) == pytest.approx(0, abs=0.005)
+
+
+def test_shot_noise_grows_with_brightness():
+    ramp = np.repeat(np.linspace(0, 1, 5, dtype=np.float32), 20_000).reshape(1, -1)
+    variances = ((add_noise(ramp, "poisson", peak=100) - ramp) ** 2).reshape(5, -1).mean(1)
+    assert np.allclose(variances, np.linspace(0, 1, 5) / 100, atol=4e-4) and variances[0] == 0
+
+
+def test_correlated_noise_agrees_between_neighbours_and_white_noise_does_not():
+    def correlation(grain):
+        noise = add_noise(GREY, "correlated", sigma=25, grain=grain) - GREY
+        return np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
+
+    assert abs(correlation(0)) < 0.02
+    assert correlation(1.5) > 0.8
+
+
+def test_salt_and_pepper_hits_whole_pixels():
+    noisy = add_noise(GREY, "salt_and_pepper", amount=20)
+    hit = noisy != 0.5
+    assert np.array_equal(hit.all(-1), hit.any(-1)) and set(np.unique(noisy)) == {0, 0.5, 1}
+
+
+def test_lower_jpeg_quality_is_worse(photo):
+    picture = photo.astype(np.float32) / 255
+    errors = [np.mean((add_noise(picture, "jpeg", quality=q) - picture) ** 2) for q in (5, 30, 95)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "snow"}, "unknown noise 'snow'"),
+        ({"kind": "gaussian", "gain": 3}, "no parameter gain; it has sigma"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        add_noise(GREY, **arguments)
+
+
+def test_the_registry_says_everything_a_page_needs():
+    for kind, noise in NOISES.items():
+        assert noise.name == kind and noise.label and "Source" in noise.apply.__doc__
+        assert all(parameter.unit and parameter.step > 0 for parameter in noise.parameters)
+        assert len(noise.summary) < 120

@@ -1,0 +1,186 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from denoiser import DEFAULT_CHECKPOINT, CheckpointNotFound, Denoiser, ImageUnreadable, add_noise, bundled_checkpoints
+from denoiser.metrics import psnr
+from denoiser.models import ARCHITECTURES, Unet, UnetConfig
+from denoiser.pipeline import MARGIN, TILE, estimate_sigma
+
+
+@pytest.fixture(scope="module")
+def default() -> Denoiser:
+    return Denoiser.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model) -> Denoiser:
+    return Denoiser(tiny_model, dtype="float32")
+
+
+def noisy_bytes(photo, sigma=25):
+    return np.rint(add_noise(photo / 255, "gaussian", sigma=sigma).clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", bundled_checkpoints())
+def test_every_bundled_checkpoint_loads_and_has_a_card(name):
+    denoiser = Denoiser.from_pretrained(name)
+    assert type(denoiser.model) in ARCHITECTURES.values()
+    assert denoiser.model.config.channels in (1, 3) and denoiser.sigma_range[1] >= 50
+
+
+@pytest.mark.parametrize(("sigma", "gain"), [(15, 4), (25, 6), (50, 8)])
+def test_the_default_checkpoint_denoises_a_photograph(default, photo, sigma, gain):
+    clean = photo.astype(np.float32) / 255
+    noisy = add_noise(clean, "gaussian", sigma=sigma)
+    assert psnr(clean, default(noisy, sigma)) > psnr(clean, noisy) + gain - 1
+
+
+def test_the_level_is_estimated_when_not_given(default, photo):
+    clean = photo.astype(np.float32) / 255
+    noisy = add_noise(clean, "gaussian", sigma=25)
+    assert psnr(clean, default(noisy)) > psnr(clean, default(noisy, 25)) - 0.5
+
+
+@pytest.mark.parametrize("sigma", [2, 10, 25, 50])
+def test_the_estimate_is_near_the_truth(photo, sigma):
+    smooth = np.repeat(np.linspace(0.2, 0.8, 256, dtype=np.float32)[None], 256, axis=0)[..., None]
+    assert estimate_sigma(add_noise(smooth, "gaussian", sigma=sigma)) == pytest.approx(sigma, rel=0.05)
+    assert estimate_sigma(add_noise(photo / 255, "gaussian", sigma=sigma)) == pytest.approx(sigma, abs=8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 3), (4, 4)])
+def test_pictures_too_small_to_estimate_still_come_back(tiny, size):
+    assert tiny(np.full(size, 99, np.uint8)).shape == size
+    assert estimate_sigma(np.zeros((*size, 1), np.float32)) == 0
+
+
+def kinds(photo):
+    small = photo[:40, :56]
+    alpha = np.arange(40 * 56, dtype=np.uint32).reshape(40, 56, 1) % 256
+    return {
+        "rgb array": small,
+        "grey array": small[..., 0],
+        "grey array with channel": small[..., :1],
+        "rgba array": np.concatenate([small, alpha.astype(np.uint8)], axis=2),
+        "uint16 array": small.astype(np.uint16) * 257,
+        "float array": small.astype(np.float32) / 255,
+        "double array": small / 255,
+        "chw tensor": torch.from_numpy(small.copy()).permute(2, 0, 1),
+        "float batch": torch.rand(2, 3, 24, 24),
+        "grey image": Image.fromarray(small[..., 0]),
+        "rgb image": Image.fromarray(small),
+        "rgba image": Image.fromarray(np.concatenate([small, alpha.astype(np.uint8)], axis=2)),
+        "16-bit image": Image.fromarray(small[..., 0].astype(np.uint16) * 257),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds(np.zeros((64, 64, 3), np.uint8)))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_goes_in_comes_out_of_the_same_kind(photo, kind, channels):
+    torch.manual_seed(0)
+    denoiser = Denoiser(Unet(UnetConfig(channels=channels, widths=(8, 8), blocks=(1, 1))))
+    source = kinds(photo)[kind]
+    result = denoiser(source, 25)
+    assert type(result) is type(source) or isinstance(source, Image.Image)
+    if isinstance(source, Image.Image):
+        assert (result.mode, result.size) == (source.mode, source.size)
+    else:
+        assert (result.dtype, result.shape) == (source.dtype, source.shape)
+    before, after = np.asarray(source), np.asarray(result)
+    assert not np.array_equal(before, after)
+    if "rgba" in kind:
+        assert np.array_equal(before[..., 3], after[..., 3])
+
+
+def test_a_path_gives_a_pil_image(default, photo, tmp_path):
+    Image.fromarray(noisy_bytes(photo)).save(tmp_path / "noisy.png")
+    result = default(tmp_path / "noisy.png", 25)
+    assert isinstance(result, Image.Image) and result.size == (256, 256)
+    assert np.array_equal(np.asarray(result), default(noisy_bytes(photo), 25))
+
+
+def test_strength_blends(tiny, photo):
+    picture = photo.astype(np.float32) / 255
+    none, half, full = (tiny(picture, 25, strength) for strength in (0, 0.5, 1))
+    assert np.array_equal(none, picture)
+    inside = (full > 0) & (full < 1)
+    assert np.allclose(half[inside], (none[inside] + full[inside]) / 2, atol=1e-6)
+
+
+def test_grey_pictures_are_denoised_by_a_colour_network(default, photo):
+    clean = photo.astype(np.float32).mean(-1) / 255
+    noisy = add_noise(clean, "gaussian", sigma=25)
+    assert psnr(clean, default(noisy, 25)) > psnr(clean, noisy) + 5
+
+
+def test_bfloat16_costs_nothing_that_shows(default, photo):
+    clean = photo.astype(np.float32) / 255
+    noisy = add_noise(clean, "gaussian", sigma=25)
+    full, half = (Denoiser(default.model, dtype=dtype)(noisy, 25) for dtype in ("float32", "bfloat16"))
+    assert psnr(clean, half) > psnr(clean, full) - 0.02
+    assert full.dtype == half.dtype == np.float32
+
+
+def test_tiles_do_not_show(default):
+    clean = np.tile(np.linspace(0, 1, 1000, dtype=np.float32)[None, :, None], (TILE + 2 * MARGIN + 40, 1, 3))
+    noisy = add_noise(clean, "gaussian", sigma=25)
+    exact = Denoiser(default.model, dtype="float32")
+    seen = []
+    tiled = exact(noisy, 25, progress=seen.append)
+    assert len(seen) == 4 and seen[-1] == 1
+    whole = exact._infer(noisy, 25 / 255).clip(0, 1)
+    assert np.abs(tiled - whole).max() < 0.5 / 255
+
+
+def test_threads_share_one_denoiser(tiny, photo):
+    pictures = [photo[i : i + 64, i : i + 64] for i in range(0, 80, 10)]
+    alone = [tiny(picture, 25) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda picture: tiny(picture, 25), pictures))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigma": -1}, "sigma must be from 0 to 255"),
+        ({"sigma": 256}, "sigma must be from 0 to 255"),
+        ({"sigma": float("nan")}, "sigma must be"),
+        ({"strength": 1.2}, "strength must be from 0 to 1"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(tiny, photo, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(photo, **arguments)
+
+
+def test_a_bad_picture_is_refused(tiny):
+    with pytest.raises(ImageUnreadable):
+        tiny(np.zeros((8, 8), np.int64))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "nonsense", torch.float64])
+def test_dtypes_that_do_not_work_are_refused(tiny_model, dtype):
+    with pytest.raises(ValueError, match="dtype must be"):
+        Denoiser(tiny_model, dtype=dtype)
+
+
+def test_names_are_tried_as_folder_then_bundled(tiny_checkpoint, monkeypatch, tmp_path):
+    assert Denoiser.from_pretrained(tiny_checkpoint).model.config.widths == (8, 12, 16)
+    monkeypatch.chdir(tmp_path)
+    assert Denoiser.from_pretrained("tiny").model.config.widths == (8, 12, 16)
+    tiny_checkpoint.rename(tmp_path / DEFAULT_CHECKPOINT)
+    assert Denoiser.from_pretrained(DEFAULT_CHECKPOINT).model.config.widths == (8, 12, 16)
+    (tmp_path / DEFAULT_CHECKPOINT).rename(tmp_path / "elsewhere")
+    assert Denoiser.from_pretrained(DEFAULT_CHECKPOINT).model.config.widths != (8, 12, 16)
+
+
+@pytest.mark.parametrize("name", ["nothing-like-it", "../up/one", "/no/such/folder", "a/b/c", ""])
+def test_a_name_that_is_nothing_is_not_found(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointNotFound, match="no checkpoint"):
+        Denoiser.from_pretrained(name)
