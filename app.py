@@ -5,6 +5,8 @@ python app.py [--checkpoint NAME] [--port N]
 
 import argparse
 import atexit
+import html
+import logging
 import random
 import shutil
 import tempfile
@@ -56,9 +58,12 @@ CSS = """
 .dark #figures .tile em.worse { color: #f87171; }
 #figures p { font-size: 0.82rem; color: var(--body-text-color-subdued); margin: 8px 2px 0; }
 #notice { border-left: 3px solid var(--color-accent); padding: 2px 0 2px 12px; }
-#reroll { align-self: end; }
 @media (max-width: 1100px) { #figures .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
-@media (max-width: 480px) { #figures .tile b { font-size: 1.02rem; } #figures .tile { padding: 9px 10px; } }
+@media (max-width: 720px) { #results { order: -1; } }
+#figures .message { padding: 14px 16px; border: 1px solid var(--border-color-primary); color: var(--body-text-color);
+  border-radius: var(--block-radius); background: var(--block-background-fill); }
+#figures .message.failed { border-left: 4px solid #dc2626; }
+@media (max-width: 480px) { #figures .tile b { font-size: 0.95rem; } #figures .tile { padding: 9px 10px; } }
 """
 THEME = gr.themes.Default(
     primary_hue="teal",
@@ -75,6 +80,14 @@ THEME = gr.themes.Default(
     button_primary_text_color="white",
     slider_color="*primary_600",
 )
+
+# gradio's slider reports a release of the mouse only; this makes one of a key that moved it.
+HEAD = """<script>
+document.addEventListener("keyup", (event) => {
+  if (event.target.matches?.("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key))
+    event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+});
+</script>"""
 
 _loading = threading.Lock()
 _seconds_per_megapixel: dict[str, float] = {}
@@ -94,6 +107,18 @@ def get_denoiser(checkpoint: str) -> Denoiser:
     """The loaded checkpoint; all visitors share one."""
     with _loading:
         return _load(checkpoint)
+
+
+def photo_input(**options) -> gr.Image:
+    """An image input that hands over any upload untouched, for our own reader to open or to explain.
+
+    gr.Image opens uploads itself, even for a path, and what it cannot read ends in a general error.
+    """
+    component = gr.Image(type="filepath", image_mode=None, **options)
+    opening = component.preprocess
+    # By then gradio has made sure that the path is one of its uploads.
+    component.preprocess = lambda payload: payload.path if payload and payload.path else opening(payload)
+    return component
 
 
 def describe(photo: str | None):
@@ -166,11 +191,11 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
             before, after = result.figures[key]
             change = f'<em class="{"" if after >= before else "worse"}">{after - before:+{form}}</em>'
             tiles.append(tile(label, f"{before:{form}} \u2192 {after:{form}}", change))
-    told = "not needed" if result.sigma_used is None else f"\u03c3 {result.sigma_used:.1f}"
+    told = "not needed" if result.sigma_used is None else f"{result.sigma_used:.1f}"
     if result.sigma_added is None:
-        tiles.append(tile("Estimated noise level", told))
+        tiles.append(tile("Noise level told, \u03c3", told))
     else:
-        tiles.append(tile("Noise added \u00b7 told", f"\u03c3 {result.sigma_added:.1f} \u00b7 {told}"))
+        tiles.append(tile("Noise \u03c3: added \u00b7 told", f"{result.sigma_added:.1f} \u00b7 {told}"))
     megapixels = result.noisy.width * result.noisy.height / 1e6
     tiles.append(tile(f"Time for {megapixels:.2f} MP", f"{result.seconds:.2f} s"))
     if result.figures:
@@ -185,11 +210,35 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div><p>{note}{size}, checkpoint {checkpoint}.</p>'
 
 
-def run(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *levels):
-    """Everything the page shows, for the state of its controls."""
+def message_html(text: str, failed: bool) -> str:
+    return f'<div class="message {"failed" if failed else ""}" role="alert">{html.escape(text)}</div>'
+
+
+def run(photo, *controls):
+    """Everything the page shows, for the state of its controls; what goes wrong stands where the figures were.
+
+    Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
+    """
+    blank = {component: None for component in (compare, difference, noisy_out, denoised_out, clean_out)}
+    blank[download] = gr.update(value=None, interactive=False)
+    if photo is None:
+        return blank | {figures: message_html("Drop a photo, or pick an example.", failed=False)}
+    try:
+        return results(photo, *controls)
+    except gr.Error as error:
+        return blank | {figures: message_html(error.message, failed=True)}
+    except Exception:
+        logging.exception("a run of the page failed")
+        text = "Something went wrong on the server, and its log says what. Try other settings or another photo."
+        return blank | {figures: message_html(text, failed=True)}
+
+
+def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *levels):
+    """What the page shows when all goes well."""
     parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
     sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
-    result = compute(photo, area, checkpoint, None if noisy_already else noise, parameters, seed or 0, sigma, strength)
+    kind = None if noisy_already else noise
+    result = compute(photo, area, checkpoint, kind, parameters, seed or 0, sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
         name: save(experiment.eight_bit(image), f"{stem}-{name}.png")
@@ -282,10 +331,8 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
     )
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
-            photo = gr.Image(
-                str(EXAMPLES[0]),
-                type="filepath",
-                image_mode=None,  # the untouched upload: our own reader keeps depth, alpha and orientation
+            photo = photo_input(
+                value=str(EXAMPLES[0]),
                 format="png",
                 sources=["upload", "clipboard", "webcam"],
                 label="Photo",
@@ -317,9 +364,10 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                     )
                     for kind, parameter in PARAMETERS
                 ]
-                with gr.Row():
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=120)
-                    reroll = gr.Button("\u21bb New noise", elem_id="reroll", min_width=120)
+                seed = gr.Number(
+                    0, label="Seed of the noise", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed"
+                )
+                reroll = gr.Button("\u21bb New noise", size="sm", elem_id="reroll")
             with gr.Group():
                 checkpoint = gr.Dropdown(
                     bundled_checkpoints(),
@@ -341,7 +389,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                 strength = gr.Slider(
                     0, 1, 1, step=0.05, label="Strength", info="Below 1 some grain is kept.", elem_id="strength"
                 )
-        with gr.Column(scale=8, min_width=320):
+        with gr.Column(scale=8, min_width=320, elem_id="results"):
             compare = gr.ImageSlider(
                 format="png",
                 image_mode=None,
@@ -353,12 +401,6 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                 elem_id="compare",
             )
             figures = gr.HTML(label="Figures", elem_id="figures", min_height=96)
-            with gr.Row():
-                noisy_out = shown_picture("Noisy", "noisy-out")
-                denoised_out = shown_picture("Denoised", "denoised-out")
-            with gr.Row():
-                difference = shown_picture("Difference", "difference")
-                clean_out = shown_picture("Clean", "clean-out")
             which = gr.Radio(
                 list(DIFFERENCES.items()),
                 value="removed",
@@ -369,6 +411,12 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             download = gr.DownloadButton(
                 "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
             )
+    with gr.Row():
+        noisy_out = shown_picture("Noisy", "noisy-out")
+        denoised_out = shown_picture("Denoised", "denoised-out")
+    with gr.Row():
+        difference = shown_picture("Difference", "difference")
+        clean_out = shown_picture("Clean", "clean-out")
 
     controls = [photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *sliders]
     outputs = [compare, figures, difference, noisy_out, denoised_out, clean_out, download]
@@ -380,6 +428,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         "outputs": outputs,
         "trigger_mode": "always_last",
         "show_progress": "minimal",
+        "show_progress_on": figures,
         "concurrency_id": "compute",
         "concurrency_limit": 1,
         "api_visibility": "private",
@@ -419,7 +468,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         gr.Button().click(
             denoise_api,
             [
-                gr.Image(type="filepath", image_mode=None, label="image"),
+                photo_input(label="image"),
                 gr.Dropdown(["none", *NOISES], value="gaussian", label="noise"),
                 gr.Number(None, label="level"),
                 gr.Number(None, label="level2"),
@@ -449,6 +498,7 @@ def main() -> None:
         server_port=options.port,
         theme=THEME,
         css=CSS,
+        head=HEAD,
         max_file_size="60mb",
         run_history=False,  # it would keep every slider move in the visitor's browser
         footer_links=["api", "settings"],

@@ -1,0 +1,222 @@
+"""The page, as a visitor uses it, in a real browser."""
+
+import io
+import os
+import re
+import shutil
+import urllib.parse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser.metrics import psnr
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# The figures alone, without the timer that gradio draws over them while it computes.
+READ = "() => [...document.querySelectorAll('#figures .tiles, #figures p')].map(e => e.innerText).join('\\n')"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the browser tests need Debian's chromium package")
+        pytest.skip("there is no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Visitor:
+    """A page with the default example denoised, and what a person reads off it."""
+
+    def __init__(self, browser, url, **context):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
+        self.page = self.context.new_page()
+        self.elsewhere, self.problems = [], []
+        host = urllib.parse.urlparse(url).netloc
+        self.page.on(
+            "request",
+            lambda r: (
+                r.url.startswith("http")
+                and urllib.parse.urlparse(r.url).netloc != host
+                and self.elsewhere.append(r.url)
+            ),
+        )
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("#figures .tile", timeout=60_000)
+
+    def figures(self) -> str:
+        return self.page.evaluate(READ)
+
+    def psnr(self) -> tuple[float, float]:
+        found = re.search(r"([\d.]+) \u2192 ([\d.]+)", self.page.inner_text("#figures .tile >> nth=0"))
+        return float(found[1]), float(found[2])
+
+    def after(self, action) -> None:
+        """Act, and wait until the figures are others."""
+        before = self.figures()
+        action()
+        self.page.wait_for_function(f"before => {{ const now = ({READ})(); return now && now != before }}", arg=before)
+
+    def upload(self, name: str, content: bytes) -> None:
+        clear = self.page.locator("#photo button[aria-label='Remove Image']")
+        if clear.count():
+            clear.first.click()
+        files = {"name": name, "mimeType": "image/png", "buffer": content}
+        self.page.locator("#photo input[type=file]").first.set_input_files(files)
+
+    def slide(self, element: str, share: float) -> None:
+        """Drag a slider's knob to a share of its width and let go."""
+        box = self.page.locator(f"#{element} input[type=range]").bounding_box()
+        y = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] / 2, y)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + box["width"] * share, y, steps=8)
+        self.page.mouse.up()
+
+    def picture(self, element: str) -> np.ndarray:
+        source = self.page.locator(f"#{element} img").first.get_attribute("src")
+        body = self.context.request.get(urllib.parse.urljoin(self.page.url, source)).body()
+        with Image.open(io.BytesIO(body)) as image:
+            assert image.format == "PNG"
+            return np.asarray(image)
+
+
+@pytest.fixture
+def visitor(browser, demo):
+    visitor = Visitor(browser, demo.url)
+    yield visitor
+    assert not visitor.elsewhere, "the page asked other machines"
+    assert not visitor.problems
+    visitor.context.close()
+
+
+def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
+    visitor.after(lambda: visitor.upload("mine.png", png(photo)))
+    before = visitor.psnr()
+    assert before[0] == pytest.approx(20.2, abs=0.6) and before[1] > before[0] + 3
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
+    after = visitor.psnr()
+    assert after[0] < before[0] - 3 and after[1] < before[1]
+    # What is shown are the pictures the figures are about, to the last bit.
+    shown = [psnr(photo / 255, visitor.picture(element) / 255) for element in ("noisy-out", "denoised-out")]
+    assert shown == pytest.approx(after, abs=0.01)
+    assert np.array_equal(visitor.picture("clean-out"), photo)
+
+
+def test_the_result_can_be_downloaded_without_loss(visitor):
+    with visitor.page.expect_download() as download:
+        visitor.page.click("#download")
+    assert download.value.suggested_filename == "temple-denoised.png"
+    with Image.open(download.value.path()) as image:
+        assert np.array_equal(np.asarray(image), visitor.picture("denoised-out"))
+
+
+def test_a_number_typed_and_an_arrow_key_act_too(visitor):
+    field = visitor.page.locator("#gaussian-sigma input[type=number]")
+    visitor.after(lambda: (field.fill("50"), field.press("Enter"), field.blur()))
+    assert visitor.psnr()[0] == pytest.approx(14.9, abs=0.5)
+    knob = visitor.page.locator("#gaussian-sigma input[type=range]")
+    visitor.after(lambda: (knob.focus(), knob.press("ArrowRight"), knob.blur()))
+    assert "51." in visitor.figures() or "50.9" in visitor.figures()
+
+
+def test_every_noise_shows_its_own_sliders(visitor):
+    visitor.page.click("#noise input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="Camera sensor").click())
+    assert visitor.page.is_visible("#sensor-gain") and visitor.page.is_visible("#sensor-read")
+    assert not visitor.page.is_visible("#gaussian-sigma")
+    visitor.after(lambda: visitor.slide("sensor-gain", 0.9))
+
+
+def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
+    before = visitor.picture("noisy-out")
+    visitor.page.evaluate(
+        "() => { window.blank = 0; new MutationObserver(() => { if (!document.querySelector('#compare img')) "
+        "window.blank++ }).observe(document.querySelector('#compare'), {childList: true, subtree: true}) }"
+    )
+    visitor.after(lambda: visitor.page.click("#reroll"))
+    visitor.page.wait_for_timeout(300)
+    assert not np.array_equal(visitor.picture("noisy-out"), before)
+    assert visitor.page.evaluate("window.blank") == 0
+
+
+def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
+    assert not visitor.page.is_visible("#noise") and not visitor.page.is_visible("#clean-out")
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#clean-out")
+
+
+def test_the_difference_can_be_of_what_is_missing(visitor):
+    removed = visitor.picture("difference")
+    visitor.page.get_by_label("what is missing").click()
+    visitor.page.wait_for_function("() => document.querySelector('#difference').innerText.includes('Clean')")
+    assert not np.array_equal(visitor.picture("difference"), removed)
+
+
+def test_a_large_photo_says_what_will_happen(visitor, photo):
+    large = np.tile(photo, (5, 7, 1))
+    visitor.after(lambda: visitor.upload("large.png", png(large)))
+    assert "2.3 megapixels" in visitor.page.inner_text("#notice")
+    assert "1183 \u00d7 845" in visitor.figures()
+    visitor.after(lambda: visitor.page.get_by_label("All of it").click())
+    assert "1792 \u00d7 1280" in visitor.figures()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no picture at all", "is not a picture"),
+        (png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))[:2000], "damaged or truncated"),
+        (png(np.zeros((6000, 6000), np.uint8)), "36.0 megapixels; the limit is 25.0"),
+    ],
+)
+def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(visitor, photo, content, message):
+    visitor.upload("bad.png", content)
+    visitor.page.get_by_text(message).wait_for(timeout=15_000)
+    assert visitor.page.locator("#denoised-out img").count() == 0  # nor is another photo's result left standing
+    visitor.after(lambda: visitor.upload("good.png", png(photo)))
+    assert visitor.psnr()[1] > 20
+
+
+def test_a_cleared_photo_asks_for_one(visitor):
+    visitor.page.click("#photo button[aria-label='Remove Image']")
+    visitor.page.get_by_text("Drop a photo, or pick an example.").wait_for(timeout=15_000)
+    visitor.after(lambda: visitor.page.locator("button.gallery-item").nth(1).click())
+    assert visitor.psnr()[1] > 20
+
+
+def test_the_page_fits_a_phone(browser, demo):
+    visitor = Visitor(browser, demo.url, is_mobile=True, has_touch=True)
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    visitor.page.wait_for_timeout(300)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+    overflowing = visitor.page.evaluate(
+        "() => [...document.querySelectorAll('#figures .tile b')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    )
+    assert overflowing == 0
+    visitor.context.close()

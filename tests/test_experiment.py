@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser import Denoiser, experiment
+from denoiser.image import read
+from denoiser.metrics import psnr
+
+
+@pytest.fixture(scope="module")
+def denoiser(tiny_model):
+    return Denoiser(tiny_model, dtype="float32")
+
+
+def test_figures_are_of_the_rounded_pictures(denoiser, photo):
+    result = experiment.run(denoiser, read(Image.fromarray(photo)), "gaussian", {"sigma": 40}, seed=2)
+    noisy, denoised = (np.asarray(image) for image in (result.noisy, result.denoised))
+    assert noisy.dtype == denoised.dtype == np.uint8 and np.array_equal(np.asarray(result.clean), photo)
+    expected = psnr(photo / 255, noisy / 255), psnr(photo / 255, denoised / 255)
+    assert result.figures["psnr"] == pytest.approx(expected, abs=1e-4)
+    assert result.sigma_added == pytest.approx(40, abs=0.3) and result.seconds > 0
+
+
+@pytest.mark.parametrize(("sigma", "told"), [("known", 40), ("estimate", None), (12, 12)])
+def test_what_the_denoiser_is_told(denoiser, photo, sigma, told):
+    result = experiment.run(denoiser, read(Image.fromarray(photo)), "gaussian", {"sigma": 40}, sigma=sigma)
+    if told is None:
+        assert 20 < result.sigma_used < 60 and result.sigma_used != result.sigma_added
+    else:
+        assert result.sigma_used == pytest.approx(told, abs=0.3)
+
+
+def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, photo):
+    result = experiment.run(denoiser, read(Image.fromarray(photo)), noise=None)
+    assert result.clean is None and result.figures == {} and result.sigma_added is None
+    assert np.array_equal(np.asarray(result.noisy), photo)
+
+
+def test_the_difference_is_signed_amplified_and_grey_where_there_is_none():
+    first = Image.fromarray(np.array([[10, 20], [30, 40]], np.uint8))
+    second = Image.fromarray(np.array([[10, 22], [27, 40]], np.uint8))
+    delta, gain = experiment.difference(first, second, gain=5)
+    assert gain == 5 and delta[..., 0].tolist() == [[128, 118], [143, 128]]
+
+
+@pytest.mark.parametrize("spread", [1, 3, 10, 60, 200])
+def test_the_gain_fills_the_range_without_leaving_it(spread):
+    draw = np.random.default_rng(0).uniform(-spread / 2, spread / 2, (64, 64, 3))
+    first = np.full((64, 64, 3), 0.5, np.float32)
+    second = (first - draw / 255).astype(np.float32)
+    delta, gain = experiment.difference(first, second)
+    assert gain in experiment.GAINS
+    assert np.mean((delta == 0) | (delta == 255)) < 0.02
+    assert gain == max(experiment.GAINS) or gain == 1 or (gain * 2) * spread / 2 > 100
+
+
+def test_deep_pictures_stay_deep_and_can_be_shown(denoiser, photo):
+    deep = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
+    result = experiment.run(denoiser, read(deep), "gaussian", {"sigma": 10})
+    assert result.noisy.mode == result.denoised.mode == "I;16"
+    shown = experiment.eight_bit(result.denoised)
+    assert shown.mode == "L" and np.abs(np.asarray(shown) - np.asarray(result.denoised) / 257).max() <= 0.51
