@@ -57,6 +57,7 @@ CSS = """
 #figures .tile em.worse { color: #b91c1c; }
 .dark #figures .tile em.worse { color: #f87171; }
 #figures p { font-size: 0.82rem; color: var(--body-text-color-subdued); margin: 8px 2px 0; }
+.levels { gap: 0 !important; }
 #notice { border-left: 3px solid var(--color-accent); padding: 2px 0 2px 12px; }
 @media (max-width: 1100px) { #figures .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (max-width: 720px) { #results { order: -1; } }
@@ -121,6 +122,16 @@ def photo_input(**options) -> gr.Image:
     return component
 
 
+def bounded_slider(low: float, high: float, value: float, **options) -> gr.Slider:
+    """A slider whose number box brings what is typed into range; gr.Slider raises (see :func:`run` why that is bad).
+
+    To show or hide it, do so to the column around it: an update of the slider itself would undo this.
+    """
+    slider = gr.Slider(low, high, value, **options)
+    slider.preprocess = lambda typed: value if typed is None else min(max(typed, low), high)
+    return slider
+
+
 def describe(photo: str | None):
     """What will happen to a photo just dropped, before it happens. -> notice, choice of area."""
     hidden = gr.update(visible=False), gr.update(visible=False, value="shrunk")
@@ -158,7 +169,7 @@ def open_photo(photo: str | None, area: str) -> Picture:
 
 
 def save(image: Image.Image, name: str) -> str:
-    """Write a picture losslessly for the page. Level 1 is 4 times faster than PNG's default and 10 % larger."""
+    """Write a picture losslessly for the page: noise hardly compresses, so at PNG's fastest level."""
     now = time.time()
     for old in SCRATCH.iterdir():
         if now - old.stat().st_mtime > SCRATCH_SECONDS:
@@ -195,7 +206,7 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
     if result.sigma_added is None:
         tiles.append(tile("Noise level told, \u03c3", told))
     else:
-        tiles.append(tile("Noise \u03c3: added \u00b7 told", f"{result.sigma_added:.1f} \u00b7 {told}"))
+        tiles.append(tile("\u03c3 added \u00b7 told", f"{result.sigma_added:.1f} \u00b7 {told}"))
     megapixels = result.noisy.width * result.noisy.height / 1e6
     tiles.append(tile(f"Time for {megapixels:.2f} MP", f"{result.seconds:.2f} s"))
     if result.figures:
@@ -238,7 +249,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
     sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
     kind = None if noisy_already else noise
-    result = compute(photo, area, checkpoint, kind, parameters, seed or 0, sigma, strength)
+    result = compute(photo, area, checkpoint, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
         name: save(experiment.eight_bit(image), f"{stem}-{name}.png")
@@ -352,21 +363,23 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                     filterable=False,
                     elem_id="noise",
                 )
-                sliders = [
-                    gr.Slider(
-                        parameter.low,
-                        parameter.high,
-                        parameter.default,
-                        step=parameter.step,
-                        label=f"{parameter.label} ({parameter.unit})",
-                        visible=kind == "gaussian",
-                        elem_id=f"{kind}-{parameter.name}",
-                    )
-                    for kind, parameter in PARAMETERS
-                ]
-                seed = gr.Number(
-                    0, label="Seed of the noise", precision=0, minimum=0, maximum=2**31 - 1, elem_id="seed"
-                )
+                sliders, noise_groups = [], []
+                for kind in NOISES.values():
+                    with gr.Column(visible=kind.name == "gaussian", elem_classes="levels") as group:
+                        for parameter in kind.parameters:
+                            sliders.append(
+                                bounded_slider(
+                                    parameter.low,
+                                    parameter.high,
+                                    parameter.default,
+                                    step=parameter.step,
+                                    label=f"{parameter.label} ({parameter.unit})",
+                                    elem_id=f"{kind.name}-{parameter.name}",
+                                )
+                            )
+                    noise_groups.append(group)
+                # No bounds here: gradio would raise before our code can answer (see run).
+                seed = gr.Number(0, label="Seed of the noise", precision=0, elem_id="seed")
                 reroll = gr.Button("\u21bb New noise", size="sm", elem_id="reroll")
             with gr.Group():
                 checkpoint = gr.Dropdown(
@@ -383,10 +396,11 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                     info="Known: the true deviation of the noise added. Estimated: from the noisy picture alone.",
                     elem_id="sigma-mode",
                 )
-                sigma_hand = gr.Slider(
-                    0, 75, 25, step=1, label="Level by hand (8-bit levels)", visible=False, elem_id="sigma-hand"
-                )
-                strength = gr.Slider(
+                with gr.Column(visible=False, elem_classes="levels") as hand:
+                    sigma_hand = bounded_slider(
+                        0, 100, 25, step=1, label="Level by hand (8-bit levels)", elem_id="sigma-hand"
+                    )
+                strength = bounded_slider(
                     0, 1, 1, step=0.05, label="Strength", info="Below 1 some grain is kept.", elem_id="strength"
                 )
         with gr.Column(scale=8, min_width=320, elem_id="results"):
@@ -400,7 +414,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                 buttons=["fullscreen"],
                 elem_id="compare",
             )
-            figures = gr.HTML(label="Figures", elem_id="figures", min_height=96)
+            figures = gr.HTML(label="Figures", elem_id="figures", min_height=96, padding=False)
             which = gr.Radio(
                 list(DIFFERENCES.items()),
                 value="removed",
@@ -441,10 +455,10 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
     noise.input(
         lambda kind: [
             gr.update(info=NOISES[kind].summary),
-            *(gr.update(visible=kind == owner) for owner, _ in PARAMETERS),
+            *(gr.update(visible=kind == owner) for owner in NOISES),
         ],
         noise,
-        [noise, *sliders],
+        [noise, *noise_groups],
         **private,
     ).success(**live)
     noisy_already.input(
@@ -458,10 +472,10 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             gr.update(visible=not noisy),
         ],
         noisy_already,
-        [noise_controls, sigma_mode, sigma_hand, which],
+        [noise_controls, sigma_mode, hand, which],
         **private,
     ).success(**live)
-    sigma_mode.input(lambda mode: gr.update(visible=mode == "hand"), sigma_mode, sigma_hand, **private).success(**live)
+    sigma_mode.input(lambda mode: gr.update(visible=mode == "hand"), sigma_mode, hand, **private).success(**live)
     reroll.click(lambda: random.randrange(2**31), None, seed, **private).success(**live)
 
     with gr.Column(visible=False):  # the public endpoint has inputs of its own: the page's controls are many

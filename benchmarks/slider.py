@@ -64,8 +64,10 @@ def main() -> int:
                 page.wait_for_function(WAIT, arg=before, polling=10)
                 seconds.append(time.perf_counter() - started)
                 page.wait_for_timeout(300)
-            size = page.evaluate("() => { const i = document.querySelector('#denoised-out img'); return "
-                                 "`${i.naturalWidth} x ${i.naturalHeight}` }")
+            size = page.evaluate(
+                "() => { const i = document.querySelector('#denoised-out img'); return "
+                "`${i.naturalWidth} x ${i.naturalHeight}` }"
+            )
             browser.close()
     finally:
         app.terminate()

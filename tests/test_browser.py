@@ -143,6 +143,15 @@ def test_a_number_typed_and_an_arrow_key_act_too(visitor):
     assert "51." in visitor.figures() or "50.9" in visitor.figures()
 
 
+def test_a_number_out_of_range_is_brought_into_it(visitor):
+    field = visitor.page.locator("#gaussian-sigma input[type=number]")
+    visitor.after(lambda: (field.fill("5000"), field.press("Enter"), field.blur()))
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.2))
+    seed = visitor.page.locator("#seed input")
+    visitor.after(lambda: (seed.fill("-7"), seed.press("Enter")))
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.3))
+
+
 def test_every_noise_shows_its_own_sliders(visitor):
     visitor.page.click("#noise input")
     visitor.after(lambda: visitor.page.get_by_role("option", name="Camera sensor").click())
@@ -191,6 +200,7 @@ def test_a_large_photo_says_what_will_happen(visitor, photo):
     ("content", "message"),
     [
         (b"no picture at all", "is not a picture"),
+        (b"", "is empty"),
         (png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))[:2000], "damaged or truncated"),
         (png(np.zeros((6000, 6000), np.uint8)), "36.0 megapixels; the limit is 25.0"),
     ],
