@@ -6,6 +6,7 @@ tensor in its memory, on a GPU.
 """
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
 
 
 def find_images(folders: list[Path]) -> list[Path]:
@@ -31,6 +33,21 @@ def find_images(folders: list[Path]) -> list[Path]:
     if not found:
         raise FileNotFoundError(f"no pictures ({', '.join(sorted(EXTENSIONS))}) in {', '.join(map(str, folders))}")
     return found
+
+
+def match_pairs(clean_folders: list[Path], noisy_folder: Path) -> tuple[list[Path], list[Path]]:
+    """(clean, noisy) files of the same name, whatever their extension.
+
+    An ending that only says which of the two a file is (``01_gt.png`` and ``01_noise.png``) does not count as name.
+
+    Raises:
+        FileNotFoundError: A clean picture has no noisy one, or the other way round; the message names some.
+    """
+    clean = {ROLE.sub("", path.stem): path for path in find_images(clean_folders)}
+    noisy = {ROLE.sub("", path.stem): path for path in find_images([noisy_folder])}
+    if alone := sorted(clean.keys() ^ noisy.keys()):
+        raise FileNotFoundError(f"{len(alone)} pictures have no partner of the same name, such as {alone[0]}")
+    return [clean[name] for name in sorted(clean)], [noisy[name] for name in sorted(clean)]
 
 
 def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:

@@ -1,104 +1,201 @@
 """Measure a checkpoint.
 
     python -m train.evaluate color-small --data cbsd68 --sigma 15 25 50
+    python -m train.evaluate photo --data nam25/clean --noisy nam25/noisy
 
 The protocol is the literature's. The clean 8-bit picture / 255 gets Gaussian noise in float32, neither clipped nor
 rounded; the output is clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255, mean
 over the pictures. The noise of picture i (sorted by file name) is
 ``numpy.random.default_rng(i).standard_normal(shape, dtype=float32)``. A grey checkpoint gets ``convert("L")``.
+
+With ``--noisy`` nothing is added: each picture of that folder is denoised as it is and compared with the picture of
+the same name in ``--data``.
 """
 
 import argparse
 import json
+import platform
+import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
-from denoiser.metrics import psnr, ssim
+from denoiser.metrics import edge_fidelity, psnr, ssim
 from denoiser.noise import add_noise
 
-from .data import find_images
+from .data import find_images, match_pairs
+
+EVALUATION_FILE = "evaluation.json"
+MEANS = ("noisy_psnr", "psnr", "noisy_ssim", "ssim", "noisy_edge_fidelity", "edge_fidelity")
 
 
 def load_clean(path: Path, channels: int) -> np.ndarray:
-    """The clean picture as float32 (H, W, 3) or (H, W), 8-bit values / 255."""
+    """A picture as float32 (H, W, 3) or (H, W), 8-bit values / 255."""
     with Image.open(path) as opened:
         return np.asarray(opened.convert("L" if channels == 1 else "RGB"), dtype=np.float32) / 255
 
 
+def processor() -> str:
+    """The processor's name, as far as the machine tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> str:
+    """What the times were taken on, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory so far, MB: of the device if it counts, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes elsewhere
+
+
+def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: float | None) -> dict[str, float]:
+    """All figures of one picture; ``noisy`` may leave [0, 1]."""
+    started = time.perf_counter()
+    restored = denoiser(noisy, sigma)
+    seconds = time.perf_counter() - started
+    restored = np.rint(restored * 255).astype(np.float32) / 255
+    row = {"seconds_per_megapixel": seconds / (clean.shape[0] * clean.shape[1] / 1e6)}
+    for metric in (psnr, ssim, edge_fidelity):
+        row[f"noisy_{metric.__name__}"] = metric(clean, noisy)
+        row[metric.__name__] = metric(clean, restored)
+    return row
+
+
 def evaluate(
-    denoiser: Denoiser, paths: list[Path], sigma: float, gray: bool = False, estimate: bool = False
-) -> dict[str, float]:
-    """Mean figures of one noise level over pictures.
+    denoiser: Denoiser,
+    paths: list[Path],
+    sigma: float | None = None,
+    gray: bool = False,
+    estimate: bool = False,
+    noisy_paths: list[Path] | None = None,
+) -> dict:
+    """Measure one noise level, or pairs, over pictures.
 
     Args:
         denoiser: What to measure.
         paths: Clean pictures.
-        sigma: Noise standard deviation, 8-bit units.
+        sigma: Standard deviation of the noise to add, 8-bit units; None with pairs.
         gray: Measure on grey versions even if the checkpoint is for colour.
         estimate: Let the denoiser estimate sigma instead of telling it.
+        noisy_paths: Real noisy pictures, one for each clean one, instead of noise.
 
     Returns:
-        noisy_psnr, psnr, ssim, and seconds_per_megapixel (median over pictures; the denoiser's call alone).
+        The mean of every figure, the median ``seconds_per_megapixel``, ``peak_memory_mb``, and ``images``: the
+        figures of each picture by file name.
     """
-    rows = []
-    for index, path in enumerate(tqdm(paths, f"sigma {sigma:g}", leave=False)):
-        clean = load_clean(path, 1 if gray else denoiser.model.config.channels)
-        noisy = add_noise(clean, "gaussian", seed=index, sigma=sigma)
-        started = time.perf_counter()
-        restored = denoiser(noisy, None if estimate else sigma)
-        seconds = time.perf_counter() - started
-        restored = np.rint(restored * 255).astype(np.float32) / 255
-        rows.append(
-            {
-                "noisy_psnr": psnr(clean, noisy),
-                "psnr": psnr(clean, restored),
-                "ssim": ssim(clean, restored),
-                "seconds_per_megapixel": seconds / (clean.shape[0] * clean.shape[1] / 1e6),
-            }
-        )
-    result = {name: statistics.fmean(row[name] for row in rows) for name in ("noisy_psnr", "psnr", "ssim")}
-    return result | {"seconds_per_megapixel": statistics.median(row["seconds_per_megapixel"] for row in rows)}
+    channels = 1 if gray else denoiser.model.config.channels
+    images = {}
+    for index, path in enumerate(tqdm(paths, "pairs" if sigma is None else f"sigma {sigma:g}", leave=False)):
+        clean = load_clean(path, channels)
+        if noisy_paths:
+            noisy = load_clean(noisy_paths[index], channels)
+            if noisy.shape != clean.shape:
+                raise ValueError(f"{noisy_paths[index]} and {path} differ in size: {noisy.shape}, {clean.shape}")
+        else:
+            noisy = add_noise(clean, "gaussian", seed=index, sigma=sigma)
+        images[path.name] = measure(denoiser, clean, noisy, None if estimate or noisy_paths else sigma)
+    rows = images.values()
+    result = {
+        name: statistics.fmean(finite) if (finite := [row[name] for row in rows if np.isfinite(row[name])]) else None
+        for name in MEANS
+    }
+    result["seconds_per_megapixel"] = statistics.median(row["seconds_per_megapixel"] for row in rows)
+    result["peak_memory_mb"] = peak_memory(denoiser.device)
+    return result | {"images": images}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Measure a checkpoint.")
-    parser.add_argument("checkpoint", help="a folder, a bundled name or user/repo")
+    parser.add_argument("checkpoint", help="a folder, a run's folder, a bundled name or user/repo")
     parser.add_argument("--data", type=Path, required=True, nargs="+", help="folders of clean pictures")
+    parser.add_argument("--noisy", type=Path, help="folder of real noisy pictures, matched to --data by name")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels, 8-bit units")
     parser.add_argument("--gray", action="store_true", help="measure a colour checkpoint on grey pictures")
     parser.add_argument("--estimate", action="store_true", help="let the denoiser estimate sigma")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--name", help="what to call the data set in the card (default: the folder's name)")
+    parser.add_argument("--json", type=Path, help=f"write the figures here (a run's folder: its {EVALUATION_FILE})")
+    return parser.parse_args(arguments)
+
+
+def record(path: Path, entries: list[dict]) -> None:
+    """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
+
+    def key(entry: dict) -> tuple:
+        return tuple(str(entry[name]) for name in ("dataset", "sigma", "gray", "estimate"))
+
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    fresh = {key(entry) for entry in entries}
+    kept = [entry for entry in known if key(entry) not in fresh]
+    path.write_text(json.dumps(kept + entries, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse_arguments(arguments)
+    name, output = options.checkpoint, options.json
+    run = Path(name)
+    if (run / "checkpoint").is_dir():
+        name, output = str(run / "checkpoint"), output or run / EVALUATION_FILE
     try:
-        paths = find_images(options.data)
-        denoiser = Denoiser.from_pretrained(options.checkpoint, device=options.device, dtype=options.dtype)
-    except (DenoiserError, OSError) as error:
+        paths, noisy_paths = find_images(options.data), None
+        if options.noisy:
+            paths, noisy_paths = match_pairs(options.data, options.noisy)
+        if bad := [sigma for sigma in options.sigma if not 0 <= sigma <= 255]:
+            raise ValueError(f"--sigma must be from 0 to 255, got {bad[0]:g}")
+        denoiser = Denoiser.from_pretrained(name, device=options.device, dtype=options.dtype)
+        denoiser(load_clean(paths[0], denoiser.model.config.channels), 25)  # the first call sets the kernels up
+    except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    denoiser(load_clean(paths[0], denoiser.model.config.channels), 25)  # the first call sets the kernels up
-    where = f"{denoiser.device.type}, {str(denoiser.dtype).removeprefix('torch.')}"
-    print(f"{options.checkpoint} on {len(paths)} pictures of {', '.join(map(str, options.data))} ({where})")
-    print("| sigma | noisy PSNR | PSNR | SSIM | s/MP |\n| --- | --- | --- | --- | --- |")
-    results = {}
-    for sigma in options.sigma:
-        row = results[f"{sigma:g}"] = evaluate(denoiser, paths, sigma, options.gray, options.estimate)
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    print(f"{options.checkpoint} on {len(paths)} pictures of {', '.join(map(str, options.data))}")
+    print(f"{machine(denoiser.device)}, {dtype}\n")
+    print("| sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP | peak MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    entries = []
+    for sigma in [None] if options.noisy else options.sigma:
+        row = evaluate(denoiser, paths, sigma, options.gray, options.estimate, noisy_paths)
         print(
-            f"| {sigma:g} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} | {row['ssim']:.4f} "
-            f"| {row['seconds_per_megapixel']:.2f} |",
+            f"| {'real' if sigma is None else f'{sigma:g}'} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} "
+            f"| {row['ssim']:.4f} | {row['edge_fidelity'] or float('nan'):.3f} "
+            f"| {row['seconds_per_megapixel']:.2f} | {row['peak_memory_mb']:.0f} |",
             flush=True,
         )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        about = {
+            "dataset": options.name or options.data[0].resolve().name,
+            "sigma": sigma,
+            "gray": options.gray or denoiser.model.config.channels == 1,
+            "estimate": options.estimate,
+            "pictures": len(paths),
+            "dtype": dtype,
+            "machine": machine(denoiser.device),
+        }
+        entries.append(about | row)
+    if output:
+        record(output, entries)
     return 0
 
 

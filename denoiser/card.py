@@ -1,0 +1,190 @@
+"""A trained run -> model card.
+
+Everything in a card comes from the run's own records: ``run.json`` (what was trained, on what, how) and
+``evaluation.json`` (what was measured). Our sections stand between ``<!-- denoiser:NAME -->`` comments: when a card
+that a person has edited is brought up to date, those sections and our metadata are replaced and the rest stays.
+"""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
+SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
+
+_ABOUT = {
+    "unet": (
+        "A bias-free residual U-Net that removes Gaussian noise: an encoder to a bottleneck at 1/{coarsest} of the "
+        "resolution, a decoder back, skip connections between them, and the noise level as an extra input plane."
+    ),
+    "bottleneck": (
+        "The textbook denoising autoencoder, for teaching: an encoder, a latent {compression:g} times smaller than the "
+        "picture, a decoder, and no connection around them. What does not fit through the latent is lost, noise and "
+        "fine detail alike."
+    ),
+}
+_LIMITS = (
+    "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
+    "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
+    "of phone photographs are partly taken for texture and kept. Fine texture below the noise is smoothed away, not "
+    "reconstructed: do not read detail out of a denoised picture where it decides anything (medicine, forensics). A "
+    "noise level told too high smooths, one told too low leaves noise."
+)
+_PROTOCOL = (
+    "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
+    "output clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255; mean over the "
+    "pictures; noise of picture i from `numpy.random.default_rng(i)`."
+)
+
+
+def render(run: dict, evaluation: list[dict], name: str, existing: str | None = None) -> str:
+    """The card of a run.
+
+    Args:
+        run: The run's record, as ``train`` writes it to run.json.
+        evaluation: Measurements, as ``train.evaluate`` writes them to evaluation.json.
+        name: What ``from_pretrained`` is called with: "user/repo" or a bundled name.
+        existing: The card that is there already, if any; what is not ours in it stays.
+
+    Raises:
+        ValueError: There is no measurement: a card without one is not written.
+    """
+    if not evaluation:
+        raise ValueError("the run has no measurements; run `python -m train.evaluate RUN --data DIR` first")
+    title = name.rpartition("/")[2]
+    fresh = ModelCard.from_template(
+        _metadata(title, evaluation),
+        template_path=str(TEMPLATE),
+        title=title,
+        name=name,
+        channels=run["model"]["channels"],
+        model_class=run["model_class"],
+        about=_about(run),
+        limits=_LIMITS.format(low=run["model"]["sigma_range"][0], high=run["model"]["sigma_range"][1]),
+        data=_data(run),
+        procedure=_procedure(run),
+        evaluation=_evaluation(evaluation, name),
+    )
+    return str(fresh) if existing is None else _merge(existing, fresh)
+
+
+def _metadata(title: str, evaluation: list[dict]) -> ModelCardData:
+    results = []
+    for entry in evaluation:
+        level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"
+        for metric in ("psnr", "ssim"):
+            results.append(
+                EvalResult(
+                    task_type="image-to-image",
+                    task_name="Image denoising",
+                    dataset_type=entry["dataset"],
+                    dataset_name=_dataset(entry),
+                    # Rows that differ only in dataset_name would be merged into one (huggingface_hub).
+                    dataset_config=level + (", grey" if entry["gray"] else "") + (", estimated" * entry["estimate"]),
+                    metric_type=metric,
+                    metric_name=metric.upper(),
+                    metric_value=round(float(entry[metric]), 4),
+                )
+            )
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="denoiser",
+        pipeline_tag="image-to-image",
+        tags=list(TAGS),
+        model_name=title,
+        eval_results=results,
+    )
+
+
+def _dataset(entry: dict) -> str:
+    return entry["dataset"] + (" (grey)" if entry["gray"] else "")
+
+
+def _about(run: dict) -> str:
+    model = run["model"]
+    levels = len(model["widths"])
+    text = _ABOUT[model["architecture"]].format(
+        coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1), compression=run.get("compression") or 0
+    )
+    colours = "Colour pictures" if model["channels"] == 3 else "Grey pictures"
+    low, high = model["sigma_range"]
+    return (
+        f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters, one network for noise levels sigma "
+        f"{low:g} to {high:g}."
+    )
+
+
+def _data(run: dict) -> str:
+    data = run["data"]
+    lines = [
+        f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, "
+        f"{data['held_out']} others held out for validation by name. No test picture is among them."
+    ]
+    if data.get("licences"):
+        lines += ["", "| licence, as stated where the photograph comes from | photographs |", "| --- | --- |"]
+        lines += [f"| {licence} | {count} |" for licence, count in data["licences"].items()]
+    return "\n".join(lines)
+
+
+def _procedure(run: dict) -> str:
+    stages = "; ".join(
+        f"{stage['loss'].upper()} on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until "
+        f"{stage['until']:.0%}"
+        for stage in run["config"]["stages"]
+    )
+    optimizer = run["config"]["optimizer"]
+    return "\n".join(
+        [
+            f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
+            f"- {stages} of the budget.",
+            f"- AdamW, rate {optimizer['rate']:g} with {optimizer['warmup']} steps of warm-up and a cosine to zero, "
+            f"gradient norm clipped at {optimizer['clip']:g}, weights averaged with decay {optimizer['ema']:g}.",
+            f"- Noise: Gaussian, sigma drawn uniformly from {run['model']['sigma_range'][0]:g} to "
+            f"{run['model']['sigma_range'][1]:g} for each crop; crops flipped and turned at random.",
+            f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
+            f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
+            "",
+            "![Loss and validation PSNR over the steps](curve.png)",
+        ]
+    )
+
+
+def _evaluation(evaluation: list[dict], name: str) -> str:
+    lines = [
+        "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], e["estimate"], e["sigma"] or 0)):
+        level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + (", estimated" * entry["estimate"])
+        edges = "" if entry["edge_fidelity"] is None else f"{entry['edge_fidelity']:.3f}"
+        lines.append(
+            f"| {_dataset(entry)} | {entry['pictures']} | {level} | {entry['noisy_psnr']:.2f} | {entry['psnr']:.2f} "
+            f"| {entry['ssim']:.4f} | {edges} | {entry['seconds_per_megapixel']:.2f} |"
+        )
+    last = evaluation[-1]
+    lines += [
+        "",
+        _PROTOCOL,
+        "",
+        f"Times: {last['machine']}, {last['dtype']}; on a busy machine, so an upper bound. Again: "
+        f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50`.",
+        "",
+        "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
+        "",
+        "![Noisy, denoised and difference](samples.png)",
+    ]
+    return "\n".join(lines)
+
+
+def _merge(existing: str, fresh: ModelCard) -> str:
+    """``existing`` with our sections and metadata renewed; sections a person deleted stay deleted."""
+    card = ModelCard(existing, ignore_metadata_errors=True)
+    sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}
+    card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
+    for name in ("eval_results", "model_name", "library_name", "pipeline_tag"):
+        setattr(card.data, name, getattr(fresh.data, name))
+    card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))
+    card.data.license = card.data.license or fresh.data.license  # whose weights they are is for people to say
+    return str(card)

@@ -1,0 +1,138 @@
+"""Publish a run: checkpoint, card and pictures in one commit on the Hub, or in a folder that holds just that.
+
+    python -m train.publish RUN user/name [--private] [--branch B] [--tag V] [--dry-run]
+    python -m train.publish RUN --folder denoiser/checkpoints/NAME
+
+Safe to repeat: a repository that exists is brought up to date, a card that a person has edited keeps their words, and
+a push that changes nothing makes no commit. The token comes from where huggingface_hub looks for it (HF_TOKEN, or
+``hf auth login``) and is neither printed nor written.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+
+from denoiser import card
+from denoiser.errors import CheckpointInvalid
+from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
+
+from .evaluate import EVALUATION_FILE
+from .report import CURVE_FILE, RUN_FILE, SAMPLES_FILE
+
+
+class CannotPublish(Exception):
+    """Nothing was published; the message says why and what to do."""
+
+
+def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[Path]:
+    """Put into ``target`` exactly what a repository holds.
+
+    Raises:
+        CannotPublish: The run is not finished, not measured, or its checkpoint does not load.
+    """
+    try:
+        load_model(run / "checkpoint")
+        facts = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        measured = run / EVALUATION_FILE
+        evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
+        text = card.render(facts, evaluation, name, existing)
+    except CheckpointInvalid as error:
+        raise CannotPublish(f"the checkpoint does not load: {error}") from error
+    except FileNotFoundError as error:
+        raise CannotPublish(f"{run} is no finished run: {Path(error.filename).name} is missing") from error
+    except ValueError as error:
+        raise CannotPublish(str(error)) from error
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copyfile(run / "checkpoint" / file, target / file)
+    for file in (CURVE_FILE, SAMPLES_FILE):
+        shutil.copyfile(run / file, target / file)
+    (target / "README.md").write_text(text, encoding="utf-8")
+    return sorted(target.iterdir())
+
+
+def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> str | None:
+    """The card on the Hub, if there is one."""
+    try:
+        return Path(api.hf_hub_download(repo_id, "README.md", revision=branch)).read_text(encoding="utf-8")
+    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError, hub_errors.RemoteEntryNotFoundError):
+        return None
+
+
+def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | None, dry_run: bool) -> str:
+    """Publish to the Hub; returns the commit's address, or what would be pushed."""
+    api = huggingface_hub.HfApi()
+    if not dry_run:
+        try:
+            who = api.whoami()["name"]
+        except hub_errors.LocalTokenNotFoundError as error:
+            raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
+        print(f"publishing as {who}")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder)
+        files = assemble(run, target, repo_id, existing_card(api, repo_id, branch))
+        listing = "\n".join(f"  {file.name}  {file.stat().st_size / 1e3:,.0f} kB" for file in files)
+        if dry_run:
+            return f"would push to {repo_id}:\n{listing}"
+        print(listing)
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if branch:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo_id, folder_path=target, revision=branch, commit_message=f"Publish {run.resolve().name}"
+        )
+        if tag:
+            api.create_tag(repo_id, tag=tag, revision=branch, exist_ok=True)
+        return str(done.commit_url)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m train.publish", description="Publish a run.")
+    parser.add_argument("run", type=Path, help="the folder of a finished and measured run")
+    parser.add_argument("repo_id", nargs="?", metavar="user/name", help="the repository on the Hub")
+    parser.add_argument("--folder", type=Path, help="write what a push would hold into this folder instead")
+    parser.add_argument("--private", action="store_true", help="create the repository private")
+    parser.add_argument("--branch", help="push to this branch, created if need be")
+    parser.add_argument("--tag", help="tag the commit")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be pushed and stop")
+    options = parser.parse_args(arguments)
+    if (options.repo_id is None) == (options.folder is None):
+        parser.error("give either user/name or --folder")
+    try:
+        if options.folder:
+            readme = options.folder / "README.md"
+            existing = readme.read_text(encoding="utf-8") if readme.exists() else None
+            assemble(options.run, options.folder, options.folder.name, existing)
+            print(options.folder)
+        else:
+            print(push(options.run, options.repo_id, options.private, options.branch, options.tag, options.dry_run))
+    except CannotPublish as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except hub_errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        reason = {
+            401: "the token is wrong or has run out: log in again with `hf auth login`",
+            403: f"this token may not write to {options.repo_id}: it needs write access to that account",
+            404: f"{options.repo_id} cannot be written: no such account, or no access to it",
+        }.get(status, f"the Hub answered {status}; try again later")
+        print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
+        return 1
+    except Exception as error:  # network errors come as several unrelated types, httpx's among them
+        if not type(error).__module__.startswith(("http", "huggingface_hub", "builtins", "requests")):
+            raise
+        print(f"error: the Hub cannot be reached ({type(error).__name__}: {error}).", file=sys.stderr)
+        print("The run is as it was; the same command can be repeated.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
