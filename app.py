@@ -1,6 +1,6 @@
 """The demo: a Gradio page around :mod:`denoiser`. Layout and wiring only.
 
-python app.py [--checkpoint NAME] [--port N]
+python app.py [--port N]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import html
 import logging
 import random
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -19,7 +20,15 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser, DenoiserError, bundled_checkpoints, experiment
+from denoiser import (
+    DEFAULT_CHECKPOINT,
+    NOISES,
+    Denoiser,
+    DenoiserError,
+    bundled_checkpoints,
+    experiment,
+    save_image,
+)
 from denoiser.image import Picture, read
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
@@ -36,7 +45,7 @@ DIFFERENCES = {
     "clean \u2212 denoised (what is missing)": "missing",
 }
 SCRATCH = Path(tempfile.mkdtemp(prefix="denoiser-"))
-SCRATCH_SECONDS = 120  # gradio copies our files into its cache right after a call
+SCRATCH_SECONDS = 60  # gradio copies our files into its cache right after a call
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
 CSS = """
@@ -140,8 +149,8 @@ def describe(photo: str | None):
     try:
         with Image.open(photo) as opened:  # reads the header only
             width, height = opened.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return hidden  # computing it will say what is wrong
+    except Exception:
+        return hidden  # computing it will say what is wrong; an error here would keep it from running
     pixels = width * height
     if not LIVE_PIXELS < pixels <= MAX_PIXELS:
         return hidden
@@ -165,18 +174,30 @@ def open_photo(photo: str | None, area: str) -> Picture:
     """Read an upload and take the part to work on."""
     if photo is None:
         raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
-    return read(photo, MAX_PIXELS) if area == "all" else _open_small(photo, area)
+    picture = read(photo, MAX_PIXELS) if area == "all" else _open_small(photo, area)
+    if picture.maximum == 1:
+        raise gr.Error("This is a floating-point TIFF; the page works on 8 and 16 bits.", print_exception=False)
+    return picture
 
 
 def save(image: Image.Image, name: str) -> str:
-    """Write a picture losslessly for the page: noise hardly compresses, so at PNG's fastest level."""
-    now = time.time()
-    for old in SCRATCH.iterdir():
-        if now - old.stat().st_mtime > SCRATCH_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+    """Write a picture losslessly, in its own depth, for gradio to pass on; noise hardly compresses, so fast."""
     path = Path(tempfile.mkdtemp(dir=SCRATCH)) / name
-    image.save(path, **({"compress_level": 1} if path.suffix == ".png" else {}))
+    save_image(image, path, fast=True)
     return str(path)
+
+
+def sweep() -> None:
+    """Delete our files that gradio has copied by now."""
+    for old in SCRATCH.iterdir():
+        if time.time() - old.stat().st_mtime > SCRATCH_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep_forever() -> None:
+    while True:
+        time.sleep(SCRATCH_SECONDS)
+        sweep()
 
 
 def compute(photo, area, checkpoint, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
@@ -186,7 +207,9 @@ def compute(photo, area, checkpoint, noise, parameters, seed, sigma, strength) -
         return experiment.run(get_denoiser(checkpoint), picture, noise, parameters, int(seed), sigma, strength)
     except (DenoiserError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error
 
 
@@ -194,14 +217,25 @@ def tile(label: str, value: str, change: str = "") -> str:
     return f'<div class="tile"><span>{label}{change}</span><b>{value}</b></div>'
 
 
+def number(value: float, digits: int) -> str:
+    """A figure for reading: equal pictures have an infinite PSNR, flat or tiny ones have no SSIM or edges."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else "\u221e" if value > 0 else "\u2013"
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
     """The row of figures under the pictures."""
     tiles = []
-    for key, label, form in (("psnr", "PSNR, dB", ".2f"), ("ssim", "SSIM", ".3f")):
+    for key, label, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 3)):
         if key in result.figures:
             before, after = result.figures[key]
-            change = f'<em class="{"" if after >= before else "worse"}">{after - before:+{form}}</em>'
-            tiles.append(tile(label, f"{before:{form}} \u2192 {after:{form}}", change))
+            change = ""
+            if np.isfinite(after - before):
+                change = f'<em class="{"" if after >= before else "worse"}">{after - before:+.{digits}f}</em>'
+            tiles.append(tile(label, f"{number(before, digits)} \u2192 {number(after, digits)}", change))
     told = "not needed" if result.sigma_used is None else f"{result.sigma_used:.1f}"
     if result.sigma_added is None:
         tiles.append(tile("Noise level told, \u03c3", told))
@@ -213,7 +247,7 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
         edges = result.figures["edge_fidelity"]
         note = (
             "Noisy \u2192 denoised, each against the clean photo. Figures are of what files hold: the noisy picture "
-            f"is clipped and rounded first. Edge fidelity {edges[0]:.2f} \u2192 {edges[1]:.2f}. "
+            f"is clipped and rounded first. Edge fidelity {number(edges[0], 2)} \u2192 {number(edges[1], 2)}. "
         )
     else:
         note = "No noise was added: without a clean photo to compare with there is no PSNR. "
@@ -252,27 +286,28 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     result = compute(photo, area, checkpoint, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
-        name: save(experiment.eight_bit(image), f"{stem}-{name}.png")
+        name: save(image, f"{stem}-{name}.png")
         for name, image in (("noisy", result.noisy), ("denoised", result.denoised), ("clean", result.clean))
         if image is not None
     }
     first = result.clean if which == "missing" and result.clean else result.noisy
     delta, gain = experiment.difference(first, result.denoised)
     title = "clean" if first is result.clean else "noisy"
-    full = shown["denoised"]
-    if experiment.eight_bit(result.denoised) is not result.denoised:  # a deeper file than the page can show
-        full = save(result.denoised, f"{stem}-denoised" + (".tiff" if result.denoised.mode == "F" else ".png"))
     return {
         compare: (shown["noisy"], shown["denoised"]),
         figures: figures_html(result, checkpoint),
         difference: gr.update(
-            value=save(Image.fromarray(delta.squeeze()), f"{stem}-difference.png"),
+            value=save(as_image(delta), f"{stem}-difference.png"),
             label=f"{title.capitalize()} \u2212 denoised, \u00d7{gain}",
         ),
         noisy_out: shown["noisy"],
         denoised_out: shown["denoised"],
         clean_out: gr.update(value=shown.get("clean"), visible=result.clean is not None),
-        download: gr.update(value=full, interactive=True),
+        download: gr.update(
+            value=shown["denoised"],
+            label=f"Download the denoised picture (PNG, {result.denoised.width} \u00d7 {result.denoised.height})",
+            interactive=True,
+        ),
     }
 
 
@@ -310,7 +345,11 @@ def denoise_api(
     kind = None if noise == "none" else noise
     result = compute(image, "all", checkpoint, kind, parameters, seed or 0, told, strength)
     delta, gain = experiment.difference(result.noisy, result.denoised)
-    numbers = {name: {"noisy": before, "denoised": after} for name, (before, after) in result.figures.items()} | {
+    # JSON has no infinity and no not-a-number.
+    numbers = {
+        name: {key: value if np.isfinite(value) else None for key, value in zip(("noisy", "denoised"), pair)}
+        for name, pair in result.figures.items()
+    } | {
         "sigma_added": result.sigma_added,
         "sigma_used": result.sigma_used,
         "difference_gain": gain,
@@ -319,9 +358,9 @@ def denoise_api(
         "seed": int(seed or 0),
     }
     return (
-        save(experiment.eight_bit(result.noisy), "noisy.png"),
-        save(experiment.eight_bit(result.denoised), "denoised.png"),
-        save(Image.fromarray(delta.squeeze()), "difference.png"),
+        save(result.noisy, "noisy.png"),
+        save(result.denoised, "denoised.png"),
+        save(as_image(delta), "difference.png"),
         numbers,
     )
 
@@ -352,7 +391,14 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             )
             notice = gr.Markdown(visible=False, elem_id="notice")
             area = gr.Radio(list(AREAS.items()), value="shrunk", label="Work on", visible=False, elem_id="area")
-            gr.Examples([str(path) for path in EXAMPLES], photo, label="Examples (CC0 and CC BY-SA 4.0)")
+            # gr.Examples would update the photo's component, and thereby make a new one without photo_input's change.
+            examples = gr.Dataset(
+                components=["image"],
+                samples=[[str(path)] for path in EXAMPLES],
+                type="index",
+                label="Examples (CC0 and CC BY-SA 4.0)",
+                elem_id="examples",
+            )
             noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
             with gr.Group() as noise_controls:
                 noise = gr.Dropdown(
@@ -451,6 +497,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
 
     gr.on([demo.load, *(slider.release for slider in (*sliders, sigma_hand, strength)), seed.submit, seed.blur], **live)
     gr.on([control.input for control in (checkpoint, which, area)], **live)
+    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **private)
     photo.change(describe, photo, [notice, area], **private).success(**live)
     noise.input(
         lambda kind: [
@@ -508,6 +555,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args()
     get_denoiser(DEFAULT_CHECKPOINT)  # before the first visitor, not in front of one
+    threading.Thread(target=sweep_forever, daemon=True).start()
+    # gradio closes, and deletes what visitors left, on Ctrl-C alone; a container is stopped by this signal.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo.queue(max_size=64).launch(
         server_port=options.port,
         theme=THEME,

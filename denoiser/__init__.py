@@ -16,6 +16,7 @@ from .errors import (
     ImageTooLarge,
     ImageUnreadable,
 )
+from .image import save as save_image
 from .models import Bottleneck, Unet
 from .noise import NOISES, add_noise
 from .pipeline import Denoiser, estimate_sigma
@@ -37,4 +38,5 @@ __all__ = [
     "add_noise",
     "bundled_checkpoints",
     "estimate_sigma",
+    "save_image",
 ]

@@ -5,14 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ._hub import DEFAULT_CHECKPOINT
 from .errors import DenoiserError
+from .image import EXTENSIONS, check_format, save
 from .pipeline import Denoiser
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,12 +41,14 @@ def plan(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path
     """Which file goes where.
 
     Raises:
-        ValueError: Two pictures would get the same name, an output is an input, or there is nothing to do.
+        ValueError: Two pictures would get the same name, an output is an input or of no known format, or there is
+            nothing to do.
     """
     jobs: list[tuple[Path, Path]] = []
     for source in inputs:
         if source.is_dir():
             found = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS)
+            found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
             jobs += [(path, output / path.relative_to(source)) for path in found]
         else:
             jobs.append((source, output / source.name if into_folder else output))
@@ -57,6 +57,8 @@ def plan(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path
     originals = {source.resolve() for source, _ in jobs}
     taken: dict[Path, Path] = {}
     for source, target in jobs:
+        if not into_folder:
+            check_format(target)
         resolved = target.resolve()
         if resolved in originals:
             raise ValueError(f"{target} is an input: it would be overwritten. Choose another output.")
@@ -64,33 +66,6 @@ def plan(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path
             raise ValueError(f"{taken[resolved]} and {source} would both become {target}; denoise them in two calls")
         taken[resolved] = source
     return jobs
-
-
-def write(image: Image.Image, target: Path) -> None:
-    """Save beside the target and rename, so that a half-written picture is never left behind.
-
-    Raises:
-        ValueError, OSError: The format cannot hold the picture, or the disk did not take it.
-    """
-    extension = target.suffix.lower()
-    if extension not in EXTENSIONS:
-        raise ValueError(f"cannot tell the format from {target.name}; use one of {', '.join(EXTENSIONS)}")
-    if image.mode.startswith("I;16") and extension not in (".png", ".tif", ".tiff"):
-        raise ValueError(f"{extension} cannot hold 16 bits; write {target.stem}.png or .tif instead")
-    if image.mode == "F" and extension not in (".tif", ".tiff"):
-        raise ValueError(f"{extension} cannot hold floating point; write {target.stem}.tif instead")
-    if image.mode in ("LA", "RGBA") and extension in (".jpg", ".jpeg", ".bmp"):
-        raise ValueError(f"{extension} cannot hold transparency; write {target.stem}.png instead")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-    options = {"quality": 95, "subsampling": 0} if extension in (".jpg", ".jpeg") else {}
-    options |= {"lossless": True} if extension == ".webp" else {}
-    options |= {key: image.info[key] for key in ("icc_profile", "exif", "dpi") if key in image.info}
-    try:
-        image.save(partial, **options)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,17 +86,24 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     failures: list[str] = []
-    with tqdm(jobs, unit="picture") as bar:
-        for source, target in bar:
-            try:
-                if target.exists() and not options.overwrite:
-                    raise ValueError(f"{target} exists; --overwrite replaces it")
-                write(denoiser(source, options.sigma, options.strength), target)
-            except (DenoiserError, ValueError, OSError, MemoryError, UnidentifiedImageError) as error:
-                failures.append(f"{source}: {error}")
+    done = 0
+    try:
+        with tqdm(jobs, unit="picture") as bar:
+            for source, target in bar:
+                try:
+                    if target.exists() and not options.overwrite:
+                        raise ValueError(f"{target} exists; --overwrite replaces it")
+                    save(denoiser(source, options.sigma, options.strength), target)
+                except (DenoiserError, ValueError, OSError) as error:
+                    failures.append(f"{source}: {error}")
+                except Exception as error:  # out of memory, a driver's error: the other pictures may still work
+                    failures.append(f"{source}: {type(error).__name__}: {error}")
+                done += 1
+    except KeyboardInterrupt:
+        print(f"stopped after {done} of {len(jobs)} pictures", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(jobs)} pictures failed:", *failures, sep="\n  ", file=sys.stderr)
-    return 1 if failures else 0
+    return 130 if done < len(jobs) else 1 if failures else 0
 
 
 if __name__ == "__main__":

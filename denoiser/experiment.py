@@ -115,12 +115,3 @@ def difference(first: Image.Image, second: Image.Image, gain: int | None = None)
         spread = float(np.quantile(np.abs(delta[::2, ::2]), 0.99))
         gain = max((candidate for candidate in GAINS if candidate * spread <= 127), default=1)
     return np.rint(np.clip(128 + gain * delta, 0, 255)).astype(np.uint8), gain
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """The picture as a browser can show it: 8 bits a channel, its own channels and profile."""
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
-        return image
-    shown = Image.fromarray(np.rint(np.clip(read(image).pixels[..., 0], 0, 1) * 255).astype(np.uint8))
-    shown.info = dict(image.info)
-    return shown

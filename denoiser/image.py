@@ -9,8 +9,7 @@ would reduce them to 8 bits; pass the uint16 array instead), CMYK and other prin
 
 import dataclasses
 import os
-import struct
-import warnings
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import ImageTooLarge, ImageUnreadable
 
 MAX_PIXELS = 100_000_000
-"""Pictures above this many pixels are refused unless a caller raises ``max_pixels``."""
+"""Pictures above this many pixels are refused unless a caller raises ``max_pixels``. Files have Pillow's own limit of
+179 megapixels above that."""
+
+# Formats that we know to come through whole: others (PPM, JPEG 2000, AVIF, SGI) Pillow may cut to 8 bits unasked, and
+# some (EPS) run a program of their own.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+
+# TIFF keeps its description among the tags that say how its pixels lie; these are about the picture.
+_ABOUT_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
 # PIL modes we carry through, and the mode that holds the result. A palette cannot hold denoised colours.
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "F": "F"}
@@ -68,13 +75,13 @@ class Picture:
         return torch.from_numpy(planes).to(device=self.source.device, dtype=self.source.dtype)
 
     def middle(self, max_pixels: int) -> "Picture":
-        """The middle of the picture, same proportions, at most ``max_pixels``, as it is: no pixel is changed."""
+        """The middle, same proportions, at most ``max_pixels``, no pixel changed. For pictures from PIL or a file."""
         height, width = (max(1, int(side * self._ratio(max_pixels))) for side in self.pixels.shape[:2])
         top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
         return self._with(lambda planes: planes[top : top + height, left : left + width])
 
     def shrunk(self, max_pixels: int) -> "Picture":
-        """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``."""
+        """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``. From PIL or a file."""
         size = [max(1, int(side * self._ratio(max_pixels))) for side in self.pixels.shape[:2]]
 
         def resize(planes: np.ndarray) -> np.ndarray:
@@ -92,14 +99,12 @@ class Picture:
         pixels = np.ascontiguousarray(function(self.pixels))
         alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
         changed = dataclasses.replace(self, pixels=pixels, alpha=alpha)
-        if isinstance(self.source, Image.Image):
-            return dataclasses.replace(changed, source=changed.restore(pixels))
-        return dataclasses.replace(changed, source=function(self.source))
+        return dataclasses.replace(changed, source=changed.restore(pixels))
 
     def _restore_pil(self, planes: np.ndarray) -> Image.Image:
         kind = {255: np.uint8, 65535: np.uint16}.get(self.maximum, np.float32)
         image = Image.fromarray(planes.astype(kind).squeeze(-1) if planes.shape[-1] == 1 else planes.astype(kind))
-        # Pillow writes these into the file: colours, resolution and camera data stay what they were.
+        # Colours, resolution and camera data stay what they were; save() writes them.
         for key in ("icc_profile", "exif", "dpi", "xmp"):
             if key in self.source.info:
                 image.info[key] = self.source.info[key]
@@ -150,13 +155,8 @@ def _from_file(path: Path, max_pixels: int) -> Picture:
         raise ImageUnreadable(f"{name} is a folder, not a picture.")
     if path.stat().st_size == 0:
         raise ImageUnreadable(f"{name} is empty (0 bytes).")
-    with _damage_reported(name):
-        with warnings.catch_warnings():
-            # Pillow's own size warning comes before ours could: our limit decides.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path)
-        with opened:
-            return _from_pil(opened, name, max_pixels)
+    with _damage_reported(name), Image.open(path, formats=FORMATS) as opened:
+        return _from_pil(opened, name, max_pixels)
 
 
 @contextmanager
@@ -167,12 +167,13 @@ def _damage_reported(name: str) -> Iterator[None]:
     except (ImageUnreadable, ImageTooLarge):
         raise
     except UnidentifiedImageError as error:
-        raise ImageUnreadable(f"{name} is not a picture, or of a format Pillow does not know.") from error
+        known = ", ".join(FORMATS)
+        raise ImageUnreadable(f"{name} is not a picture, or not {known}. Save it as PNG first.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{name} unpacks to far more pixels than any photograph: {error}") from error
     except PermissionError as error:
         raise ImageUnreadable(f"No permission to read {name}.") from error
-    except (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, struct.error) as error:
+    except Exception as error:
         raise ImageUnreadable(f"{name} is damaged or truncated: {error}") from error
 
 
@@ -186,13 +187,20 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
             f"{name} holds 16-bit colour, which would be cut to 8 bits. Pass it as a numpy uint16 array, or save it "
             "as 8-bit; 16-bit grey files are read in full."
         )
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        raise ImageUnreadable(f"{name} is 16-bit grey with a transparent value, which would be lost. Use 8 bits.")
     if image.mode not in _MODES:
         raise ImageUnreadable(f"{name} has colour mode {image.mode}; convert it to RGB or grey first.")
     # The second frame of a phone's MPO is a preview or depth map; elsewhere frames are pictures of their own.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageUnreadable(f"{name} has {image.n_frames} frames or pages; pass one of them.")
     with _damage_reported(name):
+        about = image.getexif() if image.format == "TIFF" else {}
         image = ImageOps.exif_transpose(image)
+        if any(tag in about for tag in _ABOUT_TAGS):
+            kept = Image.Exif()
+            kept.update({tag: about[tag] for tag in _ABOUT_TAGS if tag in about})
+            image.info["exif"] = kept.tobytes()
     target = _MODES[image.mode]
     if "transparency" in image.info and target in ("L", "RGB"):
         target = "LA" if image.mode == "L" else "RGBA"
@@ -227,3 +235,65 @@ def _from_array(array: np.ndarray, source, max_pixels: int, name: str = "the pic
     alpha = planes[..., -1] if channels in (2, 4) else None
     pixels = planes if alpha is None else planes[..., :-1]
     return Picture(np.ascontiguousarray(pixels), alpha, maximum, source)
+
+
+def save(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> None:
+    """Write a picture with its colour profile, EXIF, XMP and resolution, whole or not at all.
+
+    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. The file
+    is written beside its place and renamed, so that a half-written picture is never left behind.
+
+    Args:
+        image: As :class:`Denoiser` returns it.
+        path: Its ending decides the format; the folder is made if need be.
+        fast: PNG at its fastest level of compression.
+
+    Raises:
+        ValueError: The format is unknown, or cannot hold the picture's depth or transparency.
+        OSError: The disk does not take it.
+    """
+    path = Path(path)
+    check_format(path, image.mode)
+    extension = path.suffix.lower()
+    kept = {".jpg": ("icc_profile", "exif", "dpi", "xmp"), ".webp": ("icc_profile", "exif", "xmp"), ".bmp": ("dpi",)}
+    kept[".jpeg"] = kept[".jpg"]
+    options = {k: image.info[k] for k in kept.get(extension, ("icc_profile", "exif", "dpi")) if k in image.info}
+    if extension in (".jpg", ".jpeg"):
+        options |= {"quality": 95, "subsampling": 0}
+    elif extension == ".webp":
+        options |= {"lossless": True, "exact": True}  # exact: the colours under full transparency too
+    elif extension == ".png" and fast:
+        options |= {"compress_level": 1}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        image.save(partial, **options)
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+"""What :func:`save` writes."""
+
+
+def check_format(path: Path, mode: str = "L") -> None:
+    """Raise ValueError if a file of this name cannot hold a picture of this PIL mode."""
+    extension = path.suffix.lower()
+    if extension not in EXTENSIONS:
+        raise ValueError(f"cannot tell the format from {path.name!r}; use one of {', '.join(EXTENSIONS)}")
+    if mode.startswith("I;16") and extension not in (".png", ".tif", ".tiff"):
+        raise ValueError(f"{extension} cannot hold 16 bits; write {path.stem}.png or .tif instead")
+    if mode == "F" and extension not in (".tif", ".tiff"):
+        raise ValueError(f"{extension} cannot hold floating point; write {path.stem}.tif instead")
+    if mode in ("LA", "RGBA") and extension in (".jpg", ".jpeg", ".bmp"):
+        raise ValueError(f"{extension} cannot hold transparency; write {path.stem}.png instead")
+
+
+def _umask() -> int:
+    # mkstemp makes files for their owner alone; a picture gets what any new file gets.
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -151,17 +151,16 @@ def correlated(x, random, sigma, grain):
     deviation ``sigma``: each pixel is as noisy as under :func:`gaussian`, but neighbours agree.
 
     ``sigma``: 8-bit units, 0..100. ``grain``: pixels, 0..5; 0 is white noise.
-    Source: Goossens et al., "Image Denoising Using Mixtures of Projected Gaussian Scale Mixtures", TIP 2009 (correlated
-    noise removal); the filter is periodic, so its gain is exact.
+    Source: Goossens, Pizurica and Philips, "Removal of Correlated Noise by Modeling the Signal of Interest in the
+    Wavelet Domain", TIP 2009 (the model); the filter is periodic here, so that its gain is exact.
     """
     squared = np.fft.fftfreq(x.shape[-2])[:, None] ** 2 + np.fft.fftfreq(x.shape[-1])[None, :] ** 2
-    response = np.exp(-2 * np.pi**2 * grain**2 * squared)
-    response /= np.sqrt((response**2).mean())
-    white = random.normal(x)
-    if isinstance(white, torch.Tensor):
-        grains = torch.fft.ifft2(torch.fft.fft2(white) * torch.from_numpy(response).to(white)).real
-    else:
-        grains = np.fft.ifft2(np.fft.fft2(white) * response).real
+    fft = np.fft
+    if isinstance(x, torch.Tensor):
+        squared, fft = torch.from_numpy(squared).to(x), torch.fft
+    response = np.e ** (-2 * np.pi**2 * grain**2 * squared)
+    response = response / (response**2).mean(axis=(-2, -1), keepdims=True) ** 0.5
+    grains = fft.ifft2(fft.fft2(random.normal(x)) * response).real
     return x + grains * (sigma / 255)
 
 
@@ -263,6 +262,9 @@ def add_noise(image: np.ndarray | torch.Tensor, kind: str = "gaussian", seed: in
                 f"{kind} noise: {parameter.name} must be from {parameter.low:g} to {parameter.high:g} "
                 f"({parameter.unit}), got {values[parameter.name]:g}"
             )
+    floating = image.is_floating_point() if isinstance(image, torch.Tensor) else np.issubdtype(image.dtype, np.floating)
+    if not floating:
+        raise ValueError(f"a clean picture is floating point in [0, 1], not {image.dtype}: divide by its white first")
     if isinstance(image, torch.Tensor):
         if image.ndim == 4:
             return torch.stack([add_noise(one, kind, seed + b, **values) for b, one in enumerate(image)])
@@ -274,6 +276,8 @@ def add_noise(image: np.ndarray | torch.Tensor, kind: str = "gaussian", seed: in
     if isinstance(image, np.ndarray) and planes.ndim == 3:
         planes = np.moveaxis(planes, -1, 0)
     flat = planes.ndim == 2
+    if not flat and planes.shape[0] not in (1, 3):
+        raise ValueError(f"a picture has 1 or 3 channels, not {planes.shape[0]}; take alpha off first")
     noisy = noise.apply(planes[None] if flat else planes, NumpyRandom(seed), **values).astype(np.float32)
     if flat:
         noisy = noisy[0]

@@ -7,6 +7,7 @@ clean = denoiser("noisy.jpg")
 """
 
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def estimate_sigma(pixels: np.ndarray) -> float:
 
     The median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial
     Adaptation by Wavelet Shrinkage", Biometrika 1994), averaged over channels. Fine texture counts as noise: on clean,
-    detailed pictures it reads a few levels too high.
+    detailed photographs it reads a few levels too high, on text and line art tens of levels.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -69,7 +70,10 @@ def _pick_dtype(dtype: str | torch.dtype, device: torch.device, model: Denoising
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}: float16 overflows to black pictures")
         return dtype
-    if device.type == "cpu":
+    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN says yes to any AVX-512, where bfloat16 is emulated and slower than float32.
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    elif device.type == "cpu":
         native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     else:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -80,7 +84,7 @@ class Denoiser:
     """A loaded checkpoint that denoises pictures. Safe to share between threads: calls change nothing.
 
     Args:
-        model: A network of :mod:`denoiser.models`.
+        model: A network of :mod:`denoiser.models`. It is taken over: frozen and put into eval mode.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         dtype: "auto", "float32" or "bfloat16" (weights stay float32, convolutions run in bfloat16). Auto takes
             bfloat16 where the processor has it.
@@ -142,7 +146,7 @@ class Denoiser:
             image: A path, a PIL image, a numpy array (H, W[, C]) of uint8, uint16 or float in [0, 1], or a torch
                 tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
             sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it.
-            strength: 0 returns the picture as it was, 1 the network's estimate; between them, a blend.
+            strength: 0 keeps the picture, 1 takes the network's estimate; between them, a blend.
             progress: Called with the share done, in (0, 1].
             max_pixels: Refuse larger pictures.
 
@@ -182,7 +186,10 @@ class Denoiser:
         elif channels == 3:  # a grey picture, a colour network: three equal planes would be three times the same noise
             restored = self._tiled(pixels.repeat(3, axis=2), level, progress).mean(2, keepdims=True)
         else:  # a colour picture, a grey network: each plane is a grey picture
-            planes = [self._tiled(pixels[..., c : c + 1], level, progress) for c in range(pixels.shape[2])]
+            planes = []
+            for plane in range(3):
+                share = progress and (lambda done, plane=plane: progress((plane + done) / 3))
+                planes.append(self._tiled(pixels[..., plane : plane + 1], level, share))
             restored = np.concatenate(planes, axis=2)
         return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -12,10 +13,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from denoiser.models import Unet, UnetConfig
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# huggingface_hub reads these when it is imported: all tests talk to a Hub of ours on the loopback, or to nobody.
+HUB_PORT = free_port()
+HUB_HOME = tempfile.TemporaryDirectory(prefix="denoiser-tests-")
+os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT}", "HF_HOME": HUB_HOME.name, "HF_HUB_DISABLE_XET": "1"}
+for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+    os.environ.pop(_name, None)
+
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from denoiser.models import Unet, UnetConfig  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"
@@ -40,12 +56,6 @@ def tiny_checkpoint(tiny_model, tmp_path) -> Path:
     folder = tmp_path / "tiny"
     tiny_model.save_pretrained(folder)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Demo:

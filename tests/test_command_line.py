@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,7 +73,7 @@ def test_an_existing_output_is_replaced_only_when_asked(run, pictures, tmp_path)
 
 def test_nothing_half_written_stays(run, pictures, tmp_path, monkeypatch):
     def fail(self, path, **options):
-        path.write_bytes(b"half")
+        Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Image.Image, "save", fail)
@@ -92,6 +94,33 @@ def test_numbers_out_of_range_are_refused_before_any_work(run, pictures, tmp_pat
     assert status == 2 and message in error and not (tmp_path / "out").exists()
 
 
+def test_an_unknown_format_is_refused_before_any_work(run, pictures, tmp_path):
+    status, error = run(pictures / "a.png", "-o", tmp_path / "x.xyz")
+    assert status == 2 and "cannot tell the format from 'x.xyz'" in error
+
+
+def test_an_output_folder_inside_the_input_is_no_input(run, pictures):
+    for _ in range(2):
+        assert run(pictures, "-o", pictures / "out", "--overwrite")[0] == 0
+    assert len([path for path in (pictures / "out").rglob("*") if path.is_file()]) == 3
+
+
+def test_an_error_nobody_thought_of_is_listed_and_the_others_done(run, pictures, tmp_path, monkeypatch):
+    from denoiser.models import Unet
+
+    encode, calls = Unet.encode, []
+
+    def fail_once(self, x, level):
+        calls.append(x.shape)
+        if len(calls) == 1:
+            raise RuntimeError("not enough memory: you tried to allocate")
+        return encode(self, x, level)
+
+    monkeypatch.setattr(Unet, "encode", fail_once)
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 1 and "1 of 3 pictures failed" in error and "RuntimeError: not enough memory" in error
+
+
 def test_two_pictures_of_one_name_are_refused(run, pictures, tmp_path):
     (pictures / "deeper" / "a.png").write_bytes((pictures / "a.png").read_bytes())
     status, error = run(pictures / "a.png", pictures / "deeper" / "a.png", "-o", tmp_path / "out")
@@ -110,7 +139,6 @@ def test_an_empty_folder_and_an_unknown_checkpoint_are_refused(run, tmp_path, pi
     [
         ("I;16", "x.jpg", "cannot hold 16 bits"),
         ("RGBA", "x.jpg", "cannot hold transparency"),
-        ("RGB", "x.xyz", "cannot tell the format"),
     ],
 )
 def test_formats_that_would_lose_something_are_refused(run, tmp_path, mode, name, message):
@@ -123,11 +151,15 @@ def test_formats_that_would_lose_something_are_refused(run, tmp_path, mode, name
     assert status == 1 and message in error and not (tmp_path / name).exists()
 
 
-def test_profile_and_camera_data_reach_the_file(run, tmp_path):
+@pytest.mark.parametrize("name", ["b.jpg", "b.png", "b.tif", "b.webp"])
+@pytest.mark.parametrize("origin", ["a.jpg", "a.tif"])
+def test_profile_and_camera_data_reach_the_file(run, tmp_path, origin, name):
     exif = Image.Exif()
-    exif[0x010F] = "Maker"
-    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile", dpi=(300, 300))
-    assert run(tmp_path / "a.jpg", "-o", tmp_path / "b.jpg")[0] == 0
-    with Image.open(tmp_path / "b.jpg") as written:
-        assert written.getexif()[0x010F] == "Maker" and written.info["icc_profile"] == b"a profile"
-        assert written.info["dpi"] == (300, 300)
+    exif[0x010F], exif[0x013B] = "Maker", "Artist"
+    Image.new("RGB", (16, 16)).save(tmp_path / origin, exif=exif, icc_profile=b"a profile", dpi=(300, 300))
+    assert run(tmp_path / origin, "-o", tmp_path / name)[0] == 0
+    with Image.open(tmp_path / name) as written:
+        assert written.getexif()[0x010F] == "Maker" and written.getexif()[0x013B] == "Artist"
+        assert written.info["icc_profile"] == b"a profile"
+        if name != "b.webp":
+            assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)

@@ -54,9 +54,7 @@ def test_the_gain_fills_the_range_without_leaving_it(spread):
     assert gain == max(experiment.GAINS) or gain == 1 or (gain * 2) * spread / 2 > 100
 
 
-def test_deep_pictures_stay_deep_and_can_be_shown(denoiser, photo):
+def test_deep_pictures_stay_deep(denoiser, photo):
     deep = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
     result = experiment.run(denoiser, read(deep), "gaussian", {"sigma": 10})
     assert result.noisy.mode == result.denoised.mode == "I;16"
-    shown = experiment.eight_bit(result.denoised)
-    assert shown.mode == "L" and np.abs(np.asarray(shown) - np.asarray(result.denoised) / 257).max() <= 0.51

@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import errors as hub_errors
 
 from denoiser import CheckpointGated, CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
-from denoiser._hub import BUNDLED, DEFAULT_CHECKPOINT, _typed_errors, bundled_checkpoints, find_checkpoint
+from denoiser._download import typed_errors
+from denoiser._hub import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
 
 
 def test_the_bundled_checkpoints_are_hub_folders_and_the_default_comes_first():
@@ -34,10 +35,11 @@ def http_error(kind):
         (hub_errors.LocalEntryNotFoundError("offline"), HubUnreachable, "not in the cache"),
         (http_error(hub_errors.HfHubHTTPError), HubUnreachable, "did not deliver"),
         (ConnectionResetError("cut"), HubUnreachable, "did not deliver"),
+        (httpx.ReadTimeout("slow"), HubUnreachable, "did not deliver"),
     ],
 )
 def test_every_answer_of_the_hub_is_an_error_of_its_own_with_the_cause(raised, expected, message):
-    with pytest.raises(expected, match=message) as caught, _typed_errors("a/b", "v1"):
+    with pytest.raises(expected, match=message) as caught, typed_errors("a/b", "v1"):
         raise raised
     assert caught.value.__cause__ is raised and isinstance(caught.value, DenoiserError)
 
@@ -50,14 +52,16 @@ def test_what_looks_like_a_path_never_goes_to_the_hub(name):
 
 def test_offline_the_bundled_checkpoint_loads_and_others_say_why_not(tmp_path):
     program = (
-        "from denoiser import Denoiser, HubUnreachable\n"
+        "from denoiser import Denoiser, HubUnreachable, Unet\n"
         "Denoiser.from_pretrained()\n"
-        "try: Denoiser.from_pretrained('user/name')\n"
-        "except HubUnreachable as error: print(error)\n"
+        "for load in (Denoiser.from_pretrained, Unet.from_pretrained):\n"
+        "    try: load('user/name')\n"
+        "    except HubUnreachable as error: print(error)\n"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
-    assert "user/name is not in the cache" in result.stdout and DEFAULT_CHECKPOINT in result.stdout
+    assert result.stdout.count("user/name is not in the cache") == 2
+    assert "user/name is not in the cache" in result.stdout and "bundled" in result.stdout

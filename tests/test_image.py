@@ -128,6 +128,25 @@ def test_sixteen_bit_colour_files_are_refused_not_cut(tmp_path, channels):
         read(lazily_opened)
 
 
+def test_formats_that_pillow_may_cut_unasked_are_refused(tmp_path):
+    (tmp_path / "deep.ppm").write_bytes(b"P6 4 4 65535\n" + bytes(range(96)))
+    with pytest.raises(ImageUnreadable, match="not a picture, or not PNG, JPEG"):
+        read(tmp_path / "deep.ppm")
+    (tmp_path / "odd.dds").write_bytes(b"DDS " + b"\x7c\0\0\0" + b"\xff" * 120)
+    with pytest.raises(ImageUnreadable):
+        read(tmp_path / "odd.dds")
+
+
+def test_sixteen_bit_grey_with_a_transparent_value_is_refused(tmp_path):
+    content = sixteen_bit_png(np.zeros((4, 4, 1), np.uint16))
+    chunk = b"tRNS\x00\x07"
+    at = content.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "transparent.png").write_bytes(content[:at] + chunk + content[at:])
+    with pytest.raises(ImageUnreadable, match="transparent value"):
+        read(tmp_path / "transparent.png")
+
+
 def test_sixteen_bit_colour_tiffs_are_refused_too(tmp_path):
     tifffile.imwrite(tmp_path / "deep.tif", np.zeros((8, 9, 3), np.uint16), photometric="rgb")
     with pytest.raises(ImageUnreadable, match="16-bit colour"):

@@ -116,11 +116,15 @@ def test_lower_jpeg_quality_is_worse(photo):
     [
         ({"kind": "snow"}, "unknown noise 'snow'"),
         ({"kind": "gaussian", "gain": 3}, "no parameter gain; it has sigma"),
+        ({"image": np.zeros((8, 8, 3), np.uint8)}, "floating point in \\[0, 1\\], not uint8"),
+        ({"image": torch.zeros(3, 8, 8, dtype=torch.uint8)}, "floating point"),
+        ({"image": np.zeros((8, 8, 4), np.float32)}, "take alpha off first"),
+        ({"image": np.zeros((8,), np.float32)}, "neither"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        add_noise(GREY, **arguments)
+        add_noise(**{"image": GREY} | arguments)
 
 
 def test_the_registry_says_everything_a_page_needs():

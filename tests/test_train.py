@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 import numpy as np
@@ -12,11 +14,12 @@ import torch
 import yaml
 from PIL import Image
 
-from denoiser import Denoiser, add_noise
+from denoiser import Denoiser, ImageUnreadable, add_noise
 from denoiser.metrics import psnr
 from train.__main__ import main
 from train.config import ConfigError, load_config
-from train.data import Photographs, find_images, split_by_name
+from train.data import Photographs, Source, find_images, split_by_name
+from train.degrade import Mixture
 from train.evaluate import main as evaluate
 
 from .conftest import PHOTO, ROOT
@@ -33,7 +36,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Four crops of a photograph, one of them small, and two files that are no pictures."""
+    """Four crops of a photograph, one of them small, two files that are no pictures, and a table of licences."""
     folder = tmp_path_factory.mktemp("photographs")
     with Image.open(PHOTO) as image:
         for index in range(3):
@@ -41,7 +44,28 @@ def photographs(tmp_path_factory):
         image.crop((0, 0, 20, 30)).save(folder / "small.png")
     (folder / "broken.jpg").write_bytes(b"broken")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "about.tsv").write_text("file\tlicence\np0.png\tCC0\np1.png\tCC BY\np2.png\tCC0\nsmall.png\tCC0\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Six noisy/clean pairs, named as camera data sets name them."""
+    folder = tmp_path_factory.mktemp("pairs")
+    with Image.open(PHOTO) as image:
+        whole = np.asarray(image)
+    for index in range(6):
+        clean = whole[index * 40 : index * 40 + 80, :90]
+        noisy = add_noise(clean / 255, "sensor", seed=index, gain=4, read=10).clip(0, 1)
+        for role, pixels in (("gt", clean), ("noise", np.rint(noisy * 255).astype(np.uint8))):
+            (folder / role).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / role / f"{index:02d}_{role}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
@@ -54,8 +78,22 @@ def config(tmp_path):
     return write
 
 
-def arguments(config, photographs, run, *more):
-    return ["--config", str(config), "--data", str(photographs), "--output", str(run), "--device", "cpu", *more]
+@pytest.fixture
+def arguments(cache):
+    def arguments(config, photographs, run, *more):
+        start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache)]
+        return [*start, *(["--data", str(photographs)] if photographs else []), *more]
+
+    return arguments
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers():
+    """The trainer installs its own; pytest's Ctrl-C comes back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "train" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -63,7 +101,7 @@ def test_the_configurations_that_ship_are_valid(path):
     assert load_config(path).build_model().config.sigma_range == (0, 55)
 
 
-def test_training_learns_and_leaves_a_checkpoint(config, photographs, tmp_path, photo, capsys):
+def test_training_learns_and_leaves_a_checkpoint(config, photographs, tmp_path, photo, capsys, arguments):
     assert main(arguments(config(budget={"steps": 250}), photographs, tmp_path / "run")) == 0
     out, err = capsys.readouterr()
     assert "skipped" in err and "broken.jpg" in err and "held out" in out
@@ -73,24 +111,146 @@ def test_training_learns_and_leaves_a_checkpoint(config, photographs, tmp_path, 
     noisy = add_noise(clean, "gaussian", sigma=50)
     denoiser = Denoiser.from_pretrained(tmp_path / "run" / "checkpoint", dtype="float32")
     assert psnr(clean, denoiser(noisy, 50)) > psnr(clean, noisy) + 2
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["steps"] == 250 and run["data"]["training"] + run["data"]["held_out"] == 4
+    assert set(run["data"]["licences"]) <= {"CC0", "CC BY"}
+    for name in ("curve.png", "samples.png"):
+        with Image.open(tmp_path / "run" / name) as drawn:
+            assert np.asarray(drawn).std() > 5
+    # The held-out crops are kept, so that what the run says of itself can be measured again.
+    measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    held_out = str(tmp_path / "run" / "validation")
+    assert evaluate([str(tmp_path / "run" / "checkpoint"), "--data", held_out, "--json", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again").read_text())
+    assert [row["sigma"] for row in again] == [15, 25, 50]
+    for first, second in zip(measured, again):
+        assert first["psnr"] == pytest.approx(second["psnr"], abs=0.005)
 
 
 @pytest.mark.parametrize("architecture", ["bottleneck"])
-def test_the_other_architectures_train_too(config, photographs, tmp_path, architecture):
+def test_the_other_architectures_train_too(config, photographs, tmp_path, architecture, arguments):
     model = {"architecture": architecture, "widths": [8, 16], "blocks": 1, "latent": 12}
     assert main(arguments(config(model=model, budget={"steps": 4}), photographs, tmp_path / "run")) == 0
     assert Denoiser.from_pretrained(tmp_path / "run" / "checkpoint").model.config.architecture == architecture
 
 
-def test_grey_networks_train_on_grey_crops(config, photographs, tmp_path):
+def test_grey_networks_train_on_grey_crops(config, photographs, tmp_path, arguments):
     model = TINY["model"] | {"channels": 1}
     assert main(arguments(config(model=model, budget={"steps": 4}), photographs, tmp_path / "run")) == 0
 
 
-def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path):
+def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path, arguments):
     assert main(arguments(config(), photographs, tmp_path / "run", "--minutes", "0.03")) == 0
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert 1.8 <= record["seconds"] < 10 and record["rate"] < 2e-4
+
+
+MIXTURE = [
+    {"kind": "gaussian", "sigma": [0, 50]},
+    {"kind": "sensor", "gain": [0.1, 4], "read": 3, "share": 2},
+    {"kind": "correlated", "grain": [0.5, 2]},
+    {"kind": "jpeg", "quality": [20, 90]},
+    {"kind": "salt_and_pepper"},
+    {"kind": "poisson"},
+]
+
+
+def test_a_mixture_of_noises_is_drawn_crop_by_crop():
+    clean = torch.full((400, 3, 16, 16), 0.5)
+    noisy, level = Mixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
+    measured = (noisy - clean).square().mean((1, 2, 3)).sqrt()
+    gaussian = ~torch.isclose(level, measured, atol=1e-6)  # for other noises the level is what was measured
+    assert 0.08 < gaussian.float().mean() < 0.22
+    assert torch.allclose(level[gaussian], measured[gaussian], rtol=0.15)
+    again, _ = Mixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
+    assert torch.equal(noisy, again)
+
+
+def test_training_on_a_mixture_of_noises(config, photographs, tmp_path, arguments):
+    assert main(arguments(config(noise=MIXTURE, budget={"steps": 3}), photographs, tmp_path / "run")) == 0
+
+
+def test_training_on_own_pairs(config, pairs, tmp_path, arguments):
+    more = ["--clean", str(pairs / "gt"), "--noisy", str(pairs / "noise")]
+    path = config(budget={"steps": 120}, data={"validation": 0.2})
+    assert main(arguments(path, None, tmp_path / "run", *more)) == 0
+    measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert len(measured) == 1 and measured[0]["sigma"] is None
+    assert measured[0]["psnr"] > measured[0]["noisy_psnr"] + 1
+
+
+def test_pairs_without_a_partner_are_named(config, pairs, tmp_path, arguments, capsys):
+    (tmp_path / "lonely").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "lonely" / "99.png")
+    more = ["--clean", str(pairs / "gt"), str(tmp_path / "lonely"), "--noisy", str(pairs / "noise")]
+    assert main(arguments(config(), None, tmp_path / "run", *more)) == 2
+    assert "no partner of the same name, such as 99" in capsys.readouterr().err
+    assert main(arguments(config(), None, tmp_path / "run", "--clean", str(pairs / "gt"))) == 2
+    assert "--clean and --noisy together" in capsys.readouterr().err
+
+
+def test_tar_files_are_read_like_folders(photographs, tmp_path):
+    with tarfile.open(tmp_path / "photographs.tar", "w") as tar:
+        tar.add(photographs, "inside")
+    from_folder, from_tar = find_images([photographs]), find_images([tmp_path / "photographs.tar"])
+    assert [source.name for source in from_folder] == [source.name for source in from_tar]
+    for a, b in zip(from_folder[1:], from_tar[1:]):  # the first is broken.jpg
+        assert np.array_equal(np.asarray(a.read(3)), np.asarray(b.read(3)))
+    with pytest.raises(ImageUnreadable):
+        from_tar[0].read(3)
+    (tmp_path / "wrong.tar").write_bytes(b"no tar" * 200)
+    with pytest.raises(ValueError, match=r"wrong\.tar is not an uncompressed tar"):
+        find_images([tmp_path / "wrong.tar"])
+
+
+def test_what_was_decoded_is_cached_until_the_files_change(photographs, tmp_path):
+    def load(folder):
+        return Photographs(find_images([folder]), 3, (0.5, 1), 2, 32, torch.device("cpu"), cache=tmp_path / "cache")
+
+    folder = tmp_path / "photographs"
+    shutil.copytree(photographs, folder)
+    first = load(folder)
+    (entry,) = (tmp_path / "cache").iterdir()
+    written = (entry / "pixels.npy").stat().st_mtime_ns
+    second = load(folder)
+    assert torch.equal(first.pixels, second.pixels) and torch.equal(first.offsets, second.offsets)
+    assert first.skipped == second.skipped != [] and (entry / "pixels.npy").stat().st_mtime_ns == written
+    (folder / "p0.png").write_bytes((folder / "p1.png").read_bytes())
+    assert not torch.equal(load(folder).pixels[:1000], first.pixels[:1000])
+
+
+def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    (source,) = find_images([tmp_path])
+    assert np.abs(np.asarray(source.read(1)) - ramp / 257).max() <= 0.51
+
+
+def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path, arguments, capsys):
+    assert main(arguments(config(budget={"steps": 30}), photographs, tmp_path / "first")) == 0
+    frozen = TINY["optimizer"] | {"rate": 1e-12}
+    path = config(budget={"steps": 1}, optimizer=frozen, seed=5)
+    checkpoint = str(tmp_path / "first" / "checkpoint")
+    assert main(arguments(path, photographs, tmp_path / "second", "--init", checkpoint)) == 0
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    other = config(model=TINY["model"] | {"widths": [8, 24]})
+    assert main(arguments(other, photographs, tmp_path / "third", "--init", checkpoint)) == 2
+    assert "size mismatch" in capsys.readouterr().err
+
+
+def test_two_processes_learn_what_one_learns(config, photographs, tmp_path, arguments):
+    path = config(budget={"steps": 8})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
+    for run, start in (("one", []), ("two", launch)):
+        command = [sys.executable, "-m", *start, "train", *arguments(path, photographs, tmp_path / run)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stdout
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
 def weights(run):
@@ -98,36 +258,41 @@ def weights(run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, number):
-    path = config(budget={"steps": 200})
-    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", "--save-every", "0.3")]
+def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number):
+    path = config(budget={"steps": 150})
+    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", "--save-every", "0.05")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 100
     while not (tmp_path / "cut" / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), output
     reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
-    assert 0 < reached < 200
-    resumed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
-    assert resumed.returncode == 0 and f"at step {reached}" in resumed.stdout, resumed.stderr
-    command[command.index(str(tmp_path / "cut"))] = str(tmp_path / "whole")
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=100)
+    assert 0 < reached < 150
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
+    try:
+        assert main(arguments(path, photographs, tmp_path / "cut")) == 0
+        assert main(arguments(path, photographs, tmp_path / "whole")) == 0
+    finally:
+        torch.set_num_threads(threads)
+    log = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == 150
     cut, whole = weights(tmp_path / "cut"), weights(tmp_path / "whole")
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
-    assert not list((tmp_path / "cut").rglob("*.partial"))
+    assert not list((tmp_path / "cut").rglob(".partial*"))
 
 
-def test_seeds_decide(config, photographs, tmp_path):
+def test_seeds_decide(config, photographs, tmp_path, arguments):
     for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / run, "--seed", seed)) == 0
     a, b, c = (weights(tmp_path / run)["head.weight"] for run in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
-def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_path, capsys):
+def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_path, capsys, arguments):
     assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")) == 0
     before = weights(tmp_path / "run")
     assert main(arguments(config(budget={"steps": 9}), photographs, tmp_path / "run")) == 2
@@ -135,7 +300,9 @@ def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_
     assert torch.equal(weights(tmp_path / "run")["head.weight"], before["head.weight"])
 
 
-def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(config, photographs, tmp_path, capsys):
+def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
+    config, photographs, tmp_path, capsys, arguments
+):
     wild = TINY["optimizer"] | {"rate": 0.99, "clip": 1e9, "warmup": 0, "weight_decay": 0.0}
     model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
     status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
@@ -148,25 +315,51 @@ def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(config, p
         ({"model": {"architecture": "resnet"}}, "architecture 'resnet'"),
         ({"model": {"architecture": "unet", "width": [8]}}, "unknown fields \\['width'\\]"),
         ({"stages": [{"until": 0.5, "patch": 32, "batch": 4}]}, "until must rise to 1.0"),
-        ({"stages": [{"until": 1, "patch": 32, "batch": 4, "loss": "l3"}]}, "loss must be l1 or mse"),
+        ({"stages": [{"until": 1, "patch": 32, "batch": 4, "loss": "l3"}]}, "loss must be l1, mse, charbonnier"),
         ({"stages": [{"until": 1, "patch": 32}]}, "batch"),
         ({"optimizer": {"rate": "fast"}}, "optimizer.rate must be a float"),
         ({"optimizer": {"speed": 1}}, "unknown speed"),
         ({"budget": {}}, "either minutes or steps"),
         ({"data": {"scale": [0.9, 0.2]}}, "scale must rise"),
         ({"colour": True}, "unknown colour"),
+        ({"seed": -1}, "seed must not be negative"),
     ],
 )
-def test_mistakes_in_a_configuration_are_named_before_any_work(config, photographs, tmp_path, capsys, changes, message):
+def test_mistakes_in_a_configuration_are_named_before_any_work(
+    config, photographs, tmp_path, capsys, changes, message, arguments
+):
     with pytest.raises(ConfigError, match=message):
         load_config(config(**changes))
     assert main(arguments(config(**changes), photographs, tmp_path / "run")) == 2
     assert "error:" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_missing_and_empty_data_are_named_before_any_work(config, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        ({"kind": "snow"}, "unknown kind 'snow'"),
+        ({"kind": "gaussian", "sigma": [0, 500]}, "sigma must rise within 0..100"),
+        ({"kind": "gaussian", "gain": 1}, "gaussian has no parameter gain"),
+        ({"kind": "gaussian", "share": 0}, "share must be a positive number"),
+        ({"kind": "sensor", "gain": "high"}, "gain must be a number or"),
+    ],
+)
+def test_mistakes_in_a_noise_are_named(config, photographs, tmp_path, arguments, capsys, component, message):
+    assert main(arguments(config(noise=[component]), photographs, tmp_path / "run")) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, arguments, capsys):
+    (tmp_path / "bad").mkdir()
+    for index in range(3):
+        (tmp_path / "bad" / f"{index}.png").write_bytes(b"bad")
+    assert main(arguments(config(), tmp_path / "bad", tmp_path / "run")) == 2
+    assert "could be read" in capsys.readouterr().err
+
+
+def test_missing_and_empty_data_are_named_before_any_work(config, tmp_path, capsys, arguments):
     assert main(arguments(config(), tmp_path / "nowhere", tmp_path / "run")) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert "there is no such folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(arguments(config(), tmp_path / "empty", tmp_path / "run")) == 2
     assert "no pictures" in capsys.readouterr().err
@@ -175,7 +368,7 @@ def test_missing_and_empty_data_are_named_before_any_work(config, tmp_path, caps
 def test_crops_are_flips_and_turns_of_what_is_there(tmp_path):
     places = np.stack(np.broadcast_arrays(*np.ogrid[:60, :90], 7), axis=-1).astype(np.uint8)  # each pixel its place
     Image.fromarray(places).save(tmp_path / "places.png")
-    data = Photographs([tmp_path / "places.png"], 3, (1.0, 1.0), 1, 32, torch.device("cpu"))
+    data = Photographs(find_images([tmp_path]), 3, (1.0, 1.0), 1, 32, torch.device("cpu"))
     crops = (data.crops(64, 32, 1, torch.Generator().manual_seed(0)) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     forms_seen, corners = set(), set()
     for crop in crops:
@@ -201,20 +394,20 @@ def test_livelier_crops_are_preferred(photographs):
 
 
 def test_the_split_depends_on_names_alone(tmp_path):
-    paths = [tmp_path / f"{index}.png" for index in range(400)]
-    training, held_out = split_by_name(paths, 0.1)
-    assert 20 < len(held_out) < 60 and sorted(training + held_out) == sorted(paths)
-    assert set(split_by_name(paths[::2], 0.1)[1]) == set(held_out) & set(paths[::2])
-    assert [len(part) for part in split_by_name(paths[:2], 0.001)] == [1, 1]
+    sources = [Source(tmp_path / f"{index}.png", f"{index}.png") for index in range(400)]
+    training, held_out = split_by_name(sources, 0.1)
+    assert 20 < len(held_out) < 60 and set(training) | set(held_out) == set(sources)
+    assert set(split_by_name(sources[::2], 0.1)[1]) == set(held_out) & set(sources[::2])
+    assert [len(part) for part in split_by_name(sources[:2], 0.001)] == [1, 1]
 
 
 def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp_path, capsys):
-    (photographs / "broken.jpg").unlink(missing_ok=True)
+    photographs = shutil.copytree(photographs, tmp_path / "whole", ignore=shutil.ignore_patterns("broken*"))
     command = [str(tiny_checkpoint), "--data", str(photographs), "--sigma", "25", "--dtype", "float32"]
     figures = []
     for name in ("a.json", "b.json"):
         assert evaluate([*command, "--json", str(tmp_path / name)]) == 0
-        figures.append(json.loads((tmp_path / name).read_text())["25"])
+        figures += json.loads((tmp_path / name).read_text())
     assert figures[0]["noisy_psnr"] == pytest.approx(20.17, abs=0.1)
     assert figures[0]["psnr"] == figures[1]["psnr"] and figures[0]["seconds_per_megapixel"] > 0
     assert f"| 25 | {figures[0]['noisy_psnr']:.2f} | {figures[0]['psnr']:.2f} |" in capsys.readouterr().out
@@ -227,6 +420,22 @@ def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp
         restored = np.rint(denoiser(clean + noise * np.float32(25 / 255), 25) * 255) / 255
         expected.append(psnr(clean, restored))
     assert figures[0]["psnr"] == pytest.approx(np.mean(expected), abs=0.005)
+    assert [image["psnr"] for image in figures[0]["images"].values()] == pytest.approx(expected, abs=0.005)
+    assert figures[0]["peak_memory_mb"] > 50 and 0 < figures[0]["edge_fidelity"] < 1
+
+
+def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):
+    command = [str(tiny_checkpoint), "--data", str(pairs / "gt"), "--noisy", str(pairs / "noise")]
+    assert evaluate([*command, "--json", str(tmp_path / "pairs.json")]) == 0
+    (row,) = json.loads((tmp_path / "pairs.json").read_text())
+    clean, noisy = (np.asarray(Image.open(pairs / role / f"00_{role}.png")) / 255 for role in ("gt", "noise"))
+    assert row["images"]["00_gt.png"]["noisy_psnr"] == pytest.approx(psnr(clean, noisy), abs=0.005)
+    assert row["sigma"] is None and row["pictures"] == 6
+
+
+def test_evaluate_ends_with_a_sentence_on_a_bad_picture(photographs, tiny_checkpoint, capsys):
+    assert evaluate([str(tiny_checkpoint), "--data", str(photographs)]) == 2
+    assert "broken.jpg is not a picture" in capsys.readouterr().err
 
 
 def test_evaluate_names_what_is_missing(tmp_path, capsys):

@@ -1,9 +1,14 @@
 """Train a denoising autoencoder.
 
     python -m train --config train/configs/color-small.yaml --data photographs --output runs/color-small
+    accelerate launch --num_processes 2 -m train --config ... --data ... --output ...
 
 Reads top to bottom. RUN (``--output``) then holds ``checkpoint/`` (the averaged weights as a checkpoint folder),
-``state.pt`` (everything needed to go on after a kill; the same command resumes) and ``log.jsonl``.
+``state.pt`` (everything needed to go on after a kill; the same command resumes), ``log.jsonl``, ``curve.png``,
+``samples.png``, ``validation/`` (the held-out crops), ``evaluation.json`` (measured on those) and ``run.json``.
+
+Everything drawn in a step follows from the seed and the step's number alone: a run that was killed draws the same
+crops and noise when it goes on, and several processes, each working on its share, see the same global batch as one.
 """
 
 import argparse
@@ -14,54 +19,76 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from denoiser import noise
+from denoiser import Denoiser, DenoiserError
 from denoiser.metrics import psnr
+from denoiser.noise import add_noise
 
-from .config import Config, ConfigError, load_config
-from .data import Photographs, find_images, split_by_name, validation_pictures
+from . import evaluate, publish, report
+from .config import LOSSES, Config, ConfigError, Stage, load_config
+from .data import Photographs, Source, find_images, match_pairs, split_by_name, validation_pictures
+from .degrade import Mixture
+from .state import load_state, save_checkpoint, save_state
 
-LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 VALIDATION_SIGMAS = (15, 25, 50)
+CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train", description="Train a denoising autoencoder.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file, see train/configs")
-    parser.add_argument("--data", type=Path, required=True, nargs="+", action="extend", help="folders of photographs")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="photographs: folders, tar files, hf://datasets/user/name",
+    )
+    parser.add_argument("--clean", nargs="+", default=[], help="own pairs: the clean pictures, instead of --data")
+    parser.add_argument("--noisy", nargs="+", default=[], help="own pairs: the noisy pictures, matched by name")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder of the run; resumed if begun")
-    parser.add_argument("--minutes", type=float, help="wall-clock budget, instead of the config's")
-    parser.add_argument("--steps", type=int, help="step budget, instead of the config's")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights: folder, bundled or user/repo")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, help="wall-clock budget, instead of the config's")
+    budget.add_argument("--steps", type=int, help="step budget, instead of the config's")
     parser.add_argument("--seed", type=int, help="instead of the config's")
     parser.add_argument(
         "--save-every", type=float, default=120, metavar="SECONDS", help="how often to save and validate"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--cpu", action="store_true", help="train on the processor even if there is a GPU")
+    parser.add_argument("--cache", type=Path, default=CACHE, help=f"folder for decoded photographs (default {CACHE})")
+    parser.add_argument("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
+    parser.add_argument("--push-to-hub", metavar="user/name", help="publish the finished run there")
     return parser.parse_args(arguments)
 
 
 def read_config(options: argparse.Namespace) -> Config:
     """The configuration file with what the command line overrides."""
     config = load_config(options.config)
-    if options.minutes or options.steps:
-        budget = {"minutes": options.minutes} if options.minutes else {"steps": options.steps}
-        config = dataclasses.replace(config, budget=type(config.budget)(**budget))
+    if options.minutes is not None or options.steps is not None:
+        budget = type(config.budget)(minutes=options.minutes, steps=options.steps)
+        config = dataclasses.replace(config, budget=budget)
     return config if options.seed is None else dataclasses.replace(config, seed=options.seed)
 
 
-def save_atomically(path: Path, write) -> None:
-    """Write beside the file and rename: whoever reads, or comes after a kill, sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    os.replace(temporary, path)
+def check_output(run: Path) -> None:
+    """Raise OSError now rather than after an hour if the run's folder cannot be written."""
+    run.mkdir(parents=True, exist_ok=True)
+    probe = run / ".probe"
+    probe.touch()
+    probe.unlink()
 
 
 def moving_average(decay: float):
@@ -74,117 +101,218 @@ def moving_average(decay: float):
     return torch.no_grad()(update)
 
 
-@torch.no_grad()
-def validate(model, pictures: list[torch.Tensor], device: torch.device, autocast) -> dict[int, float]:
-    """Mean PSNR per sigma on the held-out photographs, protocol of the README."""
+def validate(model, pictures: list[np.ndarray], paired: bool) -> dict[str, float]:
+    """Mean PSNR on the held-out crops, for some noise levels or for the pairs' own noise."""
+    denoiser = Denoiser(model, device=str(next(model.parameters()).device))
     results = {}
-    for sigma in VALIDATION_SIGMAS:
+    for sigma in (None,) if paired else VALIDATION_SIGMAS:
         values = []
-        for index, clean in enumerate(pictures):
-            noisy = noise.add_noise(clean[0], "gaussian", seed=index, sigma=sigma)[None].to(device)
-            with autocast():
-                restored = model(noisy, sigma / 255)
-            restored = (restored.float().clamp(0, 1) * 255).round() / 255
-            values.append(psnr(clean[0].numpy(), restored[0].cpu().numpy()))
-        results[sigma] = sum(values) / len(values)
+        for index, picture in enumerate(pictures):
+            planes = picture.astype(np.float32) / 255
+            if paired:
+                clean, noisy = np.split(planes, 2, axis=2)
+            else:
+                clean, noisy = planes, add_noise(planes, "gaussian", seed=index, sigma=sigma)
+            values.append(psnr(clean, np.rint(denoiser(noisy, sigma) * 255) / 255))
+        results["psnr_real" if paired else f"psnr_{sigma}"] = sum(values) / len(values)
     return results
 
 
+def write_validation(run: Path, pictures: list[np.ndarray], paired: bool) -> list[str]:
+    """The held-out crops as files, so that ``train.evaluate`` can measure on them again; its arguments for them."""
+    folders = [run / "validation" / "clean", run / "validation" / "noisy"] if paired else [run / "validation"]
+    for index, picture in enumerate(pictures):
+        for folder, part in zip(folders, np.split(picture, len(folders), axis=2)):
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(part.squeeze()).save(folder / f"{index:03d}.png")
+    return ["--data", str(folders[0]), *(["--noisy", str(folders[1])] if paired else [])]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Train; returns the exit status: 0 done, 1 diverged, 2 cannot start, 130 stopped early and resumable."""
+    """Train; returns the exit status: 0 done, 1 diverged or not published, 2 cannot start, 130 stopped early."""
     options = parse_arguments(arguments)
+    paired = bool(options.clean or options.noisy)
+    speaks = os.environ.get("RANK", "0") == "0"  # the process that prints
+
+    # Everything that can be wrong is found before any work is done.
     try:
         config = read_config(options)
-        training_files, validation_files = split_by_name(find_images(options.data), config.data.validation)
-        options.output.mkdir(parents=True, exist_ok=True)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        torch.manual_seed(config.seed)
+        model = config.build_model()
+        low, high = model.config.sigma_range
+        mixture = Mixture(config.noise or ({"kind": "gaussian", "sigma": [low, min(high, 100)]},))
+        if paired == bool(options.data) or bool(options.clean) != bool(options.noisy):
+            raise ConfigError("give --data, or --clean and --noisy together")
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if uneven := [stage.batch for stage in config.stages if stage.batch % processes]:
+            raise ConfigError(f"a batch of {uneven[0]} cannot be shared by {processes} processes")
+        partners: dict[Source, Source] = {}
+        if paired:
+            sources, noisy = match_pairs(options.clean, options.noisy)
+            partners = dict(zip(sources, noisy))
+        else:
+            sources = find_images(options.data)
+        if options.init:
+            model.load_state_dict(Denoiser.from_pretrained(options.init, device="cpu").model.state_dict())
+        if options.push_to_hub:
+            publish.check_token()
+        check_output(options.output)
+    except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
+        if speaks:
+            print(f"error: {error}", file=sys.stderr)
         return 2
 
-    device = torch.device(options.device)
-    torch.manual_seed(config.seed)
+    accelerator = Accelerator(
+        cpu=options.cpu, mixed_precision="bf16" if config.bfloat16 else "no", log_with=options.tracker
+    )
+    device, main_process = accelerator.device, accelerator.is_main_process
     torch.backends.cudnn.benchmark = True
-    model = config.build_model().to(device, memory_format=torch.channels_last).train()
+    if options.tracker:
+        accelerator.init_trackers("denoiser", {"config": str(options.config), "output": str(options.output)})
+
+    training, held_out = split_by_name(sources, config.data.validation)
+    pictures = validation_pictures(held_out, model.config.channels, [partners[source] for source in held_out if paired])
+    if not pictures:
+        print(f"error: none of the {len(held_out)} held-out pictures could be read", file=sys.stderr)
+        return 2
+    with accelerator.main_process_first():  # the others find the cache filled
+        photographs = Photographs(
+            training,
+            model.config.channels,
+            config.data.scale,
+            config.data.copies,
+            max(stage.patch for stage in config.stages),
+            device,
+            config.seed,
+            [partners[source] for source in training if paired],
+            options.cache,
+        )
+    if not len(photographs):
+        print(f"error: none of the pictures could be used; the first: {photographs.skipped[0]}", file=sys.stderr)
+        return 2
+
+    model = model.to(device, memory_format=torch.channels_last).train()
     average = AveragedModel(model, multi_avg_fn=moving_average(config.optimizer.ema)).eval()
     optimizer = torch.optim.AdamW(
         model.parameters(), config.optimizer.rate, weight_decay=config.optimizer.weight_decay, fused=True
     )
-    generator = torch.Generator(device).manual_seed(config.seed)
-    random = noise.TorchRandom(generator)
-    low, high = model.config.sigma_range
-
-    def autocast():
-        return torch.autocast(device.type, torch.bfloat16) if config.bfloat16 else nullcontext()
 
     # Go on where an earlier call stopped, if there was one.
-    step, spent, best_known = 0, 0.0, {}
-    state_path, checkpoint = options.output / "state.pt", options.output / "checkpoint"
-    recipe = json.loads(json.dumps(dataclasses.asdict(config)))
-    if state_path.exists():
-        state = torch.load(state_path, map_location="cpu", weights_only=True)
-        if json.loads(state["recipe"]) != recipe:
+    step, spent, loss_average = 0, 0.0, torch.zeros((), device=device)
+    recipe = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    state = load_state(options.output)
+    if state and state["recipe"] != recipe:
+        if main_process:
             print(
                 f"error: {options.output} holds a run of another configuration; choose another --output",
                 file=sys.stderr,
             )
-            return 2
+        return 2
+    if state:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        step, spent = state["step"], state["seconds"]
-        print(f"resuming {options.output} at step {step}, {spent / 60:.1f} minutes in")
+        step, spent, loss_average = state["step"], state["seconds"], state["loss"].to(device)
+    prepared, optimizer = accelerator.prepare(model, optimizer)
+    forward = torch.compile(prepared) if config.compile else prepared
 
-    photographs = Photographs(
-        training_files,
-        model.config.channels,
-        config.data.scale,
-        config.data.copies,
-        max(stage.patch for stage in config.stages),
-        device,
-        config.seed,
-    )
-    pictures = validation_pictures(validation_files, model.config.channels)
-    for line in photographs.skipped:
-        print(f"skipped {line}", file=sys.stderr)
-    print(
-        f"{len(training_files) - len(photographs.skipped)} photographs, {photographs.pixels.shape[0] / 1e6:.0f} MP; "
-        f"{len(pictures)} held out; {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}"
-    )
-    forward = torch.compile(model) if config.compile else model
+    facts = {
+        "config": dataclasses.asdict(config),
+        "model": dataclasses.asdict(model.config),
+        "model_class": type(model).__name__,
+        "compression": getattr(model, "compression", None),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": {
+            "training": len(training) - len(photographs.skipped),
+            "held_out": len(pictures),
+            "megapixels": photographs.pixels.shape[0] / 1e6,
+            "licences": report.licences([source.path for source in training], [source.name for source in training]),
+            "paired": paired,
+        },
+        "init": options.init,
+        "commit": report.commit(),
+        "machine": evaluate.machine(device),
+        "processes": accelerator.num_processes,
+    }
+    if main_process:
+        for line in photographs.skipped:
+            print(f"skipped {line}", file=sys.stderr)
+        print(
+            f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; {len(pictures)} held out; "
+            f"{facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, {processes} process(es)"
+        )
+        if state:
+            print(f"resuming {options.output} at step {step}, {spent / 60:.1f} minutes in")
 
-    def save() -> dict[int, float]:
+    def draw(step: int, stage: Stage) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """This process's share of a step's batch: clean crops, noisy crops, noise levels. A function of the step."""
+        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
+        crops = photographs.crops(stage.batch, stage.patch, config.data.candidates, generator)
+        if paired:
+            clean, noisy = crops.chunk(2, dim=1)
+            level = (noisy - clean).square().mean((1, 2, 3)).sqrt()
+        else:
+            # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
+            gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.gray
+            clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
+            noisy, level = mixture(clean, generator)
+            noisy = torch.where(gray, noisy[:, :1], noisy)
+        share = stage.batch // accelerator.num_processes
+        mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+        return tuple(
+            part[mine].contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part[mine]
+            for part in (clean, noisy, level)
+        )
+
+    def progress_and_stop() -> tuple[float, bool]:
+        """Share of the budget used, by the main process's clock, and whether any process was asked to stop."""
+        budget = config.budget
+        now = step / budget.steps if budget.steps else spent / (budget.minutes * 60)
+        if accelerator.num_processes == 1:
+            return now, bool(stop)
+        said = torch.tensor([now if main_process else 0.0, float(bool(stop))], device=device)
+        now, asked = reduce(said, "sum").tolist()
+        return now, asked > 0
+
+    def save() -> dict[str, float]:
         """Save the state and the averaged checkpoint, validate, log."""
-        state = {
-            "recipe": json.dumps(recipe),
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "generator": generator.get_state(),
-            "step": step,
-            "seconds": spent,
-        }
-        save_atomically(state_path, lambda path: torch.save(state, path))
-        average.module.save_pretrained(checkpoint)
-        scores = validate(average.module, pictures, device, autocast)
-        record = {"step": step, "seconds": round(spent, 1), "loss": loss_average, "rate": rate}
-        with open(options.output / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(record | {f"psnr_{sigma}": value for sigma, value in scores.items()}) + "\n")
+        save_state(
+            options.output,
+            recipe=recipe,
+            model=model.state_dict(),
+            average=average.state_dict(),
+            optimizer=optimizer.state_dict(),
+            step=step,
+            seconds=spent,
+            loss=loss_average.cpu(),
+        )
+        save_checkpoint(average.module, options.output / "checkpoint")
+        scores = validate(average.module, pictures, paired)
+        record = {"step": step, "seconds": round(spent, 1), "loss": float(loss_average), "rate": rate} | scores
+        with open(options.output / report.LOG_FILE, "a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        accelerator.log({name: value for name, value in record.items() if name != "step"}, step=step)
         return scores
 
-    stop = []
-    for signum in (signal.SIGINT, signal.SIGTERM):  # finish the step, save, leave
-        signal.signal(signum, lambda number, frame: stop.append(number))
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # finish the step, save, leave
+        signal.signal(number, lambda number, frame: stop.append(number))
 
-    loss_average, rate, saved_at = None, 0.0, time.monotonic()
+    ahead = ThreadPoolExecutor(1)  # on a CPU the next batch is drawn while this one is computed
+    drawn: tuple[int, Stage, object] | None = None
+    rate, known, saved_at, diverged = 0.0, {}, time.monotonic(), False
     total = config.budget.steps or round(config.budget.minutes * 60)
     bar = tqdm(
-        total=total, unit="step" if config.budget.steps else "s", initial=int(step if config.budget.steps else spent)
+        total=total,
+        unit="step" if config.budget.steps else "s",
+        initial=int(step if config.budget.steps else spent),
+        disable=not main_process,
     )
-    while not stop:
+    looked_at, looked_step = time.monotonic(), step
+    while True:
         started = time.monotonic()
-        progress = step / config.budget.steps if config.budget.steps else spent / (config.budget.minutes * 60)
-        if progress >= 1:
+        progress, asked = progress_and_stop()
+        if progress >= 1 or asked:
             break
         stage = next(stage for stage in config.stages if progress < stage.until)
         rate = config.optimizer.rate * min(1, (step + 1) / (config.optimizer.warmup + 1))
@@ -192,46 +320,62 @@ def main(arguments: list[str] | None = None) -> int:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-        clean = photographs.crops(stage.batch, stage.patch, config.data.candidates, generator)
-        sigma = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) * (high - low) + low
-        # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
-        gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.gray
-        clean = torch.where(gray, clean.mean(1, keepdim=True), clean)
-        noisy = noise.gaussian(clean, random, sigma)
-        noisy = torch.where(gray, noisy[:, :1], noisy)
-        with autocast():
-            restored = forward(noisy, None if model.config.blind else sigma.flatten() / 255)
+        clean, noisy, level = drawn[2].result() if drawn and drawn[:2] == (step, stage) else draw(step, stage)
+        if device.type == "cpu":
+            drawn = step + 1, stage, ahead.submit(draw, step + 1, stage)
+        with accelerator.autocast():
+            restored = forward(noisy, None if model.config.blind else level)
         loss = LOSSES[stage.loss](restored.float(), clean)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip)
         optimizer.step()
         average.update_parameters(model)
+        healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
+        loss_average = torch.lerp(loss_average, healthy, 0.01) if step else healthy
         step += 1
 
-        value = loss.item()
-        if not math.isfinite(value):
-            print(
-                f"\nerror: the loss is {value} at step {step}; the last good state is in {state_path}", file=sys.stderr
-            )
-            return 1
-        loss_average = value if loss_average is None else 0.99 * loss_average + 0.01 * value
-        elapsed = time.monotonic() - started
-        spent += elapsed
+        save_now = time.monotonic() - saved_at > options.save_every
+        if step % CHECK_EVERY == 0 or save_now:
+            if not math.isfinite(float(loss_average)):
+                diverged = True
+                break
+            now = time.monotonic()
+            speed = (step - looked_step) / (now - looked_at)
+            looked_at, looked_step = now, step
+            bar.set_postfix(known | {"step": step, "loss": f"{float(loss_average):.5f}", "steps/s": f"{speed:.1f}"})
+        spent += time.monotonic() - started
         bar.update(1 if config.budget.steps else int(spent) - bar.n)
-        if step % 20 == 0:
-            bar.set_postfix(best_known | {"step": step, "loss": f"{loss_average:.5f}", "steps/s": f"{1 / elapsed:.1f}"})
-        if time.monotonic() - saved_at > options.save_every:
-            best_known = {f"dB@{sigma}": f"{value:.2f}" for sigma, value in save().items()}
-            saved_at = time.monotonic()
+        if save_now:
+            if main_process:
+                known = {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in save().items()}
+            saved_at = looked_at = time.monotonic()
+            looked_step = step
     bar.close()
-    scores = save()
-    print(f"step {step}, {spent / 60:.1f} minutes: " + ", ".join(f"{v:.2f} dB at sigma {s}" for s, v in scores.items()))
-    if stop:
-        print(f"stopped early; the same command goes on from {state_path}")
+    ahead.shutdown()
+    if diverged or not math.isfinite(float(loss_average)):
+        if main_process:
+            print(
+                f"error: the loss is no longer finite at step {step}: lower optimizer.rate or optimizer.clip. "
+                + (f"The last good state is in {options.output}" if known else "No state had been saved yet."),
+                file=sys.stderr,
+            )
+        return 1
+    if not main_process:
+        return 130 if progress < 1 else 0
+
+    save()
+    if progress < 1:
+        print(f"stopped at step {step}, {spent / 60:.1f} minutes in; the same command goes on from there")
         return 130
-    print(f"checkpoint: {checkpoint}")
-    return 0
+    report.write_facts(options.output, facts | {"steps": step, "minutes": spent / 60})
+    report.draw_curve(options.output)
+    report.draw_samples(options.output, pictures, paired)
+    measured = write_validation(options.output, pictures, paired)
+    evaluate.main([str(options.output), *measured, "--name", "held-out photographs"])
+    accelerator.end_training()
+    print(f"checkpoint: {options.output / 'checkpoint'}")
+    return publish.main([str(options.output), options.push_to_hub]) if options.push_to_hub else 0
 
 
 if __name__ == "__main__":

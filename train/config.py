@@ -6,10 +6,20 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 import yaml
 
 from denoiser.errors import CheckpointInvalid
-from denoiser.models import config_from_dict, model_class
+from denoiser.models import DenoisingAutoencoder, config_from_dict, model_class
+
+
+def charbonnier(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """A smooth L1: sqrt(error^2 + 0.001^2). Charbonnier et al., ICIP 1994."""
+    return ((restored - clean) ** 2 + 1e-6).sqrt().mean()
+
+
+LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss, "charbonnier": charbonnier}
 
 
 class ConfigError(ValueError):
@@ -53,7 +63,7 @@ class Stage:
     def __post_init__(self):
         _require(0 < self.until <= 1, "until must be a share of the budget in (0, 1]")
         _require(self.patch >= 16 and self.batch >= 1, "patch must be at least 16 and batch at least 1")
-        _require(self.loss in ("l1", "mse"), f"loss must be l1 or mse, not {self.loss!r}")
+        _require(self.loss in LOSSES, f"loss must be {', '.join(LOSSES)}, not {self.loss!r}")
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole run. ``model`` is the network's config as config.json will hold it."""
+    """The whole run.
+
+    Attributes:
+        model: The network's config, as config.json will hold it.
+        noise: What is mixed in training, see :class:`train.degrade.Mixture`; by default Gaussian noise over the
+            network's ``sigma_range``.
+    """
 
     model: dict
     stages: tuple[Stage, ...]
     budget: Budget
+    noise: tuple[dict, ...] = ()
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     seed: int = 0
@@ -98,10 +115,11 @@ class Config:
     compile: bool = False
 
     def __post_init__(self):
+        _require(self.seed >= 0, "seed must not be negative")
         shares = [stage.until for stage in self.stages]
         _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
 
-    def build_model(self):
+    def build_model(self) -> DenoisingAutoencoder:
         """A new network with random weights."""
         try:
             model_type = model_class(self.model, "model")

@@ -1,128 +1,232 @@
 """Photographs for training: read once, kept as one uint8 tensor, cropped by indexing.
 
 All photographs, each at a few random sizes, lie end to end in one (pixels, channels) tensor. A batch of crops is then
-a single gather whose indices already hold the random place, flip and rotation, the same code on a CPU and, with the
-tensor in its memory, on a GPU.
+a single gather whose indices already hold the random place, flip and turn: the same code on a CPU and, with the tensor
+in its memory, on a GPU. What was decoded once is kept in a cache on disk and mapped into memory by later runs.
 """
 
 import hashlib
+import io
+import json
+import os
 import re
+import tarfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
+
+from denoiser.errors import ImageUnreadable
+from denoiser.image import read
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
+HUB_PREFIX = "hf://datasets/"
 
 
-def find_images(folders: list[Path]) -> list[Path]:
-    """Every picture below the folders, sorted by name within each.
+@dataclass(frozen=True)
+class Source:
+    """A picture in a file, or in a tar file without compression: there ``offset`` and ``size`` say where."""
+
+    path: Path
+    name: str
+    offset: int = 0
+    size: int = -1
+
+    def read(self, channels: int) -> Image.Image:
+        """The picture in 8 bits, RGB or L (16-bit grey is rounded), turned as its EXIF says.
+
+        Raises:
+            ImageUnreadable, ImageTooLarge: See :func:`denoiser.image.read`.
+        """
+        if self.size < 0:
+            picture = read(self.path)
+        else:
+            with open(self.path, "rb") as tar:
+                tar.seek(self.offset)
+                content = io.BytesIO(tar.read(self.size))
+            try:
+                with Image.open(content) as opened:
+                    picture = read(opened)
+            except UnidentifiedImageError as error:
+                raise ImageUnreadable(f"{self.name} is not a picture") from error
+        pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        return image.convert("L" if channels == 1 else "RGB")
+
+
+def find_images(places: Iterable[str | Path]) -> list[Source]:
+    """Every picture in folders, tar files and Hub datasets ("hf://datasets/user/name"), by name within each.
 
     Raises:
-        FileNotFoundError: A folder does not exist, or there is no picture in any of them.
+        FileNotFoundError: A place does not exist, or there is no picture in any of them.
+        ValueError: A tar file is compressed or damaged.
     """
-    found: list[Path] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"--data {folder}: there is no such folder")
-        found += sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    found: list[Source] = []
+    for place in places:
+        if str(place).startswith(HUB_PREFIX):
+            found += _in_folder(_download(str(place)))
+        elif Path(place).is_dir():
+            found += _in_folder(Path(place))
+        elif Path(place).is_file():
+            found += _in_tar(Path(place))
+        else:
+            raise FileNotFoundError(f"{place}: there is no such folder, tar file or {HUB_PREFIX}user/name")
     if not found:
-        raise FileNotFoundError(f"no pictures ({', '.join(sorted(EXTENSIONS))}) in {', '.join(map(str, folders))}")
+        raise FileNotFoundError(f"no pictures ({', '.join(sorted(EXTENSIONS))}) in {', '.join(map(str, places))}")
     return found
 
 
-def match_pairs(clean_folders: list[Path], noisy_folder: Path) -> tuple[list[Path], list[Path]]:
-    """(clean, noisy) files of the same name, whatever their extension.
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in EXTENSIONS and not Path(name).name.startswith(".")
+
+
+def _in_folder(folder: Path) -> list[Source]:
+    sources = [Source(path, path.name) for path in sorted(folder.rglob("*")) if _is_picture(path.name)]
+    for tar in sorted(folder.rglob("*.tar")):
+        sources += _in_tar(tar)
+    return sources
+
+
+def _in_tar(path: Path) -> list[Source]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = [member for member in tar if member.isfile() and _is_picture(member.name)]
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is not an uncompressed tar file: {error}") from error
+    sources = [Source(path, Path(member.name).name, member.offset_data, member.size) for member in members]
+    return sorted(sources, key=lambda source: source.name)
+
+
+def _download(address: str) -> Path:
+    repo_id = address.removeprefix(HUB_PREFIX)
+    patterns = [f"*{extension}" for extension in (*EXTENSIONS, ".tar", ".tsv")]
+    try:
+        return Path(huggingface_hub.snapshot_download(repo_id, repo_type="dataset", allow_patterns=patterns))
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, OSError) as error:
+        raise FileNotFoundError(f"{address} cannot be downloaded: {type(error).__name__}: {error}") from error
+
+
+def match_pairs(clean_places: Iterable, noisy_places: Iterable) -> tuple[list[Source], list[Source]]:
+    """(clean, noisy) pictures of the same name, whatever their extension.
 
     An ending that only says which of the two a file is (``01_gt.png`` and ``01_noise.png``) does not count as name.
 
     Raises:
-        FileNotFoundError: A clean picture has no noisy one, or the other way round; the message names some.
+        FileNotFoundError: A clean picture has no noisy one, or the other way round; the message names one.
     """
-    clean = {ROLE.sub("", path.stem): path for path in find_images(clean_folders)}
-    noisy = {ROLE.sub("", path.stem): path for path in find_images([noisy_folder])}
+    clean, noisy = (
+        {ROLE.sub("", Path(source.name).stem): source for source in find_images(places)}
+        for places in (clean_places, noisy_places)
+    )
     if alone := sorted(clean.keys() ^ noisy.keys()):
         raise FileNotFoundError(f"{len(alone)} pictures have no partner of the same name, such as {alone[0]}")
     return [clean[name] for name in sorted(clean)], [noisy[name] for name in sorted(clean)]
 
 
-def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
-    """(training, validation). A file's name alone decides, so the split survives other files coming and going."""
-    held_out = {
-        path for path in paths if int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16) < fraction * 16**8
-    }
-    if not held_out or len(held_out) == len(paths):  # a handful of pictures: the last one by hash is better than none
-        held_out = {max(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())}
-    if len(paths) == 1:
-        return paths, paths
-    return [path for path in paths if path not in held_out], [path for path in paths if path in held_out]
+def split_by_name(sources: list[Source], fraction: float) -> tuple[list[Source], list[Source]]:
+    """(training, validation). A picture's name alone decides, so the split survives others coming and going."""
+
+    def draw(source: Source) -> float:
+        return int(hashlib.sha256(source.name.encode()).hexdigest()[:8], 16) / 16**8
+
+    if len(sources) == 1:
+        return sources, sources
+    edge = fraction
+    if not any(draw(source) < edge for source in sources) or all(draw(source) < edge for source in sources):
+        edge = np.nextafter(min(map(draw, sources)), 1)  # of a handful of pictures, one is held out
+    return [source for source in sources if draw(source) >= edge], [source for source in sources if draw(source) < edge]
 
 
-def _read(path: Path, channels: int, scales: list[float], smallest: int) -> list[np.ndarray]:
+def read_copies(source: Source, channels: int, scales: list[float], smallest: int) -> list[np.ndarray]:
     """One photograph as uint8 (H, W, C) at each scale, its shorter side never below ``smallest``."""
-    with Image.open(path) as opened:
-        image = opened.convert("L" if channels == 1 else "RGB")
+    image = source.read(channels)
     copies = []
     for scale in scales:
         scale = max(scale, smallest / min(image.size))
         size = tuple(max(smallest, round(side * scale)) for side in image.size)
-        copies.append(np.asarray(image.resize(size, Image.Resampling.BICUBIC)).reshape(size[1], size[0], channels))
+        resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+        copies.append(np.asarray(resized).reshape(size[1], size[0], channels))
     return copies
 
 
+def read_pair(clean: Source, noisy: Source, channels: int, smallest: int) -> np.ndarray:
+    """A pair as one uint8 (H, W, 2 C), clean first; never resized: that would change the noise."""
+    planes = [read_copies(source, channels, [1.0], 1)[0] for source in (clean, noisy)]
+    if planes[0].shape != planes[1].shape:
+        raise ValueError(f"the pair differs in size: {planes[0].shape[:2]}, {planes[1].shape[:2]}")
+    if min(planes[0].shape[:2]) < smallest:
+        raise ValueError(f"{planes[0].shape[1]}x{planes[0].shape[0]} is smaller than the crops ({smallest})")
+    return np.concatenate(planes, axis=2)
+
+
 class Photographs:
-    """Photographs at random sizes in one tensor, and random crops of them.
+    """Photographs at random sizes (or noisy/clean pairs as they are) in one tensor, and random crops of them.
 
     Args:
-        paths: Picture files. Unreadable ones are skipped and listed in ``skipped``.
+        sources: The pictures. Unreadable ones are skipped and listed in ``skipped``.
         channels: 3 or 1.
         scale: Range of the random down-scaling. Shrinking sharpens: photographs are smoother at the pixel level than
             the classic test pictures.
         copies: Sizes per photograph; the range is cut in that many parts and one size is drawn from each.
-        smallest: Shorter side of the smallest copy; the patch size.
+        smallest: Shorter side of the smallest copy; the largest patch.
         device: Where the tensor lies.
         seed: Of the sizes.
+        noisy: The noisy pictures of pairs; then nothing is scaled, and crops have 2 C channels, clean first.
+        cache: Folder for the decoded pictures; None keeps them in memory alone.
+
+    Without a single usable picture its length is 0.
     """
 
     def __init__(
         self,
-        paths: list[Path],
+        sources: list[Source],
         channels: int,
         scale: tuple[float, float],
         copies: int,
         smallest: int,
         device: torch.device,
         seed: int = 0,
+        noisy: list[Source] | None = None,
+        cache: Path | None = None,
     ):
-        edges = np.linspace(*scale, copies + 1)
-        draws = np.random.default_rng(seed).uniform(edges[:-1], edges[1:], (len(paths), copies))
-        self.skipped: list[str] = []
+        def decode() -> tuple[list[np.ndarray], list[str]]:
+            edges = np.linspace(*scale, copies + 1)
+            draws = np.random.default_rng(seed).uniform(edges[:-1], edges[1:], (len(sources), copies)).tolist()
+            skipped = []
 
-        def read(job):
-            path, scales = job
-            try:
-                return _read(path, channels, scales, smallest)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                self.skipped.append(f"{path}: {error}")
-                return []
+            def decode_one(index: int) -> list[np.ndarray]:
+                try:
+                    if noisy:
+                        return [read_pair(sources[index], noisy[index], channels, smallest)]
+                    return read_copies(sources[index], channels, draws[index], smallest)
+                except (OSError, ValueError) as error:
+                    skipped.append(
+                        str(error) if sources[index].name in str(error) else f"{sources[index].name}: {error}"
+                    )
+                    return []
 
-        with ThreadPoolExecutor(4) as pool:
-            jobs = pool.map(read, zip(paths, draws.tolist()))
-            images = [copy for several in tqdm(jobs, "reading photographs", len(paths)) for copy in several]
-        if not images:
-            raise ValueError(f"none of the {len(paths)} pictures could be read; the first: {self.skipped[0]}")
-        sizes = np.array([image.shape[:2] for image in images], dtype=np.int64)
-        offsets = np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]])
-        flat = np.empty((int(sizes.prod(1).sum()), channels), dtype=np.uint8)
-        for image, offset in zip(images, offsets):
-            flat[offset : offset + image.shape[0] * image.shape[1]] = image.reshape(-1, channels)
-        self.pixels = torch.from_numpy(flat).to(device)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                jobs = tqdm(pool.map(decode_one, range(len(sources))), "reading photographs", len(sources))
+                return [copy for several in jobs for copy in several], skipped
+
+        # Whatever decides the pixels is in the key, the files' sizes and times included.
+        stats = [
+            (str(s.path), s.offset, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in sources + (noisy or [])
+        ]
+        key = hashlib.sha256(repr((stats, channels, scale, copies, smallest, seed, bool(noisy))).encode()).hexdigest()
+        pixels, table = _cached(cache and cache / key[:24], decode)
+        self.skipped: list[str] = table["skipped"]
+        sizes = np.array(table["sizes"], dtype=np.int64).reshape(-1, 2)
+        self.pixels = torch.from_numpy(pixels).to(device)
         self.sizes = torch.from_numpy(sizes).to(device)
-        self.offsets = torch.from_numpy(offsets).to(device)
+        self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]])).to(device)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -133,10 +237,10 @@ class Photographs:
         Of ``candidates`` random crops each, the one with the most texture (mean absolute difference of neighbouring
         pixels) is kept: flat sky teaches little.
         """
-        device, count = self.pixels.device, batch * candidates
+        device = self.pixels.device
 
         def uniform() -> torch.Tensor:
-            return torch.rand(count, generator=generator, device=device)
+            return torch.rand(batch * candidates, generator=generator, device=device)
 
         which = (uniform() * len(self)).long().clamp_(max=len(self) - 1)
         height, width = self.sizes[which].unbind(1)
@@ -144,7 +248,7 @@ class Photographs:
         left = (uniform() * (width - patch + 1)).long().clamp_(min=0)
         flip_y, flip_x, turn = (uniform() < 0.5 for _ in range(3))
 
-        steps = torch.arange(patch, device=device).expand(count, patch)
+        steps = torch.arange(patch, device=device).expand(len(which), patch)
         rows = torch.where(flip_y[:, None], patch - 1 - steps, steps)
         columns = torch.where(flip_x[:, None], patch - 1 - steps, steps)
         # Index of pixel (i, j) of the crop; a turn swaps which of i and j walks along the rows of the photograph.
@@ -152,26 +256,55 @@ class Photographs:
         straight = row_step[:, :, None] + column_step[:, None, :]
         turned = row_step[:, None, :] + column_step[:, :, None]
         index = torch.where(turn[:, None, None], turned, straight) + self.offsets[which][:, None, None]
-        crops = self.pixels[index]  # (count, patch, patch, C)
+        crops = self.pixels[index]  # (crops, patch, patch, C)
         if candidates > 1:
             luma = crops.float().mean(-1)
-            texture = (luma[:, 1:] - luma[:, :-1]).abs().mean((1, 2)) + (luma[:, :, 1:] - luma[:, :, :-1]).abs().mean(
+            rough = (luma[:, 1:] - luma[:, :-1]).abs().mean((1, 2)) + (luma[:, :, 1:] - luma[:, :, :-1]).abs().mean(
                 (1, 2)
             )
-            best = texture.view(batch, candidates).argmax(1) + torch.arange(batch, device=device) * candidates
-            crops = crops[best]
+            best = rough.view(-1, candidates).argmax(1)
+            crops = crops[best + torch.arange(len(best), device=device) * candidates]
         return crops.permute(0, 3, 1, 2).float().div_(255)  # channels_last in memory
 
 
-def validation_pictures(paths: list[Path], channels: int, size: int = 256) -> list[torch.Tensor]:
-    """The middle size x size of each photograph at half its size, float (1, C, size, size) in [0, 1]."""
+def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
+    """(flat pixels, table) from the cache folder, or decoded and put there."""
+    if folder and (folder / "table.json").exists():
+        # "c": mapped, and private to this process should anyone write to it.
+        return np.load(folder / "pixels.npy", mmap_mode="c"), json.loads((folder / "table.json").read_text())
+    images, skipped = decode()
+    table = {"sizes": [image.shape[:2] for image in images], "skipped": skipped}
+    if not images:
+        return np.empty((0, 0), np.uint8), table
+    flat = np.empty((sum(image.shape[0] * image.shape[1] for image in images), images[0].shape[2]), dtype=np.uint8)
+    start = 0
+    while images:  # freed one by one, so that the memory is needed once, not twice
+        image = images.pop(0)
+        flat[start : start + image.shape[0] * image.shape[1]] = image.reshape(-1, image.shape[2])
+        start += image.shape[0] * image.shape[1]
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "partial.npy", flat)
+        os.replace(folder / "partial.npy", folder / "pixels.npy")
+        # Written last: where there is a table, the pixels are whole.
+        (folder / "partial.json").write_text(json.dumps(table))
+        os.replace(folder / "partial.json", folder / "table.json")
+    return flat, table
+
+
+def validation_pictures(
+    sources: list[Source], channels: int, noisy: list[Source] | None = None, size: int = 256
+) -> list[np.ndarray]:
+    """The middle of each held-out photograph at half its size, uint8 (size, size, C); pairs (.., 2 C) unscaled."""
     pictures = []
-    for path in paths:
+    for index, source in enumerate(sources):
         try:
-            image = _read(path, channels, [0.5], size)[0]
-        except (OSError, ValueError, Image.DecompressionBombError):
+            if noisy:
+                image = read_pair(source, noisy[index], channels, 16)
+            else:
+                image = read_copies(source, channels, [0.5], size)[0]
+        except (OSError, ValueError):
             continue
-        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-        crop = torch.from_numpy(image[top : top + size, left : left + size].copy())
-        pictures.append(crop.permute(2, 0, 1)[None].float() / 255)
+        top, left = (max(0, (side - size) // 2) for side in image.shape[:2])
+        pictures.append(np.ascontiguousarray(image[top : top + size, left : left + size]))
     return pictures

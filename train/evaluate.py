@@ -23,23 +23,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
 from denoiser.metrics import edge_fidelity, psnr, ssim
 from denoiser.noise import add_noise
 
-from .data import find_images, match_pairs
+from .data import Source, find_images, match_pairs
 
 EVALUATION_FILE = "evaluation.json"
 MEANS = ("noisy_psnr", "psnr", "noisy_ssim", "ssim", "noisy_edge_fidelity", "edge_fidelity")
 
 
-def load_clean(path: Path, channels: int) -> np.ndarray:
+def load_clean(source: Source, channels: int) -> np.ndarray:
     """A picture as float32 (H, W, 3) or (H, W), 8-bit values / 255."""
-    with Image.open(path) as opened:
-        return np.asarray(opened.convert("L" if channels == 1 else "RGB"), dtype=np.float32) / 255
+    return np.asarray(source.read(channels), dtype=np.float32) / 255
 
 
 def processor() -> str:
@@ -83,21 +81,21 @@ def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: flo
 
 def evaluate(
     denoiser: Denoiser,
-    paths: list[Path],
+    sources: list[Source],
     sigma: float | None = None,
     gray: bool = False,
     estimate: bool = False,
-    noisy_paths: list[Path] | None = None,
+    noisy_sources: list[Source] | None = None,
 ) -> dict:
     """Measure one noise level, or pairs, over pictures.
 
     Args:
         denoiser: What to measure.
-        paths: Clean pictures.
+        sources: Clean pictures.
         sigma: Standard deviation of the noise to add, 8-bit units; None with pairs.
         gray: Measure on grey versions even if the checkpoint is for colour.
         estimate: Let the denoiser estimate sigma instead of telling it.
-        noisy_paths: Real noisy pictures, one for each clean one, instead of noise.
+        noisy_sources: Real noisy pictures, one for each clean one, instead of noise.
 
     Returns:
         The mean of every figure, the median ``seconds_per_megapixel``, ``peak_memory_mb``, and ``images``: the
@@ -105,15 +103,15 @@ def evaluate(
     """
     channels = 1 if gray else denoiser.model.config.channels
     images = {}
-    for index, path in enumerate(tqdm(paths, "pairs" if sigma is None else f"sigma {sigma:g}", leave=False)):
-        clean = load_clean(path, channels)
-        if noisy_paths:
-            noisy = load_clean(noisy_paths[index], channels)
+    for index, source in enumerate(tqdm(sources, "pairs" if sigma is None else f"sigma {sigma:g}", leave=False)):
+        clean = load_clean(source, channels)
+        if noisy_sources:
+            noisy = load_clean(noisy_sources[index], channels)
             if noisy.shape != clean.shape:
-                raise ValueError(f"{noisy_paths[index]} and {path} differ in size: {noisy.shape}, {clean.shape}")
+                raise ValueError(f"the pair {source.name} differs in size: {noisy.shape}, {clean.shape}")
         else:
             noisy = add_noise(clean, "gaussian", seed=index, sigma=sigma)
-        images[path.name] = measure(denoiser, clean, noisy, None if estimate or noisy_paths else sigma)
+        images[source.name] = measure(denoiser, clean, noisy, None if estimate or noisy_sources else sigma)
     rows = images.values()
     result = {
         name: statistics.fmean(finite) if (finite := [row[name] for row in rows if np.isfinite(row[name])]) else None
@@ -128,8 +126,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Measure a checkpoint.")
     parser.add_argument("checkpoint", help="a folder, a run's folder, a bundled name or user/repo")
-    parser.add_argument("--data", type=Path, required=True, nargs="+", help="folders of clean pictures")
-    parser.add_argument("--noisy", type=Path, help="folder of real noisy pictures, matched to --data by name")
+    parser.add_argument(
+        "--data", required=True, nargs="+", help="clean pictures: folders, tar files, hf://datasets/..."
+    )
+    parser.add_argument("--noisy", help="real noisy pictures, matched to --data by name")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels, 8-bit units")
     parser.add_argument("--gray", action="store_true", help="measure a colour checkpoint on grey pictures")
     parser.add_argument("--estimate", action="store_true", help="let the denoiser estimate sigma")
@@ -160,24 +160,28 @@ def main(arguments: list[str] | None = None) -> int:
     if (run / "checkpoint").is_dir():
         name, output = str(run / "checkpoint"), output or run / EVALUATION_FILE
     try:
-        paths, noisy_paths = find_images(options.data), None
+        sources, noisy_sources = find_images(options.data), None
         if options.noisy:
-            paths, noisy_paths = match_pairs(options.data, options.noisy)
+            sources, noisy_sources = match_pairs(options.data, [options.noisy])
         if bad := [sigma for sigma in options.sigma if not 0 <= sigma <= 255]:
             raise ValueError(f"--sigma must be from 0 to 255, got {bad[0]:g}")
         denoiser = Denoiser.from_pretrained(name, device=options.device, dtype=options.dtype)
-        denoiser(load_clean(paths[0], denoiser.model.config.channels), 25)  # the first call sets the kernels up
-    except (DenoiserError, OSError, ValueError) as error:
+        denoiser(load_clean(sources[0], denoiser.model.config.channels), 25)  # the first call sets the kernels up
+    except (DenoiserError, OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     dtype = str(denoiser.dtype).removeprefix("torch.")
-    print(f"{options.checkpoint} on {len(paths)} pictures of {', '.join(map(str, options.data))}")
+    print(f"{options.checkpoint} on {len(sources)} pictures of {', '.join(map(str, options.data))}")
     print(f"{machine(denoiser.device)}, {dtype}\n")
     print("| sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP | peak MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     entries = []
     for sigma in [None] if options.noisy else options.sigma:
-        row = evaluate(denoiser, paths, sigma, options.gray, options.estimate, noisy_paths)
+        try:
+            row = evaluate(denoiser, sources, sigma, options.gray, options.estimate, noisy_sources)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
         print(
             f"| {'real' if sigma is None else f'{sigma:g}'} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} "
             f"| {row['ssim']:.4f} | {row['edge_fidelity'] or float('nan'):.3f} "
@@ -185,11 +189,11 @@ def main(arguments: list[str] | None = None) -> int:
             flush=True,
         )
         about = {
-            "dataset": options.name or options.data[0].resolve().name,
+            "dataset": options.name or Path(options.data[0]).resolve().stem,
             "sigma": sigma,
             "gray": options.gray or denoiser.model.config.channels == 1,
             "estimate": options.estimate,
-            "pictures": len(paths),
+            "pictures": len(sources),
             "dtype": dtype,
             "machine": machine(denoiser.device),
         }

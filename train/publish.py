@@ -65,15 +65,25 @@ def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) 
         return None
 
 
+def check_token() -> str:
+    """The account of the token that huggingface_hub finds.
+
+    Raises:
+        CannotPublish: There is no token, or the Hub does not take it.
+    """
+    try:
+        return huggingface_hub.HfApi().whoami()["name"]
+    except hub_errors.LocalTokenNotFoundError as error:
+        raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
+    except hub_errors.HfHubHTTPError as error:
+        raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
+
+
 def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | None, dry_run: bool) -> str:
     """Publish to the Hub; returns the commit's address, or what would be pushed."""
     api = huggingface_hub.HfApi()
     if not dry_run:
-        try:
-            who = api.whoami()["name"]
-        except hub_errors.LocalTokenNotFoundError as error:
-            raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
-        print(f"publishing as {who}")
+        print(f"publishing as {check_token()}")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
         files = assemble(run, target, repo_id, existing_card(api, repo_id, branch))
@@ -125,8 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
         }.get(status, f"the Hub answered {status}; try again later")
         print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
-    except Exception as error:  # network errors come as several unrelated types, httpx's among them
-        if not type(error).__module__.startswith(("http", "huggingface_hub", "builtins", "requests")):
+    except Exception as error:
+        # The client's network errors are its HTTP library's, which are no OSErrors.
+        if not (isinstance(error, OSError) or type(error).__module__.startswith("http")):
             raise
         print(f"error: the Hub cannot be reached ({type(error).__name__}: {error}).", file=sys.stderr)
         print("The run is as it was; the same command can be repeated.", file=sys.stderr)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image
 
 from denoiser import Denoiser, experiment
@@ -36,17 +35,16 @@ def commit() -> str:
         return "unknown"
 
 
-def licences(paths: list[Path]) -> dict[str, int]:
-    """Photographs per licence, from a table ``*.tsv`` with the columns file and licence beside or above them."""
+def licences(files: list[Path], names: list[str]) -> dict[str, int]:
+    """Photographs per licence, from tables ``*.tsv`` with the columns file and licence beside or above the files."""
     stated: dict[str, str] = {}
-    for folder in {folder for path in paths for folder in (path.parent, path.parent.parent)}:
+    for folder in {folder for path in files for folder in (path.parent, path.parent.parent)}:
         for table in folder.glob("*.tsv"):
             with open(table, encoding="utf-8", newline="") as lines:
                 rows = csv.DictReader(lines, delimiter="\t")
                 if {"file", "licence"} <= set(rows.fieldnames or ()):
                     stated |= {row["file"]: row["licence"] for row in rows}
-    counts = Counter(stated[path.name] for path in paths if path.name in stated)
-    return dict(counts.most_common())
+    return dict(Counter(stated[name] for name in names if name in stated).most_common())
 
 
 def draw_curve(run: Path) -> None:
@@ -67,18 +65,20 @@ def draw_curve(run: Path) -> None:
     plt.close(figure)
 
 
-def draw_samples(run: Path, pictures: list[torch.Tensor]) -> None:
-    """Noisy, denoised and amplified difference of two held-out pictures, one row each."""
+def draw_samples(run: Path, pictures: list[np.ndarray], paired: bool) -> None:
+    """Noisy, denoised and amplified difference of the last held-out crops, one row each."""
     denoiser = Denoiser.from_pretrained(run / "checkpoint", device="cpu")
     rows = []
     for sigma, picture in zip(SAMPLE_SIGMAS, pictures[-2:]):
-        clean = np.rint(picture[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-        source = read(Image.fromarray(clean.squeeze()))
-        result = experiment.run(denoiser, source, "gaussian", {"sigma": sigma}, seed=0)
+        noisy = np.split(picture, 2, axis=2)[1] if paired else picture
+        source = read(Image.fromarray(noisy.squeeze()))
+        kind, parameters = (None, None) if paired else ("gaussian", {"sigma": sigma})
+        result = experiment.run(denoiser, source, kind, parameters, seed=0)
         delta, _ = experiment.difference(result.noisy, result.denoised)
-        strip = [np.asarray(image).reshape(*delta.shape) for image in (result.noisy, result.denoised)]
+        strip = [np.asarray(image).reshape(delta.shape) for image in (result.noisy, result.denoised)]
         rows.append(np.concatenate([*strip, delta], axis=1))
-    Image.fromarray(np.concatenate(rows, axis=0).squeeze()).save(run / SAMPLES_FILE)
+    width = min(row.shape[1] for row in rows)
+    Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze()).save(run / SAMPLES_FILE)
 
 
 def write_facts(run: Path, facts: dict) -> None:

@@ -14,9 +14,10 @@ import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
+from .._download import download
 from ..errors import CheckpointInvalid, CheckpointNotFound
 
 CONFIG_FILE = "config.json"
@@ -112,22 +113,23 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
 
         Raises:
             CheckpointInvalid: The files are not exactly a checkpoint of this architecture.
-            CheckpointNotFound: There is no such local folder.
+            CheckpointNotFound: There is no such folder or repository.
+            CheckpointGated, HubUnreachable: See :mod:`denoiser._download`.
         """
         folder = Path(pretrained_model_name_or_path).expanduser()
         if not folder.is_dir():
             if isinstance(pretrained_model_name_or_path, Path) or folder.is_absolute():
                 raise CheckpointNotFound(f"There is no folder {folder}.")
-            folder = snapshot_download(
+            folder = download(
                 str(pretrained_model_name_or_path),
-                revision=revision,
+                [CONFIG_FILE, WEIGHTS_FILE],
+                revision,
                 token=token,
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
             )
-        return cls._load_folder(Path(folder), map_location)
+        return cls._load_folder(folder, map_location)
 
     @classmethod
     def _load_folder(cls, folder: Path, device: str = "cpu"):
@@ -204,6 +206,8 @@ def check_config(config, *, integers: dict[str, tuple[int, int]]) -> None:
         items = value if isinstance(value, tuple) else (value,)
         if not items or not all(type(item) is int and low <= item <= high for item in items):
             raise ValueError(f"{name} must be made of integers from {low} to {high}, got {value!r}")
+    if config.channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {config.channels!r}")
     for name in ("bias", "blind"):
         if not isinstance(getattr(config, name), bool):
             raise ValueError(f"{name} must be true or false, got {getattr(config, name)!r}")

@@ -55,7 +55,7 @@ class BottleneckConfig:
     def __post_init__(self):
         check_config(
             self,
-            integers={"channels": (1, 4), "widths": (1, 1024), "blocks": (0, 32), "latent": (1, 4096)},
+            integers={"channels": (1, 3), "widths": (1, 1024), "blocks": (0, 32), "latent": (1, 4096)},
         )
         if not isinstance(self.widths, tuple) or len(self.widths) > 6:
             raise ValueError(f"widths must be a list of 1 to 6 levels, got {self.widths!r}")

@@ -57,7 +57,7 @@ class UnetConfig:
     def __post_init__(self):
         check_config(
             self,
-            integers={"channels": (1, 4), "widths": (1, 1024), "blocks": (0, 32), "unshuffle": (1, 4)},
+            integers={"channels": (1, 3), "widths": (1, 1024), "blocks": (0, 32), "unshuffle": (1, 4)},
         )
         if not isinstance(self.widths, tuple) or not isinstance(self.blocks, tuple):
             raise ValueError("widths and blocks must be lists, one entry per level")

@@ -1,0 +1,335 @@
+"""A small Hub: enough of its HTTP protocol for the real huggingface_hub client, with faults to order.
+
+Repositories live in memory. ``Hub`` runs the server in a thread; the client under test runs in a process of its own
+with ``HF_ENDPOINT`` set to ``Hub.url`` (huggingface_hub reads it at import).
+"""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+LFS_SIZE = 10_000  # files from this size on go through LFS, as binary files do on the Hub
+
+
+@dataclass
+class Repository:
+    private: bool = False
+    gated: bool = False
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def commit(self, files: dict[str, bytes], branch: str = "main", message: str = "") -> str:
+        state = repr((sorted((n, hashlib.sha256(b).hexdigest()) for n, b in files.items()), len(self.commits), message))
+        sha = hashlib.sha1(state.encode()).hexdigest()
+        self.commits[sha], self.branches[branch] = files, sha
+        self.messages.append(message)
+        return sha
+
+    def resolve(self, revision: str) -> str | None:
+        return (
+            self.branches.get(revision) or self.tags.get(revision) or (revision if revision in self.commits else None)
+        )
+
+
+def refuse(status: int, code: str | None, message: str) -> Response:
+    headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+    return JSONResponse({"error": message}, status, headers)
+
+
+class Hub:
+    """The server. ``tokens`` maps tokens to accounts; ``faults`` are used up in order by matching requests.
+
+    A fault is ``(text in "METHOD path", kind)`` with kind a status to answer, "cut" (half the body, then the
+    connection ends), "corrupt" (right length, wrong bytes) or "stall" (no answer for 30 s).
+    """
+
+    def __init__(self, port: int):
+        self.url = f"http://127.0.0.1:{port}"
+        self.repositories: dict[str, Repository] = {}
+        self.tokens = {"token-of-user": "user", "token-of-guest": "guest"}
+        self.faults: list[tuple[str, int | str]] = []
+        self.requests: list[str] = []
+        self._blobs: dict[str, bytes] = {}
+        routes = [
+            Route("/api/whoami-v2", self.whoami),
+            Route("/api/validate-yaml", self.validate_yaml, methods=["POST"]),
+            Route("/api/repos/create", self.create, methods=["POST"]),
+            Route("/api/models", self.listing),
+            Route("/api/{kind}/{user}/{name}", self.info),
+            Route("/api/{kind}/{user}/{name}/revision/{revision}", self.info),
+            Route("/api/{kind}/{user}/{name}/tree/{revision}", self.tree),
+            Route("/api/{kind}/{user}/{name}/paths-info/{revision}", self.paths_info, methods=["POST"]),
+            Route("/api/{kind}/{user}/{name}/preupload/{revision}", self.preupload, methods=["POST"]),
+            Route("/api/{kind}/{user}/{name}/commit/{revision}", self.commit, methods=["POST"]),
+            Route("/api/{kind}/{user}/{name}/branch/{branch}", self.branch, methods=["POST"]),
+            Route("/api/{kind}/{user}/{name}/tag/{revision}", self.tag, methods=["POST"]),
+            Route("/{user}/{name}.git/info/lfs/objects/batch", self.lfs_batch, methods=["POST"]),
+            Route("/_lfs/{oid}", self.lfs_put, methods=["PUT"]),
+            Route("/datasets/{user}/{name}/resolve/{revision}/{path:path}", self.resolve),
+            Route("/{user}/{name}/resolve/{revision}/{path:path}", self.resolve),
+        ]
+        application = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=self.faulty)])
+        self._server = uvicorn.Server(uvicorn.Config(application, "127.0.0.1", port, log_level="error"))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    # -- who may see what -------------------------------------------------------------------------------------------
+
+    def account(self, request: Request) -> str | None:
+        return self.tokens.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def find(self, request: Request) -> Repository | Response:
+        """The repository of a request, or the Hub's refusal."""
+        owner, name = request.path_params["user"], request.path_params["name"]
+        repository = self.repositories.get(f"{owner}/{name}")
+        who = self.account(request)
+        if repository is None or (repository.private and who != owner):
+            # The Hub does not tell strangers which private repositories there are.
+            return refuse(404 if who else 401, "RepoNotFound", "Repository not found")
+        return repository
+
+    def writable(self, request: Request) -> Repository | Response:
+        who = self.account(request)
+        if who is None:
+            return refuse(401, None, "Invalid credentials in Authorization header")
+        repository = self.find(request)
+        if isinstance(repository, Repository) and who != request.path_params["user"]:
+            return refuse(403, None, "You don't have the rights")
+        return repository
+
+    async def faulty(self, request: Request, call_next):
+        line = f"{request.method} {request.url.path}"
+        self.requests.append(line)
+        for index, (text, kind) in enumerate(self.faults):
+            if text in line:
+                del self.faults[index]
+                if isinstance(kind, int):
+                    return refuse(kind, None, "ordered fault")
+                if kind == "stall":
+                    time.sleep(30)
+                response = await call_next(request)
+                body = b"".join([chunk async for chunk in response.body_iterator])
+                if kind == "corrupt":
+                    return Response(bytes(255 - byte for byte in body), response.status_code, dict(response.headers))
+
+                async def half(body=body):
+                    yield body[: len(body) // 2]
+                    raise ConnectionError("cut on order")
+
+                return StreamingResponse(half(), response.status_code, dict(response.headers))
+        return await call_next(request)
+
+    # -- the protocol -----------------------------------------------------------------------------------------------
+
+    async def whoami(self, request: Request) -> Response:
+        who = self.account(request)
+        if who is None:
+            return refuse(401, None, "Invalid credentials in Authorization header")
+        return JSONResponse({"type": "user", "name": who, "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+
+    async def validate_yaml(self, request: Request) -> Response:
+        content = (await request.json())["content"]
+        ok = content.startswith("---\n")
+        return JSONResponse({"errors": [] if ok else [{"message": "no metadata"}], "warnings": []}, 200 if ok else 400)
+
+    async def create(self, request: Request) -> Response:
+        who, body = self.account(request), await request.json()
+        if who is None:
+            return refuse(401, None, "Invalid credentials in Authorization header")
+        owner = body.get("organization") or who
+        if owner != who:
+            return refuse(403, None, f"You don't have the rights to create a model under the namespace {owner!r}")
+        repo_id = f"{owner}/{body['name']}"
+        answer = {"url": f"{self.url}/{repo_id}", "name": repo_id, "id": repo_id}
+        if repo_id in self.repositories:
+            return JSONResponse(answer | {"error": "You already created this model repo"}, 409)
+        private = body.get("private") or body.get("visibility") == "private"
+        self.repositories[repo_id] = Repository(private=bool(private))
+        self.repositories[repo_id].commit({".gitattributes": b""}, message="initial commit")
+        return JSONResponse(answer)
+
+    async def listing(self, request: Request) -> Response:
+        author, wanted = request.query_params.get("author"), request.query_params.getlist("filter")
+        found = []
+        for repo_id, repository in self.repositories.items():
+            tags = self.metadata(repository).get("tags", [])
+            if not repository.private and author in (None, repo_id.split("/")[0]) and set(wanted) <= set(tags):
+                found.append({"id": repo_id, "modelId": repo_id, "tags": tags, "private": False})
+        return JSONResponse(found)
+
+    def metadata(self, repository: Repository) -> dict:
+        import yaml
+
+        readme = repository.commits[repository.branches["main"]].get("README.md", b"").decode()
+        return (yaml.safe_load(readme.split("---")[1]) or {}) if readme.startswith("---") else {}
+
+    async def info(self, request: Request) -> Response:
+        repository = self.find(request)
+        if isinstance(repository, Response):
+            return repository
+        sha = repository.resolve(request.path_params.get("revision", "main"))
+        if sha is None:
+            return refuse(404, "RevisionNotFound", "Invalid rev id")
+        repo_id = f"{request.path_params['user']}/{request.path_params['name']}"
+        siblings = []
+        for path, content in repository.commits[sha].items():
+            sibling = {"rfilename": path, "size": len(content)}
+            if len(content) >= LFS_SIZE:
+                sibling["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
+            siblings.append(sibling)
+        about = {"id": repo_id, "modelId": repo_id, "sha": sha, "siblings": siblings, "private": repository.private}
+        gated = "auto" if repository.gated else False
+        return JSONResponse(about | {"gated": gated, "tags": [], "cardData": self.metadata(repository)})
+
+    def entry(self, path: str, content: bytes) -> dict:
+        entry = {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
+        if len(content) >= LFS_SIZE:
+            entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
+        return entry
+
+    async def tree(self, request: Request) -> Response:
+        repository = self.find(request)
+        if isinstance(repository, Response):
+            return repository
+        sha = repository.resolve(request.path_params["revision"])
+        if sha is None:
+            return refuse(404, "RevisionNotFound", "Invalid rev id")
+        return JSONResponse([self.entry(path, content) for path, content in repository.commits[sha].items()])
+
+    async def paths_info(self, request: Request) -> Response:
+        repository = self.find(request)
+        if isinstance(repository, Response):
+            return repository
+        wanted = (await request.json())["paths"]
+        files = repository.commits[repository.resolve(request.path_params["revision"])]
+        return JSONResponse([self.entry(path, files[path]) for path in wanted if path in files])
+
+    async def preupload(self, request: Request) -> Response:
+        repository = self.writable(request)
+        if isinstance(repository, Response):
+            return repository
+        sha = repository.resolve(request.path_params["revision"])
+        if sha is None:
+            return refuse(404, "RevisionNotFound", "Invalid rev id")
+        present = repository.commits[sha]
+        files = []
+        for file in (await request.json())["files"]:
+            mode = "lfs" if file["size"] >= LFS_SIZE else "regular"
+            known = present.get(file["path"])
+            oid = None
+            if known is not None:
+                oid = hashlib.sha256(known).hexdigest() if mode == "lfs" else git_oid(known)
+            files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return JSONResponse({"files": files})
+
+    async def lfs_batch(self, request: Request) -> Response:
+        repository = self.writable(request)
+        if isinstance(repository, Response):
+            return repository
+        objects = []
+        for item in (await request.json())["objects"]:
+            answer = {"oid": item["oid"], "size": item["size"]}
+            if item["oid"] not in self._blobs:
+                answer["actions"] = {"upload": {"href": f"{self.url}/_lfs/{item['oid']}", "header": {}}}
+            objects.append(answer)
+        return JSONResponse({"transfer": "basic", "objects": objects})
+
+    async def lfs_put(self, request: Request) -> Response:
+        content = await request.body()
+        if hashlib.sha256(content).hexdigest() != request.path_params["oid"]:
+            return refuse(400, None, "wrong bytes")
+        self._blobs[request.path_params["oid"]] = content
+        return Response()
+
+    async def commit(self, request: Request) -> Response:
+        repository = self.writable(request)
+        if isinstance(repository, Response):
+            return repository
+        branch = request.path_params["revision"]
+        before = repository.commits[repository.branches[branch]]
+        files, message = dict(before), ""
+        for line in (await request.body()).splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "header":
+                message = value["summary"]
+            elif item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[value["path"]] = self._blobs[value["oid"]]
+            elif item["key"] == "deletedFile":
+                files.pop(value["path"], None)
+        sha = repository.branches[branch] if files == before else repository.commit(files, branch, message)
+        repo_id = f"{request.path_params['user']}/{request.path_params['name']}"
+        address = f"{self.url}/{repo_id}/commit/{sha}"
+        return JSONResponse({"success": True, "commitOid": sha, "commitUrl": address, "hookOutput": ""})
+
+    async def branch(self, request: Request) -> Response:
+        repository = self.writable(request)
+        if isinstance(repository, Response):
+            return repository
+        name = request.path_params["branch"]
+        if name in repository.branches:
+            return refuse(409, None, "Reference already exists")
+        repository.branches[name] = repository.branches["main"]
+        return JSONResponse({})
+
+    async def tag(self, request: Request) -> Response:
+        repository = self.writable(request)
+        if isinstance(repository, Response):
+            return repository
+        name = (await request.json())["tag"]
+        if name in repository.tags:
+            return refuse(409, None, "Tag reference exists already")
+        repository.tags[name] = repository.resolve(request.path_params["revision"])
+        return JSONResponse({})
+
+    async def resolve(self, request: Request) -> Response:
+        repository = self.find(request)
+        if isinstance(repository, Response):
+            return repository
+        if repository.gated and self.account(request) != request.path_params["user"]:
+            return refuse(403, "GatedRepo", "Access to this repository is restricted")
+        sha = repository.resolve(request.path_params["revision"])
+        if sha is None:
+            return refuse(404, "RevisionNotFound", "Invalid rev id")
+        content = repository.commits[sha].get(request.path_params["path"])
+        if content is None:
+            return refuse(404, "EntryNotFound", "Entry not found")
+        digest = hashlib.sha256(content).hexdigest()
+        headers = {
+            "ETag": f'"{digest if len(content) >= LFS_SIZE else git_oid(content)}"',
+            "X-Repo-Commit": sha,
+            "Accept-Ranges": "bytes",
+        }
+        if len(content) >= LFS_SIZE:
+            headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{digest}"'}
+        asked = request.headers.get("range", "")
+        if asked.startswith("bytes=") and request.method == "GET":
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return Response(content[start:], 206, headers)
+        return Response(content, 200, headers)
+
+
+def git_oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,0 +1,260 @@
+"""A run to the Hub and back, with the real client against a Hub on the loopback."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from denoiser import Denoiser, card
+from train.__main__ import main as train
+from train.publish import main as publish
+
+from .conftest import HUB_PORT, PHOTO, ROOT, free_port
+from .hub_server import Hub, Repository
+from .test_train import TINY, own_signal_handlers  # noqa: F401 - the trainer below installs handlers
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    """A short run on a few photographs, measured on its held-out crops."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "photographs").mkdir()
+    with Image.open(PHOTO) as image:
+        for index in range(3):
+            image.crop((index * 90, 0, index * 90 + 300, 300)).save(folder / "photographs" / f"p{index}.png")
+    (folder / "about.tsv").write_text("file\tlicence\np0.png\tCC0\np1.png\tCC BY\np2.png\tCC0\n")
+    (folder / "config.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 40}}))
+    arguments = ["--config", folder / "config.yaml", "--data", folder / "photographs", "--output", folder / "run"]
+    assert train([*map(str, arguments), "--cpu", "--cache", str(folder / "cache")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Hub(HUB_PORT)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(server, monkeypatch):
+    """An empty Hub that this process's client talks to, as "user"."""
+    server.repositories.clear()
+    server.faults.clear()
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    return server
+
+
+def elsewhere(hub, tmp_path, *command, **more):
+    """Run a command in a new process with an empty cache, against the Hub."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"PYTHONPATH": str(ROOT)} | more
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def pushed(hub, repo_id="user/mine") -> dict[str, bytes]:
+    """The files on the main branch."""
+    repository = hub.repositories[repo_id]
+    return repository.commits[repository.branches["main"]]
+
+
+def readme(hub, repo_id="user/mine") -> str:
+    return pushed(hub, repo_id)["README.md"].decode()
+
+
+def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, tmp_path, photo, capsys):
+    assert publish([str(run), "user/mine"]) == 0
+    out, err = capsys.readouterr()
+    assert "publishing as user" in out and "token-of-user" not in out + err
+    assert sorted(pushed(hub)) == [
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "curve.png",
+        "model.safetensors",
+        "samples.png",
+    ]
+    assert publish([str(run), "user/mine"]) == 0
+    np.save(tmp_path / "noisy.npy", photo[:64, :64])
+    program = (
+        "import numpy as np; from denoiser import Denoiser\n"
+        "np.save('out.npy', Denoiser.from_pretrained('user/mine')(np.load('noisy.npy'), 25))\n"
+    )
+    result = elsewhere(hub, tmp_path, "-c", program)
+    assert result.returncode == 0, result.stderr
+    expected = Denoiser.from_pretrained(run / "checkpoint")(photo[:64, :64], 25)
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_training_can_end_on_the_hub_and_the_cards_code_runs(finished_run, hub, tmp_path, photo):
+    source = finished_run.parent
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    arguments += ["--cpu", "--cache", source / "cache", "--steps", "6", "--push-to-hub", "user/trained"]
+    result = elsewhere(hub, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
+    assert result.returncode == 0, result.stderr
+    assert "token-of-user" not in result.stdout + result.stderr
+    text = readme(hub, "user/trained")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    Image.fromarray(photo[:64, :64]).save(tmp_path / "noisy.jpg")
+    result = elsewhere(hub, tmp_path, "-c", "\n".join(blocks) + "\nassert clean.size == (64, 64)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_card_says_what_was_measured_and_on_what(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    text, content = readme(hub), ModelCard(readme(hub))
+    measured = json.loads((run / "evaluation.json").read_text())
+    assert {25, 50, 15} == {row["sigma"] for row in measured}
+    for row in measured:
+        assert f"| {row['sigma']:g} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} | {row['ssim']:.4f} |" in text
+    levels = {(result.dataset_config, result.metric_type) for result in content.data.eval_results}
+    assert levels == {(f"sigma={sigma}", metric) for sigma in (15, 25, 50) for metric in ("psnr", "ssim")}
+    assert {"denoising-autoencoder", "image-to-image"} <= set(content.data.tags)
+    assert content.data.license == "apache-2.0" and content.data.library_name == "denoiser"
+    assert re.search(r"\| CC0 \| [12] \|", text) and "neither clipped nor rounded" in text
+    assert "40 steps" in text and "{" not in text.split("```bibtex")[0].replace("{{", "")
+
+
+def test_the_words_of_a_person_stay_in_the_card(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    api = huggingface_hub.HfApi()
+    mine = ModelCard(readme(hub))
+    mine.data.tags = [*mine.data.tags, "astronomy"]
+    mine.data.license = "cc-by-4.0"
+    mine.text = mine.text.replace("## Use\n", "## Why I made this\n\nFor my telescope.\n\n## Use\n")
+    mine.text = card.SECTION.sub(lambda match: "" if match[1] == "limits" else match[0], mine.text)
+    api.upload_file(path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine")
+    measured = json.loads((run / "evaluation.json").read_text())
+    measured[0]["psnr"] = 33.333
+    (run / "evaluation.json").write_text(json.dumps(measured))
+    assert publish([str(run), "user/mine"]) == 0
+    text = readme(hub)
+    assert "For my telescope." in text and "medicine, forensics" not in text
+    assert "33.33" in text and text.count("## Use") == 1
+    data = ModelCard(text).data
+    assert "astronomy" in data.tags and data.license == "cc-by-4.0" and len(data.eval_results) == 6
+
+
+def test_repeating_a_push_makes_no_commit(run, hub):
+    for _ in range(2):
+        assert publish([str(run), "user/mine"]) == 0
+    assert len(hub.repositories["user/mine"].commits) == 2  # the initial one and ours
+
+
+def test_branch_tag_and_private(run, hub):
+    assert publish([str(run), "user/mine", "--private", "--branch", "next", "--tag", "v1"]) == 0
+    repository = hub.repositories["user/mine"]
+    assert repository.private and repository.tags["v1"] == repository.branches["next"] != repository.branches["main"]
+
+
+def test_a_dry_run_says_what_would_be_pushed_and_pushes_nothing(run, hub, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    assert publish([str(run), "user/mine", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "would push to user/mine" in out and "model.safetensors" in out
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, "user/mine", "there is no token"),
+        ("token-of-nobody", "user/mine", "does not take this token"),
+        ("token-of-guest", "user/mine", "may not write to user/mine"),
+    ],
+)
+def test_without_the_right_token_nothing_happens_and_it_says_why(
+    run, hub, monkeypatch, capsys, token, repo_id, message
+):
+    monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert publish([str(run), repo_id]) != 0
+    out, err = capsys.readouterr()
+    assert message in err and (token is None or token not in out + err)
+    assert not hub.repositories
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "fault", [("POST /api/models/user/mine/commit", 500), ("POST /api/models/user/mine/commit", "cut")]
+)
+def test_a_push_that_broke_off_can_be_repeated(run, hub, capsys, fault):
+    hub.faults = [fault] * 8
+    assert publish([str(run), "user/mine"]) == 1
+    assert "can be repeated" in capsys.readouterr().err
+    hub.faults = []
+    assert publish([str(run), "user/mine"]) == 0
+    assert "model.safetensors" in pushed(hub)
+
+
+def test_a_hub_that_is_not_there_is_named(run, tmp_path):
+    nowhere = SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "user/mine", HF_TOKEN="token-of-user")
+    assert result.returncode != 0 and "cannot be reached" in result.stderr and "Traceback" not in result.stderr
+
+
+def no_measurement(run):
+    (run / "evaluation.json").unlink()
+
+
+def other_tensors(run):
+    (run / "checkpoint" / "model.safetensors").write_bytes(b"broken")
+
+
+def unfinished(run):
+    (run / "run.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(no_measurement, "no measurements"), (other_tensors, "does not load"), (unfinished, "run.json is missing")],
+)
+def test_what_should_not_be_published_is_refused(run, hub, capsys, damage, message):
+    damage(run)
+    assert publish([str(run), "user/mine"]) == 2
+    assert message in capsys.readouterr().err and not hub.repositories
+
+
+def test_a_folder_holds_what_a_push_would_hold(run, hub, tmp_path):
+    assert publish([str(run), "--folder", str(tmp_path / "mine")]) == 0
+    assert publish([str(run), "user/mine"]) == 0
+    for path in (tmp_path / "mine").iterdir():
+        if path.name != "README.md":  # its code names the repository
+            assert pushed(hub)[path.name] == path.read_bytes()
+    assert Denoiser.from_pretrained(tmp_path / "mine").model.config.widths == (8, 16)
+
+
+def test_a_data_set_on_the_hub_can_be_trained_on(hub, tmp_path):
+    from train.data import find_images
+
+    hub.repositories["user/photographs"] = repository = Repository()
+    repository.commit({"a.jpg": PHOTO.read_bytes(), "notes.txt": b"x"})
+    (source,) = find_images(["hf://datasets/user/photographs"])
+    assert source.name == "a.jpg" and source.read(3).size == (512, 512)
+    with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
+        find_images(["hf://datasets/user/nothing"])

@@ -1,0 +1,75 @@
+"""Noise for training: one kind, or a mixture, drawn anew for every crop."""
+
+import torch
+
+from denoiser.noise import NOISES, TorchRandom
+
+from .config import ConfigError
+
+
+class Mixture:
+    """A mixture of noises, each with ranges for its parameters.
+
+    Args:
+        components: As the configuration lists them: ``{kind: gaussian, sigma: [0, 55]}``, with ``share`` for the
+            weight of each (1 if left out), and a number or a range for each parameter of the noise.
+
+    Raises:
+        ConfigError: An unknown noise or parameter, or a range outside the noise's own.
+    """
+
+    def __init__(self, components: tuple[dict, ...]):
+        self._components = []
+        for index, component in enumerate(components):
+            where, given = f"noise[{index}]", dict(component)
+            kind, share = given.pop("kind", None), given.pop("share", 1)
+            if kind not in NOISES:
+                raise ConfigError(f"{where}: unknown kind {kind!r}; there are: {', '.join(NOISES)}")
+            if not isinstance(share, int | float) or share <= 0:
+                raise ConfigError(f"{where}: share must be a positive number, got {share!r}")
+            ranges = {}
+            for parameter in NOISES[kind].parameters:
+                value = given.pop(parameter.name, parameter.default)
+                bounds = value if isinstance(value, list) else [value, value]
+                if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+                    raise ConfigError(f"{where}: {parameter.name} must be a number or [low, high], got {value!r}")
+                if not parameter.low <= bounds[0] <= bounds[1] <= parameter.high:
+                    raise ConfigError(
+                        f"{where}: {parameter.name} must rise within {parameter.low:g}..{parameter.high:g}, "
+                        f"got {value!r}"
+                    )
+                ranges[parameter.name] = tuple(map(float, bounds))
+            if given:
+                raise ConfigError(f"{where}: {kind} has no parameter {', '.join(map(str, given))}")
+            self._components.append((kind, float(share), ranges))
+
+    def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy crops, and what to tell the network.
+
+        Args:
+            clean: (B, C, H, W) in [0, 1].
+            generator: On the device of ``clean``.
+
+        Returns:
+            The noisy crops, and each one's noise level (B,) on the scale of ``clean``: sigma itself for Gaussian noise,
+            the standard deviation of what was added for the others.
+        """
+        shares = torch.tensor([share for _, share, _ in self._components], device=clean.device)
+        choice = torch.multinomial(shares, len(clean), replacement=True, generator=generator)
+        noisy, level = clean.clone(), clean.new_zeros(len(clean))
+        for index, (kind, _, ranges) in enumerate(self._components):
+            # One component takes all; asking which crops it takes would make a GPU wait.
+            chosen = slice(None) if len(self._components) == 1 else (choice == index).nonzero().flatten()
+            crops = clean[chosen]
+            if not len(crops):
+                continue
+            values = {
+                name: torch.rand(len(crops), 1, 1, 1, generator=generator, device=clean.device) * (high - low) + low
+                for name, (low, high) in ranges.items()
+            }
+            noisy[chosen] = NOISES[kind].apply(crops, TorchRandom(generator), **values)
+            if kind == "gaussian":
+                level[chosen] = values["sigma"].flatten() / 255
+            else:
+                level[chosen] = (noisy[chosen] - crops).square().mean((1, 2, 3)).sqrt()
+        return noisy, level

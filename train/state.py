@@ -1,0 +1,44 @@
+"""A run's state on disk: written beside the old one and renamed, so that a kill leaves the old or the new, whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+STATE_FILE = "state.pt"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """``write`` to a name beside ``path``, then rename onto it."""
+    temporary = path.with_name(f".partial-{path.name}")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def save_checkpoint(model, folder: Path) -> None:
+    """config.json and model.safetensors, each whole at any moment.
+
+    The weights' names and shapes follow from the config, which stays the same for a run: an old one beside a new one
+    is a whole checkpoint all the same.
+    """
+    staging = folder.with_name(f".partial-{folder.name}")
+    model.save_pretrained(staging)
+    folder.mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        os.replace(staging / name, folder / name)
+    for left in staging.iterdir():
+        left.unlink()
+    staging.rmdir()
+
+
+def save_state(run: Path, **state) -> None:
+    """All that a run needs to go on."""
+    write_atomically(run / STATE_FILE, lambda path: torch.save(state, path))
+
+
+def load_state(run: Path) -> dict | None:
+    """What :func:`save_state` saved last, or None."""
+    path = run / STATE_FILE
+    # weights_only: tensors and plain values; nothing in the file is executed.
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
