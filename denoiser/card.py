@@ -124,7 +124,7 @@ def _data(run: dict) -> str:
     ]
     if data.get("licences"):
         lines += ["", "| licence, as stated where the photograph comes from | photographs |", "| --- | --- |"]
-        lines += [f"| {licence} | {count} |" for licence, count in data["licences"].items()]
+        lines += [f"| {licence.replace('|', ', ')} | {count} |" for licence, count in data["licences"].items()]
     return "\n".join(lines)
 
 
@@ -134,15 +134,24 @@ def _procedure(run: dict) -> str:
         f"{stage['until']:.0%}"
         for stage in run["config"]["stages"]
     )
-    optimizer = run["config"]["optimizer"]
+    optimizer, data = run["config"]["optimizer"], run["config"]["data"]
+    crops = "Crops flipped and turned at random"
+    if not run["data"]["paired"]:
+        low, high = run["model"]["sigma_range"]
+        crops = (
+            f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size; of "
+            f"{data['candidates']} random crops the one with the most texture, flipped and turned at random; "
+            f"{data['gray']:.0%} of the crops made grey; noise: "
+            + ("; ".join(map(str, run["config"].get("noise") or ())) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
+        )
     return "\n".join(
         [
             f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
             f"- {stages} of the budget.",
             f"- AdamW, rate {optimizer['rate']:g} with {optimizer['warmup']} steps of warm-up and a cosine to zero, "
             f"gradient norm clipped at {optimizer['clip']:g}, weights averaged with decay {optimizer['ema']:g}.",
-            f"- Noise: Gaussian, sigma drawn uniformly from {run['model']['sigma_range'][0]:g} to "
-            f"{run['model']['sigma_range'][1]:g} for each crop; crops flipped and turned at random.",
+            f"- {crops}.",
+            *([f"- Started from the weights of `{run['init']}`."] if run["init"] else []),
             f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
             "",
