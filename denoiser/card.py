@@ -8,6 +8,7 @@ that a person has edited is brought up to date, those sections and our metadata 
 import re
 from pathlib import Path
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -156,8 +157,23 @@ def _procedure(run: dict) -> str:
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
             "",
             "![Loss and validation PSNR over the steps](curve.png)",
+            "",
+            "<details><summary>Configuration</summary>",
+            "",
+            "```yaml",
+            yaml.safe_dump(_plain(run["config"]), sort_keys=False, default_flow_style=None).strip(),
+            "```",
+            "",
+            "</details>",
         ]
     )
+
+
+def _plain(value):
+    """Tuples as lists, as YAML and JSON have them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _evaluation(evaluation: list[dict], name: str) -> str:

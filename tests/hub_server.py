@@ -219,7 +219,7 @@ class Hub:
         repository = self.find(request)
         if isinstance(repository, Response):
             return repository
-        wanted = (await request.json())["paths"]
+        wanted = (await request.form()).getlist("paths")
         files = repository.commits[repository.resolve(request.path_params["revision"])]
         return JSONResponse([self.entry(path, files[path]) for path in wanted if path in files])
 

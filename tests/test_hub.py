@@ -1,15 +1,29 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import errors as hub_errors
 
-from denoiser import CheckpointGated, CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
+from denoiser import (
+    CheckpointGated,
+    CheckpointInvalid,
+    CheckpointNotFound,
+    Denoiser,
+    DenoiserError,
+    HubUnreachable,
+    Unet,
+)
 from denoiser._download import typed_errors
 from denoiser._hub import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
+
+from .conftest import HUB_PORT
+from .hub_server import Hub, Repository
 
 
 def test_the_bundled_checkpoints_are_hub_folders_and_the_default_comes_first():
@@ -65,3 +79,73 @@ def test_offline_the_bundled_checkpoint_loads_and_others_say_why_not(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("user/name is not in the cache") == 2
     assert "user/name is not in the cache" in result.stdout and "bundled" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Hub(HUB_PORT)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(server, tiny_checkpoint, monkeypatch):
+    """A Hub with one small checkpoint, asked anonymously."""
+    server.repositories.clear()
+    server.faults.clear()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
+    server.repositories["user/tiny"] = Repository()
+    server.repositories["user/tiny"].commit(files)
+    yield server
+    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
+
+
+def test_a_hub_checkpoint_loads_with_and_without_the_pipeline(hub, tiny_model, photo):
+    denoiser = Denoiser.from_pretrained("user/tiny", dtype="float32")
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.allclose(denoiser.model(x, 0.1), tiny_model(x, 0.1), atol=1e-6)
+    assert torch.equal(Unet.from_pretrained("user/tiny")(x, 0.1), tiny_model(x, 0.1))
+
+
+def test_a_revision_pins_and_an_unknown_one_is_not_found(hub, tiny_model):
+    repository = hub.repositories["user/tiny"]
+    repository.tags["v1"] = repository.branches["main"]
+    repository.commit({"config.json": b"{}", "model.safetensors": b""})
+    assert Denoiser.from_pretrained("user/tiny", revision="v1").model.config == tiny_model.config
+    with pytest.raises(CheckpointInvalid):
+        Denoiser.from_pretrained("user/tiny")
+    with pytest.raises(CheckpointNotFound, match="at revision 'v9'"):
+        Denoiser.from_pretrained("user/tiny", revision="v9")
+
+
+def test_private_gated_and_missing_repositories_are_told_apart(hub):
+    hub.repositories["user/tiny"].gated = True
+    with pytest.raises(CheckpointGated, match="ask for access"):
+        Denoiser.from_pretrained("user/tiny")
+    assert Denoiser.from_pretrained("user/tiny", token="token-of-user")
+    hub.repositories["user/secret"] = Repository(private=True)
+    hub.repositories["user/secret"].commit({"config.json": b"{}"})
+    for name in ("user/secret", "user/nothing"):
+        with pytest.raises(CheckpointNotFound, match="or it is private"):
+            Denoiser.from_pretrained(name, token=False)
+
+
+def test_a_body_cut_in_the_middle_is_fetched_again(hub):
+    hub.faults = [("GET /user/tiny/resolve", "cut")]
+    assert Denoiser.from_pretrained("user/tiny").model
+
+
+def test_the_server_lists_by_author_and_tag_like_the_hub(hub):
+    api = huggingface_hub.HfApi()
+    tagged = b"---\ntags: [denoising-autoencoder]\n---\n"
+    hub.repositories["user/tagged"] = Repository()
+    hub.repositories["user/tagged"].commit({"README.md": tagged})
+    hub.repositories["other/tagged"] = Repository(private=True)
+    hub.repositories["other/tagged"].commit({"README.md": tagged})
+    assert {model.id for model in api.list_models(author="user")} == {"user/tiny", "user/tagged"}
+    assert {model.id for model in api.list_models(filter="denoising-autoencoder")} == {"user/tagged"}
+    assert [file.path for file in api.list_repo_tree("user/tagged")] == ["README.md"]
+    (info,) = api.get_paths_info("user/tiny", ["model.safetensors"])
+    siblings = {file.rfilename: file for file in api.model_info("user/tiny", files_metadata=True).siblings}
+    assert info.lfs.sha256 == siblings["model.safetensors"].lfs.sha256

@@ -137,7 +137,9 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
     assert {"denoising-autoencoder", "image-to-image"} <= set(content.data.tags)
     assert content.data.license == "apache-2.0" and content.data.library_name == "denoiser"
     assert re.search(r"\| CC0 \| [12] \|", text) and "neither clipped nor rounded" in text
-    assert "40 steps" in text and "{" not in text.split("```bibtex")[0].replace("{{", "")
+    assert "40 steps" in text and "{{" not in text
+    config = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert config["model"] == TINY["model"] and config["budget"] == {"minutes": None, "steps": 40}
 
 
 def test_the_words_of_a_person_stay_in_the_card(run, hub):
@@ -228,6 +230,22 @@ def other_tensors(run):
 
 def unfinished(run):
     (run / "run.json").unlink()
+
+
+def test_a_name_that_holds_something_else_is_not_overwritten(run, hub, capsys):
+    hub.repositories["user/mine"] = Repository()
+    hub.repositories["user/mine"].commit({"pytorch_model.bin": b"a language model"})
+    assert publish([str(run), "user/mine"]) == 2
+    assert "user/mine is taken: it holds pytorch_model.bin" in capsys.readouterr().err
+    assert list(pushed(hub)) == ["pytorch_model.bin"]
+
+
+def test_training_finds_out_before_any_work_that_it_cannot_publish(finished_run, hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    source = finished_run.parent
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    assert train([*map(str, arguments), "--cpu", "--push-to-hub", "user/mine"]) == 2
+    assert "there is no token" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import reduce
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
@@ -154,8 +155,10 @@ def main(arguments: list[str] | None = None) -> int:
             sources = find_images(options.data)
         if options.init:
             model.load_state_dict(Denoiser.from_pretrained(options.init, device="cpu").model.state_dict())
+        if options.tracker and options.tracker not in map(str, get_available_trackers()):
+            raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
         if options.push_to_hub:
-            publish.check_token()
+            publish.check_target(options.push_to_hub)
         check_output(options.output)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
         if speaks:

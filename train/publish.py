@@ -57,6 +57,30 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
     return sorted(target.iterdir())
 
 
+def check_target(repo_id: str) -> str:
+    """Find out before any work whether a push can succeed; returns the account.
+
+    Raises:
+        CannotPublish: No token or a wrong one, no valid name, or the name holds what is no checkpoint of ours.
+    """
+    who = check_token()
+    api = huggingface_hub.HfApi()
+    try:
+        info = api.model_info(repo_id)
+    except hub_errors.RepositoryNotFoundError:
+        return who
+    except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
+        raise CannotPublish(f"{repo_id} cannot be published to: {error}") from error
+    files = {sibling.rfilename for sibling in info.siblings or ()} - {".gitattributes", "README.md"}
+    tags = (info.card_data.tags if info.card_data else None) or []
+    if files and card.TAGS[0] not in tags:
+        raise CannotPublish(
+            f"{repo_id} is taken: it holds {', '.join(sorted(files)[:3])} and is no checkpoint of this kind. "
+            "Choose another name."
+        )
+    return who
+
+
 def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> str | None:
     """The card on the Hub, if there is one."""
     try:
@@ -83,7 +107,7 @@ def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | 
     """Publish to the Hub; returns the commit's address, or what would be pushed."""
     api = huggingface_hub.HfApi()
     if not dry_run:
-        print(f"publishing as {check_token()}")
+        print(f"publishing as {check_target(repo_id)}")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
         files = assemble(run, target, repo_id, existing_card(api, repo_id, branch))
