@@ -33,6 +33,8 @@ from PIL import Image  # noqa: E402
 
 from denoiser.models import Unet, UnetConfig  # noqa: E402
 
+from .hub_server import Hub  # noqa: E402
+
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"
 
@@ -56,6 +58,14 @@ def tiny_checkpoint(tiny_model, tmp_path) -> Path:
     folder = tmp_path / "tiny"
     tiny_model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    """The Hub that this process's huggingface_hub talks to."""
+    server = Hub(HUB_PORT)
+    yield server
+    server.stop()
 
 
 class Demo:

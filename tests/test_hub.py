@@ -22,8 +22,7 @@ from denoiser import (
 from denoiser._download import typed_errors
 from denoiser._hub import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
 
-from .conftest import HUB_PORT
-from .hub_server import Hub, Repository
+from .hub_server import Repository
 
 
 def test_the_bundled_checkpoints_are_hub_folders_and_the_default_comes_first():
@@ -81,23 +80,16 @@ def test_offline_the_bundled_checkpoint_loads_and_others_say_why_not(tmp_path):
     assert "user/name is not in the cache" in result.stdout and "bundled" in result.stdout
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = Hub(HUB_PORT)
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def hub(server, tiny_checkpoint, monkeypatch):
+def hub(hub_server, tiny_checkpoint, monkeypatch):
     """A Hub with one small checkpoint, asked anonymously."""
-    server.repositories.clear()
-    server.faults.clear()
+    hub_server.repositories.clear()
+    hub_server.faults.clear()
     monkeypatch.delenv("HF_TOKEN", raising=False)
     files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
-    server.repositories["user/tiny"] = Repository()
-    server.repositories["user/tiny"].commit(files)
-    yield server
+    hub_server.repositories["user/tiny"] = Repository()
+    hub_server.repositories["user/tiny"].commit(files)
+    yield hub_server
     shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
 
 

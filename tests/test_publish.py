@@ -20,8 +20,8 @@ from denoiser import Denoiser, card
 from train.__main__ import main as train
 from train.publish import main as publish
 
-from .conftest import HUB_PORT, PHOTO, ROOT, free_port
-from .hub_server import Hub, Repository
+from .conftest import PHOTO, ROOT, free_port
+from .hub_server import Repository
 from .test_train import TINY, own_signal_handlers  # noqa: F401 - the trainer below installs handlers
 
 
@@ -45,20 +45,13 @@ def run(finished_run, tmp_path) -> Path:
     return shutil.copytree(finished_run, tmp_path / "run")
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = Hub(HUB_PORT)
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def hub(server, monkeypatch):
+def hub(hub_server, monkeypatch):
     """An empty Hub that this process's client talks to, as "user"."""
-    server.repositories.clear()
-    server.faults.clear()
+    hub_server.repositories.clear()
+    hub_server.faults.clear()
     monkeypatch.setenv("HF_TOKEN", "token-of-user")
-    return server
+    return hub_server
 
 
 def elsewhere(hub, tmp_path, *command, **more):
