@@ -132,4 +132,6 @@ def demo(tmp_path_factory):
     running = Demo(folder)
     yield running
     running.stop()
+    left = sorted(folder.rglob("*.png"))
     shutil.rmtree(folder, ignore_errors=True)
+    assert not left, "visitors' pictures stay on the disk of a demo that was stopped"

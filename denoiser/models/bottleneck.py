@@ -1,14 +1,14 @@
 """The textbook denoising autoencoder: encoder -> narrow latent -> decoder, and nothing beside that path.
 
-The encoder halves the resolution three times and squeezes what it found into ``latent`` feature planes at 1/8 of the
-resolution; the decoder sees those planes and nothing else. There are no skip connections, neither across the latent
-nor around layers, and the output is not added to the input: whatever the latent does not hold is lost. That is what
-removes the noise (it does not fit through) and also what costs detail.
+The encoder halves the resolution a few times and squeezes what it found into ``latent`` feature planes at the coarsest
+one; the decoder sees those planes and nothing else. There are no skip connections, neither across the latent nor around
+layers, and the output is not added to the input: whatever the latent does not hold is lost. That is what removes the
+noise (it does not fit through) and also what costs detail.
 
-**How narrow.** A picture has ``channels`` values a pixel, the latent ``latent / 64``. With the default of 48 planes and
-3 channels the latent is 4 times smaller than its input: (3 * 64) / 48 = 4; :attr:`Bottleneck.compression` says it for
-any configuration. Where the noise level is given, it enters as one more input plane, so that one network serves many
-levels.
+**How narrow.** With n halvings a picture has ``channels * 4^n`` values for every place of the latent, which has
+``latent``. With the default of 3 channels, 2 halvings and 12 planes the latent is 4 times smaller than its input:
+3 * 16 / 12 = 4; :attr:`Bottleneck.compression` says it for any configuration. Where the noise level is given, it enters
+as one more input plane, so that one network serves many levels.
 
 Sources, from which ideas are taken and no code:
     - Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", ICML 2008 (the denoising
@@ -44,9 +44,9 @@ class BottleneckConfig:
 
     architecture: str = "bottleneck"
     channels: int = 3
-    widths: tuple[int, ...] = (64, 128, 192)
+    widths: tuple[int, ...] = (48, 128)
     blocks: int = 2
-    latent: int = 48
+    latent: int = 12
     bias: bool = True
     blind: bool = False
     sigma_range: tuple[float, float] = (0.0, 55.0)
