@@ -226,7 +226,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
+def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool) -> str:
     """The row of figures under the pictures."""
     tiles = []
     for key, label, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 3)):
@@ -236,11 +236,12 @@ def figures_html(result: experiment.Experiment, checkpoint: str) -> str:
             if np.isfinite(after - before):
                 change = f'<em class="{"" if after >= before else "worse"}">{after - before:+.{digits}f}</em>'
             tiles.append(tile(label, f"{number(before, digits)} \u2192 {number(after, digits)}", change))
+    source = "estimated" if estimated else "told"
     told = "not needed" if result.sigma_used is None else f"{result.sigma_used:.1f}"
     if result.sigma_added is None:
-        tiles.append(tile("Noise level told, \u03c3", told))
+        tiles.append(tile(f"Noise level \u03c3, {source}", told))
     else:
-        tiles.append(tile("\u03c3 added \u00b7 told", f"{result.sigma_added:.1f} \u00b7 {told}"))
+        tiles.append(tile(f"\u03c3 added \u00b7 {source}", f"{result.sigma_added:.1f} \u00b7 {told}"))
     megapixels = result.noisy.width * result.noisy.height / 1e6
     tiles.append(tile(f"Time for {megapixels:.2f} MP", f"{result.seconds:.2f} s"))
     if result.figures:
@@ -295,7 +296,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     title = "clean" if first is result.clean else "noisy"
     return {
         compare: (shown["noisy"], shown["denoised"]),
-        figures: figures_html(result, checkpoint),
+        figures: figures_html(result, checkpoint, sigma_mode == "estimate"),
         difference: gr.update(
             value=save(as_image(delta), f"{stem}-difference.png"),
             label=f"{title.capitalize()} \u2212 denoised, \u00d7{gain}",

@@ -4,6 +4,7 @@ Repositories live in memory. ``Hub`` runs the server in a thread; the client und
 with ``HF_ENDPOINT`` set to ``Hub.url`` (huggingface_hub reads it at import).
 """
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -53,7 +54,7 @@ class Hub:
     """The server. ``tokens`` maps tokens to accounts; ``faults`` are used up in order by matching requests.
 
     A fault is ``(text in "METHOD path", kind)`` with kind a status to answer, "cut" (half the body, then the
-    connection ends), "corrupt" (right length, wrong bytes) or "stall" (no answer for 30 s).
+    connection ends), "corrupt" (right length, wrong bytes) or "stall" (half the body, then nothing for 30 s).
     """
 
     def __init__(self, port: int):
@@ -124,15 +125,15 @@ class Hub:
                 del self.faults[index]
                 if isinstance(kind, int):
                     return refuse(kind, None, "ordered fault")
-                if kind == "stall":
-                    time.sleep(30)
                 response = await call_next(request)
                 body = b"".join([chunk async for chunk in response.body_iterator])
                 if kind == "corrupt":
                     return Response(bytes(255 - byte for byte in body), response.status_code, dict(response.headers))
 
-                async def half(body=body):
+                async def half(body=body, kind=kind):
                     yield body[: len(body) // 2]
+                    if kind == "stall":
+                        await asyncio.sleep(30)
                     raise ConnectionError("cut on order")
 
                 return StreamingResponse(half(), response.status_code, dict(response.headers))

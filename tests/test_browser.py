@@ -175,6 +175,7 @@ def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
 def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
+    assert re.search(r"Noise level σ, estimated\n\d+\.\d", visitor.figures())
     assert not visitor.page.is_visible("#noise") and not visitor.page.is_visible("#clean-out")
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#clean-out")

@@ -270,6 +270,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), output
     reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
+    with open(tmp_path / "cut" / "log.jsonl", "a") as log:
+        log.write('{"step": 12, "lo')  # as a kill in the middle of a line leaves it
     assert 0 < reached < 150
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
@@ -278,8 +280,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
         assert main(arguments(path, photographs, tmp_path / "whole")) == 0
     finally:
         torch.set_num_threads(threads)
-    log = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
-    assert json.loads(log[-1])["step"] == 150
+    log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == sorted(record["step"] for record in log)
+    assert log[-1]["step"] == 150
     cut, whole = weights(tmp_path / "cut"), weights(tmp_path / "whole")
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
     assert not list((tmp_path / "cut").rglob(".partial*"))
@@ -347,6 +350,17 @@ def test_mistakes_in_a_configuration_are_named_before_any_work(
 def test_mistakes_in_a_noise_are_named(config, photographs, tmp_path, arguments, capsys, component, message):
     assert main(arguments(config(noise=[component]), photographs, tmp_path / "run")) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named_before_any_work(config, photographs, tmp_path, arguments, capsys):
+    (tmp_path / "run").write_text("a file of mine")
+    assert main(arguments(config(), photographs, tmp_path / "run")) == 2
+    assert "File exists" in capsys.readouterr().err and (tmp_path / "run").read_text() == "a file of mine"
+
+
+def test_a_tracker_that_is_not_there_is_named_before_any_work(config, photographs, tmp_path, arguments, capsys):
+    assert main(arguments(config(), photographs, tmp_path / "run", "--tracker", "nonesuch")) == 2
+    assert "--tracker nonesuch is not installed" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, arguments, capsys):

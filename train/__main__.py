@@ -216,6 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent, loss_average = state["step"], state["seconds"], state["loss"].to(device)
+        if main_process:
+            report.trim_log(options.output, step)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     forward = torch.compile(prepared) if config.compile else prepared
 

@@ -1,5 +1,6 @@
 """What a run leaves for people: run.json (the facts a card is made of), curve.png and samples.png."""
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -12,6 +13,8 @@ from PIL import Image
 
 from denoiser import Denoiser, experiment
 from denoiser.image import read
+
+from .state import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -47,9 +50,25 @@ def licences(files: list[Path], names: list[str]) -> dict[str, int]:
     return dict(Counter(stated[name] for name in names if name in stated).most_common())
 
 
+def read_log(run: Path) -> list[dict]:
+    """The records of the log; a line that a kill cut off is left out."""
+    records = []
+    path = run / LOG_FILE
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return records
+
+
+def trim_log(run: Path, step: int) -> None:
+    """Make the log that of a run which goes on from ``step``: whole lines, none of later steps."""
+    lines = [json.dumps(record) + "\n" for record in read_log(run) if record["step"] <= step]
+    write_atomically(run / LOG_FILE, lambda path: path.write_text("".join(lines), encoding="utf-8"))
+
+
 def draw_curve(run: Path) -> None:
     """Loss and validation PSNR over the steps, from the log."""
-    records = [json.loads(line) for line in (run / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    records = read_log(run)
     steps = [record["step"] for record in records]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=110, layout="constrained")
     left.plot(steps, [record["loss"] for record in records], color="#0f766e")
