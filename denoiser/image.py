@@ -9,7 +9,7 @@ would reduce them to 8 bits; pass the uint16 array instead), CMYK and other prin
 
 import dataclasses
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -265,14 +265,13 @@ def save(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> Non
     elif extension == ".png" and fast:
         options |= {"compress_level": 1}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
-    os.close(handle)
+    # Not tempfile's: its files are for their owner alone. The name is unique, for two processes with one target.
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
     try:
         image.save(partial, **options)
-        os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     finally:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
@@ -290,10 +289,3 @@ def check_format(path: Path, mode: str = "L") -> None:
         raise ValueError(f"{extension} cannot hold floating point; write {path.stem}.tif instead")
     if mode in ("LA", "RGBA") and extension in (".jpg", ".jpeg", ".bmp"):
         raise ValueError(f"{extension} cannot hold transparency; write {path.stem}.png instead")
-
-
-def _umask() -> int:
-    # mkstemp makes files for their owner alone; a picture gets what any new file gets.
-    current = os.umask(0)
-    os.umask(current)
-    return current
