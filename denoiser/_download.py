@@ -58,9 +58,16 @@ def typed_errors(name: str, revision: str | None) -> Iterator[None]:
     except hub_errors.EntryNotFoundError as error:
         raise CheckpointInvalid(f"{name}{at} lacks a file of a checkpoint: {error}") from error
     except Exception as error:
-        # The client's network errors are its HTTP library's, which are neither OSError nor HfHubHTTPError.
-        if isinstance(error, hub_errors.HfHubHTTPError | OSError) or type(error).__module__.startswith("http"):
+        if isinstance(error, hub_errors.HfHubHTTPError) or is_network_error(error):
             raise HubUnreachable(
                 f"The Hub did not deliver {name}{at}: {type(error).__name__}. Try again later."
             ) from error
         raise
+
+
+def is_network_error(error: Exception) -> bool:
+    """Whether the Hub could not be talked to.
+
+    The client lets its HTTP library's errors through (httpx's or httpx2's, by version), which are no OSErrors.
+    """
+    return isinstance(error, OSError) or type(error).__module__.startswith("http")

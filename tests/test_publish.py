@@ -213,6 +213,14 @@ def test_a_hub_that_is_not_there_is_named(run, tmp_path):
     assert result.returncode != 0 and "cannot be reached" in result.stderr and "Traceback" not in result.stderr
 
 
+def test_training_finds_out_before_any_work_that_there_is_no_hub(finished_run, tmp_path):
+    source, nowhere = finished_run.parent, SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    arguments += ["--cpu", "--push-to-hub", "user/mine"]
+    result = elsewhere(nowhere, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
+    assert result.returncode == 2 and "the Hub cannot be reached" in result.stderr and not (tmp_path / "run").exists()
+
+
 def no_measurement(run):
     (run / "evaluation.json").unlink()
 

@@ -19,6 +19,7 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
 from denoiser import card
+from denoiser._download import is_network_error
 from denoiser.errors import CheckpointInvalid
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
@@ -93,7 +94,7 @@ def check_token() -> str:
     """The account of the token that huggingface_hub finds.
 
     Raises:
-        CannotPublish: There is no token, or the Hub does not take it.
+        CannotPublish: There is no token, the Hub does not take it, or does not answer.
     """
     try:
         return huggingface_hub.HfApi().whoami()["name"]
@@ -101,6 +102,10 @@ def check_token() -> str:
         raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except hub_errors.HfHubHTTPError as error:
         raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
+    except Exception as error:
+        if not is_network_error(error):
+            raise
+        raise CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})") from error
 
 
 def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | None, dry_run: bool) -> str:
@@ -160,8 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
     except Exception as error:
-        # The client's network errors are its HTTP library's, which are no OSErrors.
-        if not (isinstance(error, OSError) or type(error).__module__.startswith("http")):
+        if not is_network_error(error):
             raise
         print(f"error: the Hub cannot be reached ({type(error).__name__}: {error}).", file=sys.stderr)
         print("The run is as it was; the same command can be repeated.", file=sys.stderr)
