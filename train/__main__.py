@@ -153,6 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
             partners = dict(zip(sources, noisy))
         else:
             sources = find_images(options.data)
+        recipe = json.dumps(dataclasses.asdict(config), sort_keys=True)
+        state = load_state(options.output)
+        if state and state["recipe"] != recipe:
+            raise ConfigError(f"{options.output} holds a run of another configuration; choose another --output")
         if options.init:
             model.load_state_dict(Denoiser.from_pretrained(options.init, device="cpu").model.state_dict())
         if options.tracker and options.tracker not in map(str, get_available_trackers()):
@@ -176,7 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
     training, held_out = split_by_name(sources, config.data.validation)
     pictures = validation_pictures(held_out, model.config.channels, [partners[source] for source in held_out if paired])
     if not pictures:
-        print(f"error: none of the {len(held_out)} held-out pictures could be read", file=sys.stderr)
+        if main_process:
+            print(f"error: none of the {len(held_out)} held-out pictures could be read", file=sys.stderr)
         return 2
     with accelerator.main_process_first():  # the others find the cache filled
         photographs = Photographs(
@@ -191,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.cache,
         )
     if not len(photographs):
-        print(f"error: none of the pictures could be used; the first: {photographs.skipped[0]}", file=sys.stderr)
+        if main_process:
+            print(f"error: none of the pictures could be used; the first: {photographs.skipped[0]}", file=sys.stderr)
         return 2
 
     model = model.to(device, memory_format=torch.channels_last).train()
@@ -202,15 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     # Go on where an earlier call stopped, if there was one.
     step, spent, loss_average = 0, 0.0, torch.zeros((), device=device)
-    recipe = json.dumps(dataclasses.asdict(config), sort_keys=True)
-    state = load_state(options.output)
-    if state and state["recipe"] != recipe:
-        if main_process:
-            print(
-                f"error: {options.output} holds a run of another configuration; choose another --output",
-                file=sys.stderr,
-            )
-        return 2
     if state:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])

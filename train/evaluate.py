@@ -15,7 +15,6 @@ the same name in ``--data``.
 import argparse
 import json
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -62,6 +61,12 @@ def peak_memory(device: torch.device) -> float:
     """The most memory so far, MB: of the device if it counts, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, kilobytes elsewhere
 
