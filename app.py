@@ -1,18 +1,26 @@
 """The demo: a Gradio page around :mod:`denoiser`. Layout and wiring only.
 
 python app.py [--port N]
+
+Environment variables for those who host it: DENOISER_CHECKPOINT (the default), DENOISER_CHECKPOINTS (a list to offer),
+DENOISER_AUTHOR, DENOISER_COLLECTION, DENOISER_TAG (what else to list from the Hub), DENOISER_MAX_MB (largest weights
+fetched). README says more.
 """
 
 import argparse
 import atexit
 import html
 import logging
+import os
 import random
+import re
 import shutil
 import signal
 import tempfile
 import threading
 import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,13 +31,13 @@ from PIL import Image
 from denoiser import (
     DEFAULT_CHECKPOINT,
     NOISES,
-    Denoiser,
     DenoiserError,
-    bundled_checkpoints,
     experiment,
     save_image,
 )
+from denoiser.catalogue import TAG, Catalogue, Facts
 from denoiser.image import Picture, read
+from denoiser.shelf import Loaded, Shelf
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
@@ -47,6 +55,22 @@ DIFFERENCES = {
 SCRATCH = Path(tempfile.mkdtemp(prefix="denoiser-"))
 SCRATCH_SECONDS = 60  # gradio copies our files into its cache right after a call
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+
+# What the host decides. Those listed by name are the host's own choice: they are fetched with the host's token.
+try:
+    OFFERED = [Shelf.key(name) for name in re.split(r"[\s,]+", os.environ.get("DENOISER_CHECKPOINTS", "")) if name]
+    WANTED = Shelf.key(os.environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
+    MAX_BYTES = int(float(os.environ.get("DENOISER_MAX_MB") or 500) * 1e6)
+except (DenoiserError, ValueError) as error:
+    raise SystemExit(f"error: in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS or DENOISER_MAX_MB: {error}") from error
+CATALOGUE = Catalogue(
+    names=tuple(dict.fromkeys(name for name in (WANTED, *OFFERED) if "/" in name)),
+    author=os.environ.get("DENOISER_AUTHOR", ""),
+    collection=os.environ.get("DENOISER_COLLECTION", ""),
+    tag=os.environ.get("DENOISER_TAG", TAG),
+)
+SHELF = Shelf(CATALOGUE.names, max_bytes=MAX_BYTES)
+HUB_PAGE = "https://huggingface.co/"
 
 CSS = """
 .gradio-container { max-width: 1480px !important; margin: 0 auto !important; }
@@ -72,7 +96,15 @@ CSS = """
 @media (max-width: 720px) { #results { order: -1; } }
 #figures .message { padding: 14px 16px; border: 1px solid var(--border-color-primary); color: var(--body-text-color);
   border-radius: var(--block-radius); background: var(--block-background-fill); }
-#figures .message.failed { border-left: 4px solid #dc2626; }
+#figures .message.failed, #pull .message.failed { border-left: 4px solid #dc2626; }
+#about, #pull { padding: 0; }
+#about dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 2px 0; font-size: 0.85rem; }
+#about dt { color: var(--body-text-color-subdued); }
+#about dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+#about { padding: 10px 14px; }
+#pull .message { padding: 10px 14px; font-size: 0.88rem; border-left: 4px solid var(--color-accent);
+  color: var(--body-text-color); background: var(--block-background-fill); }
+#card { max-height: 480px; overflow-y: auto; overflow-wrap: anywhere; }
 @media (max-width: 480px) { #figures .tile b { font-size: 0.95rem; } #figures .tile { padding: 9px 10px; } }
 """
 THEME = gr.themes.Default(
@@ -99,24 +131,20 @@ document.addEventListener("keyup", (event) => {
 });
 </script>"""
 
-_loading = threading.Lock()
-_seconds_per_megapixel: dict[str, float] = {}
+_computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
+_pulls = ThreadPoolExecutor(8, thread_name_prefix="pull")
+_start: dict[str, str] = {"checkpoint": DEFAULT_CHECKPOINT, "note": ""}
 
 
-@lru_cache(maxsize=4)
-def _load(checkpoint: str) -> Denoiser:
-    denoiser = Denoiser.from_pretrained(checkpoint)
-    for _ in range(2):  # the first call sets the kernels up; the second is what the machine can do
-        started = time.perf_counter()
-        denoiser(np.full((512, 512, 3), 128, np.uint8), 25)
-        _seconds_per_megapixel[checkpoint] = (time.perf_counter() - started) / 0.262
-    return denoiser
-
-
-def get_denoiser(checkpoint: str) -> Denoiser:
-    """The loaded checkpoint; all visitors share one."""
-    with _loading:
-        return _load(checkpoint)
+def load_default() -> None:
+    """Load what the page starts with; when the host's default cannot be had, the bundled one, and say so."""
+    try:
+        SHELF.pull(WANTED)
+        _start.update(checkpoint=WANTED)
+    except DenoiserError as error:
+        print(f"{WANTED}: {error} The page starts with {DEFAULT_CHECKPOINT}.")
+        SHELF.pull(DEFAULT_CHECKPOINT)
+        _start.update(note=f"{WANTED} is not available at the moment; this is {DEFAULT_CHECKPOINT}.")
 
 
 def photo_input(**options) -> gr.Image:
@@ -141,7 +169,7 @@ def bounded_slider(low: float, high: float, value: float, **options) -> gr.Slide
     return slider
 
 
-def describe(photo: str | None):
+def describe(photo: str | None, chosen: str | None):
     """What will happen to a photo just dropped, before it happens. -> notice, choice of area."""
     hidden = gr.update(visible=False), gr.update(visible=False, value="shrunk")
     if photo is None:
@@ -154,7 +182,8 @@ def describe(photo: str | None):
     pixels = width * height
     if not LIVE_PIXELS < pixels <= MAX_PIXELS:
         return hidden
-    seconds = pixels / 1e6 * (max(_seconds_per_megapixel.values(), default=1.0) + 1.5)
+    loaded = SHELF.peek(chosen or _start["checkpoint"])
+    seconds = pixels / 1e6 * ((loaded.seconds_per_megapixel if loaded else 1.0) + 1.5)
     text = (
         f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
         f"part chosen here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at every "
@@ -200,11 +229,20 @@ def sweep_forever() -> None:
         sweep()
 
 
-def compute(photo, area, checkpoint, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
+def get_loaded(checkpoint: str | None) -> Loaded:
+    """The checkpoint to compute with; the page's default if none is named."""
+    try:
+        return SHELF.get((checkpoint or "").strip() or _start["checkpoint"])
+    except DenoiserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def compute(photo, area, loaded: Loaded, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
     """Run an experiment; everything that can be wrong with the input comes back as a sentence."""
     try:
-        picture = open_photo(photo, area)
-        return experiment.run(get_denoiser(checkpoint), picture, noise, parameters, int(seed), sigma, strength)
+        with _computing:
+            picture = open_photo(photo, area)
+            return experiment.run(loaded.denoiser, picture, noise, parameters, int(seed), sigma, strength)
     except (DenoiserError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except (MemoryError, RuntimeError) as error:
@@ -252,12 +290,161 @@ def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool
         )
     else:
         note = "No noise was added: without a clean photo to compare with there is no PSNR. "
-    size = f"{result.noisy.width} \u00d7 {result.noisy.height}"
+    size, checkpoint = f"{result.noisy.width} \u00d7 {result.noisy.height}", html.escape(checkpoint)
     return f'<div class="tiles">{"".join(tiles)}</div><p>{note}{size}, checkpoint {checkpoint}.</p>'
 
 
 def message_html(text: str, failed: bool) -> str:
-    return f'<div class="message {"failed" if failed else ""}" role="alert">{html.escape(text)}</div>'
+    kind, role = ("message failed", "alert") if failed else ("message", "status")
+    return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
+
+
+def label_of(facts: Facts) -> str:
+    """One line in the menu of checkpoints."""
+    parts = [facts.name]
+    if (value := dict(facts.psnr).get("cbsd68, sigma=25")) is not None:
+        parts.append(f"{value:.1f} dB at \u03c3 25")
+    if facts.parameters:
+        parts.append(f"{facts.parameters / 1e6:.1f} M")
+    return " \u00b7 ".join(parts)
+
+
+def menu(chosen: str) -> list[tuple[str, str]]:
+    """The choices of the menu: everything known now, and what is in use."""
+    entries = {facts.name: label_of(facts) for facts in CATALOGUE.entries()}
+    entries.setdefault(chosen, chosen)
+    return [(label, name) for name, label in entries.items()]
+
+
+def psnr_text(facts: Facts) -> str:
+    """The card's measurements on one line: the first data set's, with the level told."""
+    groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for where, value in facts.psnr:
+        dataset, _, condition = where.partition(", ")
+        if not re.search("estimated|grey", condition) or facts.channels == 1:
+            groups[dataset].append((condition.removeprefix("sigma="), value))
+    for dataset, rows in groups.items():
+        values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)
+        at = f"at \u03c3 {levels}" if re.fullmatch(r"[\d. /]+", levels) else f"({levels})"
+        return f"{values} dB on {dataset} {at}"
+    return "its card gives none"
+
+
+def about_html(facts: Facts) -> str:
+    """The facts of a checkpoint; they come from anyone's card, so they are escaped."""
+    rows = [("Network", facts.architecture + (", grey" if facts.channels == 1 else ""))]
+    if facts.parameters and facts.megabytes:
+        rows.append(("Size", f"{facts.parameters / 1e6:.2f} M parameters, {facts.megabytes:.1f} MB"))
+    if facts.sigma_range:
+        low, high = facts.sigma_range
+        blind = ", finds the level itself" if facts.blind else ""
+        rows.append(("Trained for", f"\u03c3 {low:g} to {high:g}{blind}"))
+    rows += [("PSNR", psnr_text(facts)), ("Licence", facts.licence or "not stated")]
+    if facts.changed:
+        rows.append(("Last change", facts.changed))
+    listed = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in rows)
+    source = "bundled with this page"
+    if facts.revision:
+        repo_id, commit = facts.name.partition("@")[0], facts.revision
+        address = html.escape(f"{HUB_PAGE}{repo_id}/tree/{commit}", quote=True)
+        source = f'<a href="{address}" target="_blank" rel="noopener">{html.escape(repo_id)} at {commit[:8]}</a>'
+    return f"<dl>{listed}<dt>From</dt><dd>{source}</dd></dl>"
+
+
+def card_markdown(loaded: Loaded) -> str:
+    """A card as anyone may have written it, made safe to show: no tags, and nothing that makes a browser fetch."""
+    text = loaded.card[:40_000] or "*This checkpoint has no card.*"
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<(https?://[^>\s]+)>", r"\1", text)
+    text = re.sub(r"</?[A-Za-z][^>]*>", "", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    text = re.sub(r"!(?=\[)", "", text)  # a picture becomes a link to it
+    base = ""
+    if loaded.facts.revision:
+        base = f"{HUB_PAGE}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
+    # Addresses within the repository mean nothing on this page.
+    return re.sub(
+        r"\[([^\]]*)\]\((?!https?://|#)([^)\s]*)[^)]*\)",
+        lambda match: f"[{match[1]}]({base}{match[2]})" if base else match[1],
+        text,
+    )
+
+
+def pull_html(text: str, failed: bool = False) -> str:
+    return message_html(text, failed) if text else ""
+
+
+def show(loaded: Loaded, note: str = ""):
+    """What the page shows of the checkpoint in use."""
+    name = loaded.facts.name
+    return {
+        checkpoint: gr.update(choices=menu(name), value=name),
+        about: about_html(loaded.facts),
+        card: card_markdown(loaded),
+        pull: pull_html(note or loaded.denoiser.note),
+    }
+
+
+def choose(wanted: str | None, current: str | None):
+    """Take another checkpoint, fetching it if need be; yields what the page shows meanwhile.
+
+    What goes wrong stands in the page, and the checkpoint in use stays. Nothing is raised, see :func:`run`.
+    """
+    current, wanted = current or _start["checkpoint"], (wanted or "").strip()[:300]
+    kept = {checkpoint: gr.update(choices=menu(current), value=current)}
+    if not wanted:
+        yield kept | {pull: pull_html("Write user/name, or user/name@revision.", failed=True)}
+        return
+    state, started = {"done": 0, "total": 0}, time.monotonic()
+    try:
+        loaded = SHELF.peek(Shelf.key(wanted))
+        future = _pulls.submit(SHELF.pull, wanted, lambda done, total: state.update(done=done, total=total))
+        while not (loaded and not loaded.denoiser.revision):  # what is bundled needs no look at the Hub
+            try:
+                loaded = future.result(timeout=0.3)
+                break
+            except TimeoutError:
+                if future.done():
+                    raise
+            text = f"Asking the Hub for {wanted}, {time.monotonic() - started:.0f} s"
+            if state["total"]:
+                text = f"Pulling {wanted}: {state['done'] / 1e6:.1f} of {state['total'] / 1e6:.1f} MB"
+            yield {pull: pull_html(text)}
+        CATALOGUE.add(loaded.facts)
+        yield show(loaded) | {chosen: loaded.facts.name}  # its change makes the page run
+    except DenoiserError as error:
+        yield kept | {pull: pull_html(f"{error} Still in use: {current}.", failed=True)}
+    except Exception:
+        logging.exception("a pull failed")
+        text = f"{wanted} could not be loaded, and the server's log says why. Still in use: {current}."
+        yield kept | {pull: pull_html(text, failed=True)}
+
+
+def arrive():
+    """What every visitor finds: the default checkpoint."""
+    CATALOGUE.refresh()
+    waiting = {listing: CATALOGUE.status, timer: gr.Timer(active=True)}
+    try:
+        return show(SHELF.get(_start["checkpoint"]), _start["note"]) | waiting
+    except DenoiserError as error:
+        return {pull: pull_html(str(error), failed=True)} | waiting
+
+
+def choose_by_address(request: gr.Request):
+    """The checkpoint that the page's address asks for, as ``?checkpoint=user/name``."""
+    wanted = request.query_params.get("checkpoint")
+    if wanted and wanted != _start["checkpoint"]:
+        yield from choose(wanted, None)
+
+
+def look_again(current: str | None):
+    """Once the Hub has answered, what it lists joins the menu."""
+    CATALOGUE.refresh()
+    return {
+        checkpoint: gr.update(choices=menu(current or _start["checkpoint"])),
+        listing: "Asking the Hub what there is \u2026" if CATALOGUE.listing else CATALOGUE.status,
+        timer: gr.Timer(active=CATALOGUE.listing),
+    }
 
 
 def run(photo, *controls):
@@ -284,7 +471,8 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
     sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
     kind = None if noisy_already else noise
-    result = compute(photo, area, checkpoint, kind, parameters, abs(seed or 0), sigma, strength)
+    loaded = get_loaded(checkpoint)
+    result = compute(photo, area, loaded, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
         name: save(image, f"{stem}-{name}.png")
@@ -296,7 +484,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     title = "clean" if first is result.clean else "noisy"
     return {
         compare: (shown["noisy"], shown["denoised"]),
-        figures: figures_html(result, checkpoint, sigma_mode == "estimate"),
+        figures: figures_html(result, loaded.facts.name, sigma_mode == "estimate"),
         difference: gr.update(
             value=save(as_image(delta), f"{stem}-difference.png"),
             label=f"{title.capitalize()} \u2212 denoised, \u00d7{gain}",
@@ -330,7 +518,7 @@ def denoise_api(
         level: The noise's first parameter (sigma, photons, gain, amount, width, quality); its default if left out.
         level2: Its second, where it has one (read noise, grain size).
         seed: Of the noise.
-        checkpoint: Which network.
+        checkpoint: Which network: bundled, or user/name or user/name@revision on the Hub. The page's default if empty.
         sigma: Noise level to tell the network, 0..255. Left out: the level added, or for "none" an estimate.
             -1: estimate.
         strength: 0..1, blends between the noisy picture and the estimate.
@@ -344,7 +532,8 @@ def denoise_api(
         parameters = {parameter.name: value for parameter, value in given if value is not None}
     told = "known" if sigma is None else "estimate" if sigma == -1 else sigma
     kind = None if noise == "none" else noise
-    result = compute(image, "all", checkpoint, kind, parameters, seed or 0, told, strength)
+    loaded = get_loaded(checkpoint)  # fetched, if need be, while others compute
+    result = compute(image, "all", loaded, kind, parameters, seed or 0, told, strength)
     delta, gain = experiment.difference(result.noisy, result.denoised)
     # JSON has no infinity and no not-a-number.
     numbers = {
@@ -355,7 +544,8 @@ def denoise_api(
         "sigma_used": result.sigma_used,
         "difference_gain": gain,
         "seconds": result.seconds,
-        "checkpoint": checkpoint,
+        "checkpoint": loaded.facts.name,
+        "revision": loaded.denoiser.revision,
         "seed": int(seed or 0),
     }
     return (
@@ -429,13 +619,29 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                 seed = gr.Number(0, label="Seed of the noise", precision=0, elem_id="seed")
                 reroll = gr.Button("\u21bb New noise", size="sm", elem_id="reroll")
             with gr.Group():
+                chosen = gr.State(None)
                 checkpoint = gr.Dropdown(
-                    bundled_checkpoints(),
+                    menu(DEFAULT_CHECKPOINT),
                     value=DEFAULT_CHECKPOINT,
                     label="Checkpoint",
                     filterable=False,
                     elem_id="checkpoint",
                 )
+                about = gr.HTML(elem_id="about", padding=False)
+                pull = gr.HTML(elem_id="pull", padding=False)
+                with gr.Accordion("Another checkpoint from the Hub", open=False, elem_id="hub"):
+                    typed = gr.Textbox(
+                        label="Any repository that holds one",
+                        placeholder="user/name or user/name@revision",
+                        max_lines=1,
+                        max_length=300,
+                        elem_id="typed",
+                    )
+                    fetch = gr.Button("Pull and use", size="sm", elem_id="fetch")
+                    listing = gr.Markdown(elem_id="listing")
+                with gr.Accordion("Its model card", open=False, elem_id="card-box"):
+                    card = gr.Markdown(elem_id="card", latex_delimiters=[])
+                timer = gr.Timer(1.5, active=False)
                 sigma_mode = gr.Radio(
                     list(SIGMAS.items()),
                     value="known",
@@ -479,7 +685,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         difference = shown_picture("Difference", "difference")
         clean_out = shown_picture("Clean", "clean-out")
 
-    controls = [photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *sliders]
+    controls = [photo, noisy_already, noise, seed, chosen, sigma_mode, sigma_hand, strength, area, which, *sliders]
     outputs = [compare, figures, difference, noisy_out, denoised_out, clean_out, download]
     # Everything that computes shares one queue of one, so that two cores serve visitors in turn instead of thrashing.
     # "always_last": while one run is under way the newest change waits, those between are dropped.
@@ -497,9 +703,23 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
     private = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
     gr.on([demo.load, *(slider.release for slider in (*sliders, sigma_hand, strength)), seed.submit, seed.blur], **live)
-    gr.on([control.input for control in (checkpoint, which, area)], **live)
+    gr.on([control.input for control in (which, area)], **live)
+    chosen.change(**live)
+    # Fetching has a queue of its own, so that it keeps nobody from computing.
+    taking = {
+        "outputs": [chosen, checkpoint, about, card, pull],
+        "concurrency_id": "pull",
+        "concurrency_limit": 24,  # they wait more than they work
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    checkpoint.input(choose, [checkpoint, chosen], trigger_mode="always_last", **taking)
+    gr.on([fetch.click, typed.submit], choose, [typed, chosen], trigger_mode="always_last", **taking)
+    demo.load(arrive, None, [checkpoint, about, card, pull, listing, timer], **private)
+    demo.load(choose_by_address, None, **taking)
+    timer.tick(look_again, chosen, [checkpoint, listing, timer], **private)
     examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **private)
-    photo.change(describe, photo, [notice, area], **private).success(**live)
+    photo.change(describe, [photo, chosen], [notice, area], **private).success(**live)
     noise.input(
         lambda kind: [
             gr.update(info=NOISES[kind].summary),
@@ -535,7 +755,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                 gr.Number(None, label="level"),
                 gr.Number(None, label="level2"),
                 gr.Number(0, label="seed", precision=0, minimum=0),
-                gr.Dropdown(bundled_checkpoints(), value=DEFAULT_CHECKPOINT, label="checkpoint"),
+                gr.Textbox(DEFAULT_CHECKPOINT, label="checkpoint", max_length=300),
                 gr.Number(None, label="sigma", minimum=-1, maximum=255),
                 gr.Number(1.0, label="strength", minimum=0, maximum=1),
             ],
@@ -547,7 +767,8 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             ],
             api_name="denoise",
             api_description=denoise_api.__doc__,
-            concurrency_id="compute",
+            concurrency_id="api",
+            concurrency_limit=12,  # computing is one at a time all the same; those that fetch wait beside it
         )
 
 
@@ -555,7 +776,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The denoising demo.")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args()
-    get_denoiser(DEFAULT_CHECKPOINT)  # before the first visitor, not in front of one
+    load_default()  # before the first visitor, not in front of one
+    CATALOGUE.refresh()
     threading.Thread(target=sweep_forever, daemon=True).start()
     # gradio closes, and deletes what visitors left, on Ctrl-C alone; a container is stopped by this signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

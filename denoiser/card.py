@@ -56,7 +56,7 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
         raise ValueError("the run has no measurements; run `python -m train.evaluate RUN --data DIR` first")
     title = name.rpartition("/")[2]
     fresh = ModelCard.from_template(
-        _metadata(title, evaluation),
+        _metadata(title, run, evaluation),
         template_path=str(TEMPLATE),
         title=title,
         name=name,
@@ -71,7 +71,7 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
     return str(fresh) if existing is None else _merge(existing, fresh)
 
 
-def _metadata(title: str, evaluation: list[dict]) -> ModelCardData:
+def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
     results = []
     for entry in evaluation:
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"
@@ -96,6 +96,11 @@ def _metadata(title: str, evaluation: list[dict]) -> ModelCardData:
         tags=list(TAGS),
         model_name=title,
         eval_results=results,
+        denoiser=_plain(  # what a menu of checkpoints shows before anything is fetched
+            {name: run["model"][name] for name in ("architecture", "channels", "sigma_range", "blind")}
+            | {"parameters": run["parameters"]}
+            | ({"trained": run["finished"]} if "finished" in run else {})
+        ),
     )
 
 
@@ -208,7 +213,7 @@ def _merge(existing: str, fresh: ModelCard) -> str:
     card = ModelCard(existing, ignore_metadata_errors=True)
     sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}
     card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
-    for name in ("eval_results", "model_name", "library_name", "pipeline_tag"):
+    for name in ("eval_results", "model_name", "library_name", "pipeline_tag", "denoiser"):
         setattr(card.data, name, getattr(fresh.data, name))
     card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))
     card.data.license = card.data.license or fresh.data.license  # whose weights they are is for people to say

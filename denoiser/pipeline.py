@@ -6,6 +6,7 @@ denoiser = Denoiser.from_pretrained("color-small")
 clean = denoiser("noisy.jpg")
 """
 
+import logging
 import os
 import platform
 from collections.abc import Callable
@@ -17,10 +18,12 @@ import torch
 from PIL import Image
 from scipy.stats import norm
 
-from ._hub import DEFAULT_CHECKPOINT, find_checkpoint
+from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
 from .tiling import apply_tiled
+
+logger = logging.getLogger(__name__)
 
 TILE = 768
 """Side of a tile's inner part. Pictures up to this size on both sides are computed whole."""
@@ -89,6 +92,12 @@ class Denoiser:
         dtype: "auto", "float32" or "bfloat16" (weights stay float32, convolutions run in bfloat16). Auto takes
             bfloat16 where the processor has it.
         name: What to call it in messages.
+        revision: The Hub's commit it is of.
+        note: What a person should know about how it was loaded.
+
+    Attributes:
+        revision: The Hub's commit the weights are of; None if they come from a folder or are bundled.
+        note: Such as that a cached copy serves because the Hub did not answer; "" if there is nothing to say.
     """
 
     def __init__(
@@ -97,12 +106,14 @@ class Denoiser:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         name: str = "",
+        revision: str | None = None,
+        note: str = "",
     ):
         self.device = _pick_device(str(device))
         self.dtype = _pick_dtype(dtype, self.device, model)
         # channels_last is what fast convolution kernels want on every processor we have met.
         self.model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self.name = name
+        self.name, self.revision, self.note = name, revision, note
 
     @classmethod
     def from_pretrained(
@@ -116,16 +127,27 @@ class Denoiser:
         """Load a checkpoint.
 
         Args:
-            name: A folder, a bundled checkpoint ("color-small") or a Hub id ("user/repo"), tried in this order.
+            name: A folder, a bundled checkpoint ("color-small") or a Hub id ("user/repo", "user/repo@revision"),
+                tried in this order.
             revision: Branch, tag or commit on the Hub.
-            token: For private repositories.
+            token: For private repositories; False asks anonymously even if one is stored.
             device: See :class:`Denoiser`.
             dtype: See :class:`Denoiser`.
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next.
         """
-        return cls(load_model(find_checkpoint(name, revision, token)), device, dtype, str(name))
+        return cls.from_checkpoint(find_checkpoint(name, revision, token), device, dtype)
+
+    @classmethod
+    def from_checkpoint(
+        cls, found: Checkpoint, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+    ) -> "Denoiser":
+        """Load a checkpoint that was found already."""
+        if found.note:
+            logger.warning("%s: %s", found.name, found.note)
+        model = load_model(found.folder, label=found.name)
+        return cls(model, device, dtype, found.name, found.revision, found.note)
 
     @property
     def sigma_range(self) -> tuple[float, float]:

@@ -60,6 +60,7 @@ class Hub:
     def __init__(self, port: int):
         self.url = f"http://127.0.0.1:{port}"
         self.repositories: dict[str, Repository] = {}
+        self.collections: dict[str, list[str]] = {}
         self.tokens = {"token-of-user": "user", "token-of-guest": "guest"}
         self.faults: list[tuple[str, int | str]] = []
         self.requests: list[str] = []
@@ -69,6 +70,7 @@ class Hub:
             Route("/api/validate-yaml", self.validate_yaml, methods=["POST"]),
             Route("/api/repos/create", self.create, methods=["POST"]),
             Route("/api/models", self.listing),
+            Route("/api/collections/{user}/{name}", self.collection),
             Route("/api/{kind}/{user}/{name}", self.info),
             Route("/api/{kind}/{user}/{name}/revision/{revision}", self.info),
             Route("/api/{kind}/{user}/{name}/tree/{revision}", self.tree),
@@ -174,7 +176,11 @@ class Hub:
         for repo_id, repository in self.repositories.items():
             tags = self.metadata(repository).get("tags", [])
             if not repository.private and author in (None, repo_id.split("/")[0]) and set(wanted) <= set(tags):
-                found.append({"id": repo_id, "modelId": repo_id, "tags": tags, "private": False})
+                about = {"id": repo_id, "modelId": repo_id, "tags": tags, "private": False}
+                # The Hub adds to a listing only what is asked for.
+                if request.query_params.getlist("expand"):
+                    about |= self.details(repository)
+                found.append(about)
         return JSONResponse(found)
 
     def metadata(self, repository: Repository) -> dict:
@@ -193,13 +199,36 @@ class Hub:
         repo_id = f"{request.path_params['user']}/{request.path_params['name']}"
         siblings = []
         for path, content in repository.commits[sha].items():
-            sibling = {"rfilename": path, "size": len(content)}
+            sibling = {"rfilename": path, "size": len(content), "blobId": git_oid(content)}
             if len(content) >= LFS_SIZE:
                 sibling["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
             siblings.append(sibling)
         about = {"id": repo_id, "modelId": repo_id, "sha": sha, "siblings": siblings, "private": repository.private}
-        gated = "auto" if repository.gated else False
-        return JSONResponse(about | {"gated": gated, "tags": [], "cardData": self.metadata(repository)})
+        return JSONResponse(self.details(repository) | about)
+
+    def details(self, repository: Repository) -> dict:
+        card = self.metadata(repository)
+        return {
+            "gated": "auto" if repository.gated else False,
+            "private": repository.private,
+            "lastModified": "2026-11-02T10:00:00.000Z",
+            "sha": repository.branches["main"],
+            "tags": card.get("tags", []),
+            "cardData": {name: value for name, value in card.items() if name != "model-index"},
+            "model-index": card.get("model-index"),
+        }
+
+    async def collection(self, request: Request) -> Response:
+        slug = f"{request.path_params['user']}/{request.path_params['name']}"
+        if slug not in self.collections:
+            return refuse(404, None, "Collection not found")
+        items = [
+            {"_id": str(position), "id": repo_id, "type": "model", "position": position}
+            for position, repo_id in enumerate(self.collections[slug])
+        ]
+        owner = {"name": request.path_params["user"]}
+        about = {"slug": slug, "title": slug, "owner": owner, "position": 0, "private": False, "theme": "green"}
+        return JSONResponse(about | {"items": items, "lastUpdated": "2026-11-02T10:00:00.000Z", "upvotes": 0})
 
     def entry(self, path: str, content: bytes) -> dict:
         entry = {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}

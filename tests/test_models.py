@@ -188,8 +188,11 @@ def replace_by_pickle(folder):
             change_tensors(lambda t: t["tail.weight"].fill_(float("nan"))),
             "tail.weight holds values that are not finite",
         ),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04pickle"), "not a readable safetensors"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "not a readable safetensors"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04pickle"),
+            "cut short, or not a safetensors file",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "cut short, or not a safetensors file"),
         (replace_by_pickle, "a pickle is never opened"),
     ],
 )

@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -370,7 +371,9 @@ def main(arguments: list[str] | None = None) -> int:
     if progress < 1:
         print(f"stopped at step {step}, {spent / 60:.1f} minutes in; the same command goes on from there")
         return 130
-    report.write_facts(options.output, facts | {"steps": step, "minutes": spent / 60})
+    report.write_facts(
+        options.output, facts | {"steps": step, "minutes": spent / 60, "finished": date.today().isoformat()}
+    )
     report.draw_curve(options.output)
     report.draw_samples(options.output, pictures, paired)
     measured = write_validation(options.output, pictures, paired)

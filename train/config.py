@@ -124,7 +124,7 @@ class Config:
         try:
             model_type = model_class(self.model, "model")
             defaults = dataclasses.asdict(model_type.Config())
-            return model_type(config_from_dict(model_type.Config, defaults | self.model, Path("model/config")))
+            return model_type(config_from_dict(model_type.Config, defaults | self.model, "model"))
         except CheckpointInvalid as error:
             raise ConfigError(str(error)) from error
 

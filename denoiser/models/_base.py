@@ -17,12 +17,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .._download import download
+from .._download import CONFIG_BYTES, CONFIG_FILE, WEIGHTS_FILE, fetch
 from ..errors import CheckpointInvalid, CheckpointNotFound
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_BYTES = 100_000  # a config is a few hundred bytes; anything large is not one of ours
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
@@ -116,83 +112,105 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
             CheckpointNotFound: There is no such folder or repository.
             CheckpointGated, HubUnreachable: See :mod:`denoiser._download`.
         """
-        folder = Path(pretrained_model_name_or_path).expanduser()
+        name = str(pretrained_model_name_or_path)
+        folder = Path(name).expanduser()
         if not folder.is_dir():
             if isinstance(pretrained_model_name_or_path, Path) or folder.is_absolute():
                 raise CheckpointNotFound(f"There is no folder {folder}.")
-            folder = download(
-                str(pretrained_model_name_or_path),
-                [CONFIG_FILE, WEIGHTS_FILE],
+            folder = fetch(
+                name,
                 revision,
                 token=token,
                 cache_dir=cache_dir,
+                check=lambda config: cls._read_config(config.parent, name),
                 force_download=force_download,
                 local_files_only=local_files_only,
-            )
-        return cls._load_folder(folder, map_location)
+            ).folder
+        return cls._load_folder(folder, map_location, name)
 
     @classmethod
-    def _load_folder(cls, folder: Path, device: str = "cpu"):
-        """The network in a checkpoint folder, in eval mode."""
-        model = cls(config_from_dict(cls.Config, read_config(folder), folder / CONFIG_FILE))
-        load_weights(model, folder / WEIGHTS_FILE)
+    def _read_config(cls, folder: Path, label: str):
+        return config_from_dict(cls.Config, read_config(folder, label), f"{label}/{CONFIG_FILE}")
+
+    @classmethod
+    def _load_folder(cls, folder: Path, device: str, label: str):
+        """The network in a checkpoint folder, in eval mode; ``label`` is what to call it in messages."""
+        config = cls._read_config(folder, label)
+        # Nothing is allocated until the file is known to hold exactly these tensors: a config may ask for anything.
+        with torch.device("meta"):
+            model = cls(config)
+        check_weights(model, folder / WEIGHTS_FILE, label)
+        model = model.to_empty(device="cpu")
+        load_weights(model, folder / WEIGHTS_FILE, label)
         return model.to(device).eval()
 
 
-def read_config(folder: Path) -> dict:
-    """The JSON object in a checkpoint folder's config.json."""
+def read_config(folder: Path, label: str) -> dict:
+    """The JSON object in a checkpoint folder's config.json; ``label`` is what to call the checkpoint in messages."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise CheckpointInvalid(f"{folder.name} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
+        raise CheckpointInvalid(f"{label} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
     if path.stat().st_size > CONFIG_BYTES:
-        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} is over {CONFIG_BYTES} bytes: it is not one of ours.")
+        raise CheckpointInvalid(f"{label}/{CONFIG_FILE} is over {CONFIG_BYTES} bytes: it is not one of ours.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} is not valid JSON: {error}") from error
+        raise CheckpointInvalid(f"{label}/{CONFIG_FILE} is not valid JSON: {error}") from error
     if not isinstance(config, dict):
-        raise CheckpointInvalid(f"{folder.name}/{CONFIG_FILE} must hold a JSON object.")
+        raise CheckpointInvalid(f"{label}/{CONFIG_FILE} must hold a JSON object.")
     return config
 
 
-def config_from_dict(config_type: type, values: dict, path: Path):
+def config_from_dict(config_type: type, values: dict, where: str):
     """Build a config dataclass from JSON values; every field must be known, present and in range."""
-    where = f"{path.parent.name}/{path.name}"
     expected = config_type().architecture
     if values.get("architecture") != expected:
-        raise CheckpointInvalid(f"{where}: architecture is {values.get('architecture')!r}, not {expected!r}.")
+        raise CheckpointInvalid(f"{where}: architecture is {str(values.get('architecture'))[:80]!r}, not {expected!r}.")
     known = {field.name for field in dataclasses.fields(config_type)}
     missing, extra = sorted(known - values.keys()), sorted(values.keys() - known)
     if missing or extra:
-        raise CheckpointInvalid(f"{where}: missing fields {missing}, unknown fields {extra}.")
+        raise CheckpointInvalid(f"{where}: missing fields {missing}, unknown fields {str(extra)[:300]}.")
     # JSON knows no tuples, and a frozen config should stay hashable.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         return config_type(**values)
     except (TypeError, ValueError) as error:
-        raise CheckpointInvalid(f"{where}: {error}") from error
+        raise CheckpointInvalid(f"{where}: {str(error)[:300]}") from error
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file into ``model``: exactly its tensors, its shapes, floating point, all finite."""
-    where = f"{path.parent.name}/{path.name}"
+def check_weights(model: nn.Module, path: Path, label: str) -> None:
+    """Compare a safetensors file's header with ``model``: exactly its tensors, its shapes, floating point."""
+    where = f"{label}/{WEIGHTS_FILE}"
     if not path.is_file():
         raise CheckpointInvalid(f"{where} is missing. Only safetensors weights are read; a pickle is never opened.")
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
-        tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
+            kinds = {name: tensor.get_dtype() for name, tensor in slices.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise CheckpointInvalid(f"{where} is not a readable safetensors file: {error}") from error
-    wanted = model.state_dict()
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        raise CheckpointInvalid(
+            f"{where} is cut short, or not a safetensors file: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    missing, extra = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
     if missing or extra:
-        raise CheckpointInvalid(f"{where}: missing tensors {missing[:5]}, unexpected tensors {extra[:5]}.")
+        raise CheckpointInvalid(f"{where}: missing tensors {missing[:5]}, unexpected tensors {str(extra[:5])[:300]}.")
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise CheckpointInvalid(f"{where}: {name} has shape {shapes[name]}, expected {shape}.")
+        if kinds[name] not in ("F32", "F16", "BF16"):
+            raise CheckpointInvalid(f"{where}: {name} holds {kinds[name]} values, not floating-point numbers.")
+
+
+def load_weights(model: nn.Module, path: Path, label: str) -> None:
+    """Load a safetensors file that :func:`check_weights` passed; every value must be finite."""
+    tensors = safetensors.torch.load_file(path)
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
+        if not torch.isfinite(tensor).all():
             raise CheckpointInvalid(
-                f"{where}: {name} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}."
+                f"{label}/{WEIGHTS_FILE}: {name} holds values that are not finite: NaN or infinity."
             )
-        if not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
-            raise CheckpointInvalid(f"{where}: {name} holds values that are not finite floating-point numbers.")
     model.load_state_dict(tensors, strict=True)  # bfloat16 storage is widened to the parameters' float32
 
 
