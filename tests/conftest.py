@@ -28,6 +28,7 @@ os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT}", "HF_HOME": HUB_HOM
 for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
 
+import huggingface_hub  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -68,10 +69,25 @@ def hub_server():
     server.stop()
 
 
+@pytest.fixture
+def hub(hub_server, tiny_checkpoint, monkeypatch):
+    """That Hub, holding one small checkpoint, user/tiny, and asked anonymously."""
+    hub_server.repositories.clear()
+    hub_server.collections.clear()
+    hub_server.faults.clear()
+    hub_server.requests.clear()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    hub_server.put("user/tiny", tiny_checkpoint)
+    yield hub_server
+    hub_server.faults.clear()
+    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
+    shutil.rmtree(Path(huggingface_hub.constants.HF_HUB_CACHE).with_name("denoiser-visitors"), ignore_errors=True)
+
+
 class Demo:
     """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings: str):
         self.log, self.refused = folder / "app.log", folder / "refused.txt"
         self.url = f"http://127.0.0.1:{free_port()}"
         self.temporary = folder / "gradio"
@@ -96,7 +112,7 @@ class Demo:
             "TMPDIR": str(folder),
             "GRADIO_TEMP_DIR": str(self.temporary),
             "PYTHONUNBUFFERED": "1",
-        }
+        } | settings
         (folder / "home").mkdir()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -127,9 +143,10 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory, hub_server):
+    """The demo as a host runs it, with a token of its own; its Hub is ours."""
     folder = tmp_path_factory.mktemp("demo")
-    running = Demo(folder)
+    running = Demo(folder, HF_ENDPOINT=hub_server.url, HF_TOKEN="token-of-user", HF_HUB_DISABLE_XET="1")
     yield running
     running.stop()
     left = sorted(folder.rglob("*.png"))

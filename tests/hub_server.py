@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -90,6 +91,18 @@ class Hub:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
+
+    def put(self, repo_id: str, folder: Path, private: bool = False, gated: bool = False, **files: bytes) -> Repository:
+        """A repository with the files of a folder, and more under their names (``README_md`` is README.md)."""
+        content = {path.name: path.read_bytes() for path in folder.iterdir()}
+        repository = self.repositories[repo_id] = Repository(private=private, gated=gated)
+        repository.commit(content | {name.replace("_", "."): value for name, value in files.items()})
+        return repository
+
+    def fetched(self, repo_id: str, file: str = "model.safetensors") -> int:
+        """How often a file was asked for."""
+        wanted = [line for line in self.requests if line.startswith(f"GET /{repo_id}/resolve/")]
+        return sum(line.endswith(f"/{file}") for line in wanted)
 
     def stop(self) -> None:
         self._server.should_exit = True

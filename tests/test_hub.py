@@ -1,7 +1,9 @@
+import json
 import os
-import shutil
+import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -80,19 +82,6 @@ def test_offline_the_bundled_checkpoint_loads_and_others_say_why_not(tmp_path):
     assert "user/name is not in the cache" in result.stdout and "bundled" in result.stdout
 
 
-@pytest.fixture
-def hub(hub_server, tiny_checkpoint, monkeypatch):
-    """A Hub with one small checkpoint, asked anonymously."""
-    hub_server.repositories.clear()
-    hub_server.faults.clear()
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
-    hub_server.repositories["user/tiny"] = Repository()
-    hub_server.repositories["user/tiny"].commit(files)
-    yield hub_server
-    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
-
-
 def test_a_hub_checkpoint_loads_with_and_without_the_pipeline(hub, tiny_model):
     wanted = tiny_model.state_dict()
     for network in (Denoiser.from_pretrained("user/tiny").model, Unet.from_pretrained("user/tiny")):
@@ -141,3 +130,209 @@ def test_the_server_lists_by_author_and_tag_like_the_hub(hub):
     (info,) = api.get_paths_info("user/tiny", ["model.safetensors"])
     siblings = {file.rfilename: file for file in api.model_info("user/tiny", files_metadata=True).siblings}
     assert info.lfs.sha256 == siblings["model.safetensors"].lfs.sha256
+
+
+def test_the_resolved_commit_is_known_and_nothing_needs_saying(hub):
+    denoiser = Denoiser.from_pretrained("user/tiny")
+    assert denoiser.revision == hub.repositories["user/tiny"].branches["main"]
+    assert denoiser.note == "" and denoiser.name == "user/tiny"
+    assert Denoiser.from_pretrained().revision is None
+
+
+@pytest.mark.parametrize("form", ["user/tiny@v1", "https://huggingface.co/user/tiny/tree/v1", " user/tiny@v1/ "])
+def test_a_revision_can_be_written_as_people_write_it(hub, form, tiny_model):
+    repository = hub.repositories["user/tiny"]
+    repository.tags["v1"] = repository.branches["main"]
+    repository.commit({"config.json": b"{}"})
+    assert Denoiser.from_pretrained(form).revision == repository.tags["v1"]
+
+
+@pytest.mark.parametrize("revision", ["../../escape", "a/../b", "", "-x", "a b", "x" * 300, ".hidden"])
+def test_a_revision_that_is_a_path_goes_nowhere(hub, revision):
+    with pytest.raises(CheckpointNotFound):
+        Denoiser.from_pretrained("user/tiny", revision=revision)
+    assert not hub.requests
+
+
+# -- trust ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "README.md"])
+def test_a_file_that_arrives_corrupt_is_fetched_again(hub, tiny_checkpoint, tiny_model, file):
+    hub.put("user/tiny", tiny_checkpoint, README_md=b"# a card")
+    hub.faults = [(f"GET /user/tiny/resolve/main/{file}", "corrupt"), (f"/{file}", "corrupt")][:1]
+    sha = hub.repositories["user/tiny"].branches["main"]
+    if file != "config.json":
+        hub.faults = [(f"GET /user/tiny/resolve/{sha}/{file}", "corrupt")]
+    loaded = Denoiser.from_pretrained("user/tiny")
+    assert torch.equal(loaded.model.tail.weight, tiny_model.tail.weight)
+    assert hub.fetched("user/tiny", file) == 2 and not hub.faults
+
+
+def test_a_file_that_stays_corrupt_is_reported_and_not_kept(hub):
+    hub.faults = [("GET /user/tiny/resolve", "corrupt")] * 2
+    with pytest.raises(CheckpointInvalid, match=r"config.json arrived damaged twice"):
+        Denoiser.from_pretrained("user/tiny")
+    hub.faults = [("/model.safetensors", "corrupt")] * 4
+    with pytest.raises(CheckpointInvalid, match=r"model.safetensors arrived damaged twice"):
+        Denoiser.from_pretrained("user/tiny")
+    hub.faults.clear()
+    assert not list(Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("*.safetensors"))
+    assert Denoiser.from_pretrained("user/tiny")
+
+
+def cached_file(name):
+    (path,) = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob(f"snapshots/*/{name}")
+    return path
+
+
+def swap_bytes(path):
+    content = path.read_bytes()
+    os.chmod(path.resolve(), 0o644)
+    path.resolve().write_bytes(bytes(255 - byte for byte in content))
+
+
+def test_a_file_swapped_in_the_cache_is_found_out(hub, tiny_model):
+    Denoiser.from_pretrained("user/tiny")
+    swap_bytes(cached_file("model.safetensors"))
+    assert torch.equal(Denoiser.from_pretrained("user/tiny").model.tail.weight, tiny_model.tail.weight)
+    swap_bytes(cached_file("model.safetensors"))
+    hub.faults = [("/api/models/user/tiny", 503)]
+    with pytest.raises(CheckpointInvalid, match=r"cached model.safetensors is damaged and was deleted"):
+        Denoiser.from_pretrained("user/tiny")
+    assert Denoiser.from_pretrained("user/tiny")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config_json": b" " * 100_001}, "config.json has 0.1 MB; more than 0.1 MB is not fetched"),
+        ({"config_json": b'{"architecture": "resnet"}'}, "user/bad/config.json asks for architecture 'resnet'"),
+        ({"config_json": b"{}"}, "asks for architecture"),
+        ({"config_json": b"[1"}, "not valid JSON"),
+    ],
+)
+def test_a_bad_config_is_refused_before_the_weights_are_fetched(hub, tiny_checkpoint, files, message):
+    hub.put("user/bad", tiny_checkpoint, **files)
+    for load in (Denoiser.from_pretrained, Unet.from_pretrained):
+        with pytest.raises(CheckpointInvalid, match=message if load == Denoiser.from_pretrained else None):
+            load("user/bad")
+    assert hub.fetched("user/bad") == 0
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    return json.dumps(json.loads(path.read_text()) | changes).encode()
+
+
+def test_a_million_channels_are_refused_and_so_is_a_giant_of_allowed_ones(hub, tiny_checkpoint):
+    hub.put("user/wide", tiny_checkpoint, config_json=change_config(tiny_checkpoint, widths=[8, 12, 10**6]))
+    with pytest.raises(CheckpointInvalid, match="widths must be made of integers from 1 to 1024"):
+        Denoiser.from_pretrained("user/wide")
+    assert hub.fetched("user/wide") == 0
+    giant = change_config(tiny_checkpoint, widths=[1024] * 6, blocks=[32] * 6)  # 25 GB of weights, were they made
+    hub.put("user/giant", tiny_checkpoint, config_json=giant)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointInvalid, match="missing tensors"):
+        Denoiser.from_pretrained("user/giant")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_weights_over_the_limit_are_not_fetched(hub, tiny_checkpoint):
+    with pytest.raises(CheckpointInvalid, match=r"more than 0.0 MB is not fetched"):
+        find_checkpoint("user/tiny", max_bytes=1000)
+    assert hub.fetched("user/tiny") == 0
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_repository_without_a_denoiser_says_so(hub, tiny_checkpoint, missing):
+    (tiny_checkpoint / missing).unlink()
+    (tiny_checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04 a pickle")
+    hub.put("user/other", tiny_checkpoint)
+    with pytest.raises(CheckpointInvalid, match=f"has no {missing}: it is not a denoiser checkpoint"):
+        Denoiser.from_pretrained("user/other")
+    assert not any("resolve" in line for line in hub.requests)
+
+
+def test_only_the_three_files_are_ever_fetched(hub, tiny_checkpoint):
+    hub.put("user/more", tiny_checkpoint, README_md=b"# card", evil_py=b"boom", model_bin=b"x" * 20_000)
+    Denoiser.from_pretrained("user/more")
+    fetched = {line.rpartition("/")[2] for line in hub.requests if "resolve" in line}
+    assert fetched == {"config.json", "model.safetensors", "README.md"}
+
+
+# -- surviving --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(503, "status 503"), (500, "status 500"), (429, "asked too often"), ("stall", "too slow")]
+)
+def test_while_the_hub_fails_the_cache_serves_at_once_and_says_so(hub, fault, reason, caplog, monkeypatch):
+    commit = Denoiser.from_pretrained("user/tiny").revision
+    hub.requests.clear()
+    hub.faults = [("/api/models/user/tiny", fault)]
+    denoiser = Denoiser.from_pretrained("user/tiny")
+    assert denoiser.revision == commit and "From the cache" in denoiser.note and reason in denoiser.note
+    assert denoiser.note in caplog.text
+    assert len(hub.requests) == 1  # asked once, not again and again in front of a person
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(503, "status 503"), (429, "asked too often")])
+def test_while_the_hub_fails_what_is_not_cached_says_so_at_once(hub, fault, reason):
+    hub.faults = [("/api/models/user/tiny", fault)] * 9
+    with pytest.raises(HubUnreachable, match=reason) as caught:
+        Denoiser.from_pretrained("user/tiny")
+    assert len(hub.requests) == 1 and caught.value.__cause__ is not None
+
+
+def test_a_push_that_cannot_be_fetched_leaves_the_cached_one_in_use(hub, tiny_checkpoint):
+    before = Denoiser.from_pretrained("user/tiny").revision
+    hub.repositories["user/tiny"].commit(
+        {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()} | {"README.md": b"new"}
+    )
+    hub.faults = [("/resolve/", 404)] * 3
+    with pytest.raises(DenoiserError):
+        Denoiser.from_pretrained("user/tiny")
+    hub.faults = [("/resolve/", "cut")] * 60
+    try:
+        assert Denoiser.from_pretrained("user/tiny").revision == before
+    finally:
+        hub.faults.clear()
+    assert Denoiser.from_pretrained("user/tiny").revision != before
+
+
+def test_a_deleted_repository_is_not_found_though_it_is_cached(hub):
+    Denoiser.from_pretrained("user/tiny")
+    del hub.repositories["user/tiny"]
+    with pytest.raises(CheckpointNotFound):
+        Denoiser.from_pretrained("user/tiny")
+
+
+def test_offline_mode_uses_the_cache(hub, tmp_path):
+    Denoiser.from_pretrained("user/tiny")
+    program = (
+        "import logging; logging.basicConfig()\n"
+        "from denoiser import Denoiser, Unet\n"
+        "print(Denoiser.from_pretrained('user/tiny').revision); Unet.from_pretrained('user/tiny')\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == hub.repositories["user/tiny"].branches["main"]
+    assert "offline mode" in result.stderr
+
+
+def test_many_threads_asking_for_one_checkpoint_fetch_it_once(hub):
+    with ThreadPoolExecutor(8) as pool:
+        revisions = set(pool.map(lambda _: Denoiser.from_pretrained("user/tiny").revision, range(8)))
+    assert len(revisions) == 1 and hub.fetched("user/tiny") == 1
+
+
+def test_the_mixin_saves_pushes_and_loads(hub, tiny_model, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    tiny_model.push_to_hub("user/pushed")
+    loaded = Unet.from_pretrained("user/pushed")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), tiny_model.parameters()))
+    assert Denoiser.from_pretrained("user/pushed").revision == hub.repositories["user/pushed"].branches["main"]

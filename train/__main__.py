@@ -40,6 +40,7 @@ from . import evaluate, publish, report
 from .config import LOSSES, Config, ConfigError, Stage, load_config
 from .data import Photographs, Source, find_images, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
+from .optim import build_optimizer
 from .state import load_state, save_checkpoint, save_state
 
 VALIDATION_SIGMAS = (15, 25, 50)
@@ -203,9 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     model = model.to(device, memory_format=torch.channels_last).train()
     average = AveragedModel(model, multi_avg_fn=moving_average(config.optimizer.ema)).eval()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.optimizer.rate, weight_decay=config.optimizer.weight_decay, fused=True
-    )
+    optimizer = build_optimizer(model, config.optimizer)
 
     # Go on where an earlier call stopped, if there was one.
     step, spent, loss_average = 0, 0.0, torch.zeros((), device=device)
@@ -321,7 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
         rate = config.optimizer.rate * min(1, (step + 1) / (config.optimizer.warmup + 1))
         rate *= 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
         clean, noisy, level = drawn[2].result() if drawn and drawn[:2] == (step, stage) else draw(step, stage)
         if device.type == "cpu":

@@ -68,16 +68,29 @@ class Stage:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with linear warm-up (steps), a cosine to zero, gradient clipping by norm, and the weights' EMA."""
+    """What moves the weights: linear warm-up, a cosine to zero, clipped gradients, averaged weights.
 
+    Attributes:
+        kind: "adamw", or "muon" for the inner convolutions with AdamW for the first and last layer.
+        rate: Peak rate.
+        ends_rate: Under muon, the peak rate of what AdamW trains.
+        warmup: Steps.
+        weight_decay: Per step, times the rate.
+        clip: Largest gradient norm.
+        ema: Decay of the weights' exponential moving average.
+    """
+
+    kind: str = "adamw"
     rate: float = 8e-4
+    ends_rate: float = 8e-4
     warmup: int = 200
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.999
 
     def __post_init__(self):
-        _require(0 < self.rate < 1, "rate must be between 0 and 1")
+        _require(self.kind in ("adamw", "muon"), f"kind must be adamw or muon, not {self.kind!r}")
+        _require(0 < self.rate < 1 and 0 < self.ends_rate < 1, "rate and ends_rate must be between 0 and 1")
         _require(self.warmup >= 0 and self.weight_decay >= 0 and self.clip > 0, "warmup, weight_decay, clip are sizes")
         _require(0 <= self.ema < 1, "ema must be in [0, 1)")
 

@@ -1,0 +1,105 @@
+"""The optimizers: AdamW for every weight, or Muon for the inner convolutions and AdamW for what is left."""
+
+import torch
+from torch import nn
+
+ENDS = ("head.", "tail.")
+"""The layers that touch pixels; their few channels are not alike, and AdamW serves them better (Jordan)."""
+
+
+def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
+    """The optimizer of a configuration (:class:`train.config.Optimizer`).
+
+    Every parameter group has ``share``: what its rate is multiplied by, so that one schedule serves them all.
+    """
+    if settings.kind == "adamw":
+        groups = [{"params": list(model.parameters()), "share": 1.0}]
+        return torch.optim.AdamW(groups, settings.rate, weight_decay=settings.weight_decay, fused=True)
+    inner, rest = [], []
+    for name, parameter in model.named_parameters():
+        (inner if parameter.ndim == 4 and not name.startswith(ENDS) else rest).append(parameter)
+    groups = [{"params": inner, "orthogonal": True, "share": 1.0}] if inner else []
+    groups.append({"params": rest, "orthogonal": False, "share": settings.ends_rate / settings.rate})
+    return Muon(groups, settings.rate, weight_decay=settings.weight_decay)
+
+
+def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Bring the singular values of (N, rows, columns) matrices near 1 and keep their singular vectors.
+
+    A quintic Newton-Schulz iteration in bfloat16: the values end within about 0.7..1.2, which serves as well as 1.
+    """
+    wide = matrices.bfloat16()
+    tall = wide.shape[-2] > wide.shape[-1]
+    if tall:
+        wide = wide.mT
+    wide = wide / (wide.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).bfloat16()
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(steps):
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return (wide.mT if tall else wide).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, so that every direction of a weight moves equally.
+
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
+    https://kellerjordan.github.io/posts/muon/. A convolution's weight (out, in, h, w) is taken as the matrix
+    (out, in * h * w). The update is brought to the size of AdamW's (Liu et al., "Muon is Scalable for LLM Training",
+    2025, https://arxiv.org/abs/2502.16982). Groups with ``orthogonal=False`` are updated as AdamW does
+    (Loshchilov and Hutter, ICLR 2019).
+    """
+
+    def __init__(self, groups, rate: float, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.0):
+        super().__init__(
+            groups,
+            {"lr": rate, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "orthogonal": True},
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters and group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            if group["orthogonal"]:
+                alike: dict[torch.Size, list[torch.Tensor]] = {}
+                for parameter in parameters:
+                    alike.setdefault(parameter.shape, []).append(parameter)
+                for same in alike.values():  # weights of one shape in one batched product
+                    self._orthogonal(same, group)
+            elif parameters:
+                self._adam(parameters, group)
+
+    def _orthogonal(self, parameters: list[torch.Tensor], group: dict) -> None:
+        gradients = [parameter.grad for parameter in parameters]
+        buffers = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            buffers.append(state["momentum"])
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        matrices = torch.stack([one.flatten(1) for one in torch._foreach_lerp(gradients, buffers, group["momentum"])])
+        updates = orthogonalise(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
+        shaped = [one.view(parameters[0].shape) for one in updates.unbind()]
+        torch._foreach_add_(parameters, shaped, alpha=-group["lr"])
+
+    def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
+        first, second, steps = [], [], []
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state |= {"first": torch.zeros_like(parameter), "second": torch.zeros_like(parameter), "step": 0}
+            state["step"] += 1
+            first.append(state["first"])
+            second.append(state["second"])
+            steps.append(state["step"])
+        beta1, beta2 = group["betas"]
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        spread = torch._foreach_sqrt(torch._foreach_div(second, [1 - beta2**step for step in steps]))
+        torch._foreach_add_(spread, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, spread, [-group["lr"] / (1 - beta1**step) for step in steps])
