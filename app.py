@@ -97,7 +97,9 @@ CSS = """
 #figures .message { padding: 14px 16px; border: 1px solid var(--border-color-primary); color: var(--body-text-color);
   border-radius: var(--block-radius); background: var(--block-background-fill); }
 #figures .message.failed, #pull .message.failed { border-left: 4px solid #dc2626; }
-#about, #pull { padding: 0; }
+#about, #pull, #listing { background: var(--block-background-fill); border: 0; min-height: 0 !important; }
+#pull:not(:has(.message)) { display: none; }
+#about a { margin: 0; padding: 0; }
 #about dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 2px 0; font-size: 0.85rem; }
 #about dt { color: var(--body-text-color-subdued); }
 #about dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -223,6 +225,16 @@ def sweep() -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def forget() -> None:
+    """Delete every picture of a visitor.
+
+    gradio does so itself when it stops, unless visitors are still connected: it waits 5 s for them and gives up.
+    """
+    for files in demo.temp_file_sets:
+        for path in list(files):
+            Path(path).unlink(missing_ok=True)
+
+
 def sweep_forever() -> None:
     while True:
         time.sleep(SCRATCH_SECONDS)
@@ -323,7 +335,7 @@ def psnr_text(facts: Facts) -> str:
         dataset, _, condition = where.partition(", ")
         if not re.search("estimated|grey", condition) or facts.channels == 1:
             groups[dataset].append((condition.removeprefix("sigma="), value))
-    for dataset, rows in groups.items():
+    for dataset, rows in sorted(groups.items(), key=lambda group: group[0] != "cbsd68"):
         values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)
         at = f"at \u03c3 {levels}" if re.fullmatch(r"[\d. /]+", levels) else f"({levels})"
         return f"{values} dB on {dataset} {at}"
@@ -432,6 +444,7 @@ def arrive():
 
 def choose_by_address(request: gr.Request):
     """The checkpoint that the page's address asks for, as ``?checkpoint=user/name``."""
+    yield gr.skip()  # a generator that yields nothing would blank its outputs
     wanted = request.query_params.get("checkpoint")
     if wanted and wanted != _start["checkpoint"]:
         yield from choose(wanted, None)
@@ -639,8 +652,6 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                     )
                     fetch = gr.Button("Pull and use", size="sm", elem_id="fetch")
                     listing = gr.Markdown(elem_id="listing")
-                with gr.Accordion("Its model card", open=False, elem_id="card-box"):
-                    card = gr.Markdown(elem_id="card", latex_delimiters=[])
                 timer = gr.Timer(1.5, active=False)
                 sigma_mode = gr.Radio(
                     list(SIGMAS.items()),
@@ -678,6 +689,8 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             download = gr.DownloadButton(
                 "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
             )
+            with gr.Accordion("The checkpoint's model card", open=False, elem_id="card-box"):
+                card = gr.Markdown(elem_id="card", latex_delimiters=[])
     with gr.Row():
         noisy_out = shown_picture("Noisy", "noisy-out")
         denoised_out = shown_picture("Denoised", "denoised-out")
@@ -781,6 +794,7 @@ def main() -> None:
     threading.Thread(target=sweep_forever, daemon=True).start()
     # gradio closes, and deletes what visitors left, on Ctrl-C alone; a container is stopped by this signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    atexit.register(forget)
     demo.queue(max_size=64).launch(
         server_port=options.port,
         theme=THEME,

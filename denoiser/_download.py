@@ -241,12 +241,15 @@ def _bar(progress: Callable[[int, int], object]) -> type[tqdm]:
 
 def check_name(repo_id: str, revision: str | None) -> None:
     """Refuse, before anything is looked up, what cannot be a repository or revision: they name files in the cache."""
-    with typed_errors(repo_id, revision):
+    try:
         huggingface_hub.utils.validate_repo_id(repo_id)
-    if repo_id.count("/") != 1 or (
-        revision is not None and (not re.fullmatch(r"\w[\w./-]{0,199}", revision) or ".." in revision)
-    ):
-        raise CheckpointNotFound(f"{repo_id!r} at {revision!r} cannot be on the Hub: write user/name, and a revision.")
+        fits = repo_id.count("/") == 1
+    except hub_errors.HFValidationError:
+        fits = False
+    if not fits:
+        raise CheckpointNotFound(f"{repo_id[:120]!r} cannot be a repository on the Hub: those are written user/name.")
+    if revision is not None and (not re.fullmatch(r"\w[\w./-]{0,199}", revision) or ".." in revision):
+        raise CheckpointNotFound(f"{revision[:120]!r} cannot be a revision: name a branch, a tag or a commit.")
 
 
 @contextlib.contextmanager
@@ -291,16 +294,17 @@ def typed_errors(name: str, revision: str | None = None, token: str | bool | Non
         raise
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException | None) -> str:
     """Why the Hub could not serve, in words that follow "the Hub was"."""
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if status == 429:
-        return "asked too often (429)"
-    if status:
-        return f"not working (status {status})"
-    if "Timeout" in type(error).__name__:
-        return "too slow to answer"
+    while error is not None:  # the client wraps what happened in an error of its own
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 429:
+            return "asked too often (429)"
+        if status:
+            return f"not working (status {status})"
+        if "Timeout" in type(error).__name__:
+            return "too slow to answer"
+        error = error.__cause__
     return "not reachable"
 
 

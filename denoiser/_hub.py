@@ -60,7 +60,12 @@ def parse_name(text: str) -> tuple[str, str | None]:
 def find_on_hub(name: str, revision: str | None = None, **options) -> Checkpoint:
     """A Hub repository's checkpoint, fetched if need be; ``options`` and errors are those of ``_download.fetch``."""
     name, named = parse_name(name)
-    found = fetch(name, revision or named, check=lambda config: check_config_file(config.parent, name), **options)
+    found = fetch(
+        name,
+        named if revision is None else revision,
+        check=lambda config: check_config_file(config.parent, name),
+        **options,
+    )
     return Checkpoint(name, found.folder, found.commit, found.changed, found.note)
 
 

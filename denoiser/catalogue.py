@@ -215,7 +215,7 @@ class Catalogue:
             cause = error.__cause__ or error
             self.status = f"The Hub was {reason(cause)}: bundled and cached checkpoints only, for now."
             return
-        self._listed, self.status = found, f"{len(found)} on the Hub." if found else ""
+        self._listed, self.status = found, f"The menu holds {len(found)} from the Hub." if found else ""
 
     def _infos(self) -> Iterable[huggingface_hub.ModelInfo]:
         # Anonymously: what is listed is shown to everyone.

@@ -220,7 +220,7 @@ class Hub:
         return JSONResponse(self.details(repository) | about)
 
     def details(self, repository: Repository) -> dict:
-        card = self.metadata(repository)
+        card = json.loads(json.dumps(self.metadata(repository), default=str))  # the Hub's JSON has no dates
         return {
             "gated": "auto" if repository.gated else False,
             "private": repository.private,

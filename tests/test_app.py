@@ -1,7 +1,10 @@
 """The running demo over its public endpoint, as a program calls it."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,13 +12,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from gradio_client import Client, handle_file
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser
 from denoiser.metrics import psnr
+from denoiser.models import Unet, UnetConfig
 
-from .conftest import PHOTO
+from .conftest import PHOTO, ROOT, Demo
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +36,24 @@ def small_photo(photo, tmp_path_factory):
     return path
 
 
-def ask(client, picture, noise="gaussian", level=25, level2=None, seed=0, sigma=None, strength=1.0):
+def ask(
+    client,
+    picture,
+    noise="gaussian",
+    level=25,
+    level2=None,
+    seed=0,
+    sigma=None,
+    strength=1.0,
+    checkpoint=DEFAULT_CHECKPOINT,
+):
     return client.predict(
         image=handle_file(str(picture)),
         noise=noise,
         level=level,
         level2=level2,
         seed=seed,
-        checkpoint=DEFAULT_CHECKPOINT,
+        checkpoint=checkpoint,
         sigma=sigma,
         strength=strength,
         api_name="/denoise",
@@ -179,6 +195,136 @@ def test_files_outside_the_uploads_cannot_be_asked_for(demo, small_photo):
         uploaded = httpx.post(f"{demo.url}/gradio_api/upload", files={"files": file}).json()[0]
     assert "event: complete" in call(uploaded)
     assert "event: error" in call(small_photo)
+
+
+def test_a_checkpoint_from_the_hub_is_pulled_used_and_named_with_its_commit(
+    client, hub, tiny_checkpoint, tiny_model, small_photo
+):
+    commit = next(iter(hub.put("user/by-program", tiny_checkpoint).commits))
+    for _ in range(2):
+        noisy, denoised, _, figures = ask(client, small_photo, sigma=30, checkpoint="user/by-program")
+        assert figures["checkpoint"] == "user/by-program" and figures["revision"] == commit
+        assert np.array_equal(pixels(denoised), Denoiser(tiny_model)(pixels(noisy), 30))
+    assert hub.fetched("user/by-program") == 1
+    assert ask(client, small_photo)[3]["revision"] is None
+
+
+def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, small_photo, tmp_path):
+    expected = {}
+    for index in range(5):
+        torch.manual_seed(index)
+        model = Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).eval()
+        model.save_pretrained(tmp_path / f"crowd-{index}")
+        hub.put(f"user/crowd-{index}", tmp_path / f"crowd-{index}")
+        expected[f"user/crowd-{index}"] = Denoiser(model)
+
+    def visit(index):
+        client = Client(demo.url, download_files=str(tmp_path / f"visitor-{index}"), verbose=False)
+        name = f"user/crowd-{index % 5}"
+        noisy, denoised, _, _ = ask(client, small_photo, sigma=25, seed=index, checkpoint=name)
+        return np.array_equal(pixels(denoised), expected[name](pixels(noisy), 25))
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(visit, range(20)))
+    assert [hub.fetched(name) for name in expected] == [1] * 5
+
+
+def write_nan(folder):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors["tail.weight"].fill_(float("nan"))
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def drop_tensor(folder):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    safetensors.torch.save_file({n: t for n, t in tensors.items() if n != "tail.weight"}, folder / "model.safetensors")
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+BAD_CHECKPOINTS = {
+    "not-found": (None, "There is no repository user/not-found"),
+    "private": ({"private": True}, "or it is private"),
+    "gated": ({"gated": True}, "ask for access at https://huggingface.co/user/gated"),
+    "no-denoiser": (lambda folder: (folder / "config.json").unlink(), "has no config.json: it is not a denoiser"),
+    "stranger": ({"config_json": b'{"architecture": "bert"}'}, "asks for architecture 'bert'"),
+    "oversized": ({"config_json": b" " * 200_000}, "more than 0.1 MB is not fetched"),
+    "too-few": (drop_tensor, "missing tensors ['tail.weight']"),
+    "nan": (write_nan, "values that are not finite"),
+    "cut-short": (cut, "is cut short"),
+    "damaged": ({"fault": "corrupt"}, "arrived damaged twice"),
+    "down": ({"fault": 503}, "not working (status 503)"),
+    "busy": ({"fault": 429}, "asked too often"),
+}
+
+
+def put_bad(hub, folder, case) -> str:
+    """A checkpoint that something is wrong with, on the Hub; its name."""
+    change, _ = BAD_CHECKPOINTS[case]
+    name = f"user/{case}"
+    if callable(change):
+        change(folder)
+    if change is not None:
+        options = change if isinstance(change, dict) else {}
+        fault = options.get("fault")
+        hub.put(name, folder, **{key: value for key, value in options.items() if key != "fault"})
+        where = f"GET /{name}/resolve" if fault == "corrupt" else f"/api/models/{name}"
+        hub.faults = [(where, fault)] * 2 if fault else []
+    return name
+
+
+@pytest.mark.parametrize("case", BAD_CHECKPOINTS)
+def test_a_bad_checkpoint_gets_a_sentence_of_its_own(client, hub, tiny_checkpoint, small_photo, case):
+    with pytest.raises(Exception) as caught:
+        ask(client, small_photo, checkpoint=put_bad(hub, tiny_checkpoint, case))
+    said = str(caught.value)
+    assert BAD_CHECKPOINTS[case][1] in said
+    assert not re.search(r"token-of|/tmp|/home|Traceback|site-packages", said)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../x", "~/x", "user/x@../../y", "a" * 5000, "denoiser/checkpoints"]
+)
+def test_a_name_is_not_a_way_to_files(client, hub, small_photo, name):
+    with pytest.raises(Exception, match=r"repository|revision|characters|long"):
+        ask(client, small_photo, checkpoint=name)
+    assert not any("resolve" in line for line in hub.requests)
+
+
+def test_a_start_with_the_network_cut_and_a_default_that_cannot_be_had(tmp_path, small_photo):
+    cut_off = Demo(tmp_path, DENOISER_CHECKPOINT="user/elsewhere")
+    try:
+        assert f"The page starts with {DEFAULT_CHECKPOINT}" in cut_off.log.read_text()
+        client = Client(cut_off.url, download_files=str(tmp_path / "client"), verbose=False)
+        figures = ask(client, small_photo, checkpoint="")[3]
+        assert figures["checkpoint"] == DEFAULT_CHECKPOINT and figures["psnr"]["denoised"] > 25
+        with pytest.raises(Exception, match="Hub"):
+            ask(client, small_photo, checkpoint="user/elsewhere")
+    finally:
+        cut_off.stop()
+
+
+def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tiny_checkpoint, small_photo):
+    hub.put("user/own", tiny_checkpoint, private=True)
+    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
+    hosted = Demo(tmp_path, **settings, DENOISER_CHECKPOINT="user/own")
+    try:
+        client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
+        assert ask(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
+    finally:
+        hosted.stop()
+
+
+def test_a_setting_that_cannot_be_used_is_named(tmp_path):
+    environment = os.environ | {"DENOISER_CHECKPOINT": "../secret", "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, ROOT / "app.py"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1 and "error: in DENOISER_CHECKPOINT" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_the_demo_started_without_asking_any_other_machine(demo, client):

@@ -92,7 +92,7 @@ def test_a_hub_that_fails_leaves_the_bundled_ones_and_says_why(hub, fault, said)
 def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
     monkeypatch.setattr(catalogue, "PATIENCE", 0.2)
     hang = threading.Event()
-    monkeypatch.setattr(Catalogue, "_infos", lambda self: hang.wait(20) or [])
+    monkeypatch.setattr(Catalogue, "_infos", lambda self: hang.wait(20) and [])
     found = Catalogue()
     found.refresh()
     assert found.listing and [facts.name for facts in found.entries()] == bundled_checkpoints()

@@ -39,6 +39,8 @@ def model_class(config: dict, where: str) -> type[DenoisingAutoencoder]:
         CheckpointInvalid: The architecture is not one of ours; ``where`` says whose config it is.
     """
     name = config.get("architecture")
+    if name is None:
+        raise CheckpointInvalid(f"{where} names no architecture of ours: this is not a denoiser checkpoint.")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise CheckpointInvalid(
             f"{where} asks for architecture {str(name)[:80]!r}; this version knows {', '.join(sorted(ARCHITECTURES))}."
