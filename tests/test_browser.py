@@ -12,6 +12,9 @@ from PIL import Image
 
 from denoiser.metrics import psnr
 
+from .conftest import Demo
+from .test_app import BAD_CHECKPOINTS, put_bad
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -89,7 +92,9 @@ class Visitor:
 
     def slide(self, element: str, share: float) -> None:
         """Drag a slider's knob to a share of its width and let go."""
-        box = self.page.locator(f"#{element} input[type=range]").bounding_box()
+        knob = self.page.locator(f"#{element} input[type=range]")
+        knob.scroll_into_view_if_needed()
+        box = knob.bounding_box()
         y = box["y"] + box["height"] / 2
         self.page.mouse.move(box["x"] + box["width"] / 2, y)
         self.page.mouse.down()
@@ -232,3 +237,117 @@ def test_the_page_fits_a_phone(browser, demo):
     )
     assert overflowing == 0
     visitor.context.close()
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+HOSTILE_CARD = b"""---
+license: mit
+tags: [denoising-autoencoder]
+---
+# A hostile card
+
+![pixel](http://elsewhere.example/a.png) <img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
+<script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
+![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
+
+[picture]: http://elsewhere.example/e.png
+
+The end of it.
+"""
+
+
+def pull(visitor, name):
+    page = visitor.page
+    if not page.is_visible("#typed"):
+        page.click("#hub button >> nth=0")
+    page.locator("#typed input, #typed textarea").fill(name)
+    page.click("#fetch")
+
+
+def test_choosing_another_checkpoint_denoises_again_and_tells_about_it(visitor):
+    about = visitor.page.inner_text("#about")
+    assert "unet" in about and "dB on cbsd68" in about and "apache-2.0" in about and "bundled" in about
+    visitor.page.click("#checkpoint input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
+    assert "checkpoint bottleneck-color" in visitor.figures()
+    assert "bottleneck" in visitor.page.inner_text("#about")
+    visitor.page.click("#card-box button >> nth=0")
+    visitor.page.get_by_text("The textbook denoising autoencoder").wait_for()
+
+
+def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browser, demo, visitor, hub, tiny_checkpoint):
+    commit = next(iter(hub.put("user/typed", tiny_checkpoint, README_md=HOSTILE_CARD).commits))
+    visitor.after(lambda: pull(visitor, "user/typed"))
+    assert "checkpoint user/typed" in visitor.figures()
+    about = visitor.page.inner_text("#about")
+    assert f"user/typed at {commit[:8]}" in about and "mit" in about and "2026-11-02" in about
+    # Its card is anyone's text: shown, but nothing in it runs or makes the browser ask another machine.
+    visitor.page.click("#card-box button >> nth=0")
+    visitor.page.get_by_text("The end of it.").wait_for()
+    assert visitor.page.locator("#card img, #card iframe, #card script, #card style").count() == 0
+    assert visitor.page.title() == "Denoising autoencoder"
+    assert f"/user/typed/blob/{commit}/curve.png" in visitor.page.get_by_role("link", name="own", exact=True).get_attribute("href")
+    hub.requests.clear()
+    following = Visitor(browser, demo.url)
+    following.page.click("#checkpoint input")
+    following.after(lambda: following.page.get_by_role("option", name="user/typed").click())
+    assert "checkpoint user/typed" in following.figures() and hub.fetched("user/typed") == 0
+    following.context.close()
+
+
+def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_checkpoint):
+    hub.put("user/by-address", tiny_checkpoint)
+    visitor = Visitor(browser, f"{demo.url}/?checkpoint=user/by-address")
+    visitor.page.get_by_text("checkpoint user/by-address").wait_for(timeout=20_000)
+    assert "user/by-address" in visitor.page.input_value("#checkpoint input")
+    visitor.context.close()
+
+
+def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
+    hub.put("user/listed", tiny_checkpoint, README_md=HOSTILE_CARD)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
+    try:
+        visitor = Visitor(browser, running.url)
+        visitor.page.click("#hub button >> nth=0")
+        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
+        visitor.page.click("#checkpoint input")
+        for name in ("user/listed", "user/tiny@main"):
+            assert visitor.page.get_by_role("option", name=name).count() == 1
+        visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
+        visitor.context.close()
+    finally:
+        running.stop()
+
+
+def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, visitor, hub, tiny_checkpoint):
+    hub.put("user/slow", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "stall")]
+    pull(visitor, "user/slow")
+    visitor.page.get_by_text("Asking the Hub for user/slow").wait_for()
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
+    other = Visitor(browser, demo.url)
+    other.after(lambda: other.slide("gaussian-sigma", 0.3))
+    visitor.page.get_by_text("too slow to answer").wait_for(timeout=20_000)
+    other.context.close()
+
+
+@pytest.mark.parametrize("case", BAD_CHECKPOINTS)
+def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(visitor, hub, tiny_checkpoint, case):
+    pull(visitor, put_bad(hub, tiny_checkpoint, case))
+    failed = visitor.page.locator("#pull .failed")
+    failed.wait_for(timeout=30_000)
+    assert BAD_CHECKPOINTS[case][1] in failed.inner_text() and "Still in use: color-small" in failed.inner_text()
+    assert not re.search(r"token-of|/tmp|Traceback", failed.inner_text())
+    assert "color-small" in visitor.page.input_value("#checkpoint input")
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    assert "checkpoint color-small" in visitor.figures()
+
+
+def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint):
+    hub.put("user/deleted", tiny_checkpoint)
+    visitor.after(lambda: pull(visitor, "user/deleted"))
+    hub.repositories.clear()
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    assert "checkpoint user/deleted" in visitor.figures()

@@ -84,7 +84,7 @@ class Optimizer:
         rate: Peak rate.
         ends_rate: Under muon, the peak rate of what AdamW trains.
         warmup: Steps.
-        weight_decay: Per step, times the rate.
+        weight_decay: Per step, times the rate; under muon of the inner convolutions only.
         clip: Largest gradient norm.
         ema: Decay of the weights' exponential moving average.
     """
