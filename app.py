@@ -308,7 +308,12 @@ def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool
 
 def message_html(text: str, failed: bool) -> str:
     kind, role = ("message failed", "alert") if failed else ("message", "status")
-    return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
+    text = re.sub(  # where to ask for access, or to look a name up
+        r"https://huggingface\.co/[\w.-]+(?:/[\w.-]*\w)*",
+        r'<a href="\g<0>" target="_blank" rel="noopener">\g<0></a>',
+        html.escape(text),
+    )
+    return f'<div class="{kind}" role="{role}">{text}</div>'
 
 
 def label_of(facts: Facts) -> str:

@@ -287,7 +287,9 @@ def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browse
     visitor.page.get_by_text("The end of it.").wait_for()
     assert visitor.page.locator("#card img, #card iframe, #card script, #card style").count() == 0
     assert visitor.page.title() == "Denoising autoencoder"
-    assert f"/user/typed/blob/{commit}/curve.png" in visitor.page.get_by_role("link", name="own", exact=True).get_attribute("href")
+    assert f"/user/typed/blob/{commit}/curve.png" in visitor.page.get_by_role(
+        "link", name="own", exact=True
+    ).get_attribute("href")
     hub.requests.clear()
     following = Visitor(browser, demo.url)
     following.page.click("#checkpoint input")
@@ -340,6 +342,7 @@ def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(visitor, h
     failed.wait_for(timeout=30_000)
     assert BAD_CHECKPOINTS[case][1] in failed.inner_text() and "Still in use: color-small" in failed.inner_text()
     assert not re.search(r"token-of|/tmp|Traceback", failed.inner_text())
+    assert failed.locator("a").count() == (case == "gated")  # where to ask for access
     assert "color-small" in visitor.page.input_value("#checkpoint input")
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
     assert "checkpoint color-small" in visitor.figures()

@@ -1,6 +1,7 @@
 import threading
 import time
 
+import huggingface_hub
 import pytest
 
 from denoiser import DEFAULT_CHECKPOINT, bundled_checkpoints, catalogue
@@ -100,6 +101,13 @@ def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
     found.refresh()
     assert not found.listing and "too slow" in found.status
     hang.set()
+
+
+def test_offline_mode_asks_nobody(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    found = Catalogue()
+    found.refresh()
+    assert not hub.requests and not found.listing and "Offline mode" in found.status
 
 
 def test_the_hub_is_asked_once_in_a_while_only(hub):
