@@ -338,7 +338,7 @@ def psnr_text(facts: Facts) -> str:
     groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for where, value in facts.psnr:
         dataset, _, condition = where.partition(", ")
-        if not re.search("estimated|grey", condition) or facts.channels == 1:
+        if not re.search("estimated|grey|ensemble", condition) or facts.channels == 1:
             groups[dataset].append((condition.removeprefix("sigma="), value))
     for dataset, rows in sorted(groups.items(), key=lambda group: group[0] != "cbsd68"):
         values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)

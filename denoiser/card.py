@@ -83,7 +83,7 @@ def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
                     dataset_type=entry["dataset"],
                     dataset_name=_dataset(entry),
                     # Rows that differ only in dataset_name would be merged into one (huggingface_hub).
-                    dataset_config=level + (", grey" if entry["gray"] else "") + (", estimated" * entry["estimate"]),
+                    dataset_config=level + (", grey" if entry["gray"] else "") + _how(entry),
                     metric_type=metric,
                     metric_name=metric.upper(),
                     metric_value=round(float(entry[metric]), 4),
@@ -102,6 +102,11 @@ def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
             | ({"trained": run["finished"]} if "finished" in run else {})
         ),
     )
+
+
+def _how(entry: dict) -> str:
+    """What sets a measurement apart from the plain one."""
+    return ", estimated" * entry["estimate"] + ", self-ensemble" * entry.get("self_ensemble", False)
 
 
 def _dataset(entry: dict) -> str:
@@ -186,8 +191,8 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
         "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], e["estimate"], e["sigma"] or 0)):
-        level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + (", estimated" * entry["estimate"])
+    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], _how(e), e["sigma"] or 0)):
+        level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + _how(entry)
         edges = "" if entry["edge_fidelity"] is None else f"{entry['edge_fidelity']:.3f}"
         lines.append(
             f"| {_dataset(entry)} | {entry['pictures']} | {level} | {entry['noisy_psnr']:.2f} | {entry['psnr']:.2f} "

@@ -91,6 +91,8 @@ class Denoiser:
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         dtype: "auto", "float32" or "bfloat16" (weights stay float32, convolutions run in bfloat16). Auto takes
             bfloat16 where the processor has it.
+        self_ensemble: Average the estimates of the picture's eight flips and turns: a little better, eight times the
+            time (Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016).
         name: What to call it in messages.
         revision: The Hub's commit it is of.
         note: What a person should know about how it was loaded.
@@ -105,6 +107,7 @@ class Denoiser:
         model: DenoisingAutoencoder,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        self_ensemble: bool = False,
         name: str = "",
         revision: str | None = None,
         note: str = "",
@@ -113,6 +116,7 @@ class Denoiser:
         self.dtype = _pick_dtype(dtype, self.device, model)
         # channels_last is what fast convolution kernels want on every processor we have met.
         self.model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.self_ensemble = self_ensemble
         self.name, self.revision, self.note = name, revision, note
 
     @classmethod
@@ -123,6 +127,7 @@ class Denoiser:
         token: str | bool | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
+        self_ensemble: bool = False,
     ) -> "Denoiser":
         """Load a checkpoint.
 
@@ -133,21 +138,26 @@ class Denoiser:
             token: For private repositories; False asks anonymously even if one is stored.
             device: See :class:`Denoiser`.
             dtype: See :class:`Denoiser`.
+            self_ensemble: See :class:`Denoiser`.
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next.
         """
-        return cls.from_checkpoint(find_checkpoint(name, revision, token), device, dtype)
+        return cls.from_checkpoint(find_checkpoint(name, revision, token), device, dtype, self_ensemble)
 
     @classmethod
     def from_checkpoint(
-        cls, found: Checkpoint, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+        cls,
+        found: Checkpoint,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        self_ensemble: bool = False,
     ) -> "Denoiser":
         """Load a checkpoint that was found already."""
         if found.note:
             logger.warning("%s: %s", found.name, found.note)
         model = load_model(found.folder, label=found.name)
-        return cls(model, device, dtype, found.name, found.revision, found.note)
+        return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note)
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -223,10 +233,20 @@ class Denoiser:
             return restored
         return apply_tiled(lambda tile: self._infer(tile, level), pixels, TILE, MARGIN, self.model.multiple, progress)
 
+    def _flipped(self, x: torch.Tensor, level: float | None, turns: int, flip: bool) -> torch.Tensor:
+        """The estimate made of the picture turned by ``turns`` quarters and maybe flipped, turned back."""
+        turned = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
+        turned = self.model(turned.contiguous(memory_format=torch.channels_last), level).float()
+        turned = torch.rot90(turned, -turns, (2, 3))
+        return turned.flip(3) if flip else turned
+
     @torch.inference_mode()
     def _infer(self, pixels: np.ndarray, level: float | None) -> np.ndarray:
         # (H, W, C) in memory is channels_last already: no copy before the first convolution.
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            y = self.model(x, level)
+            if self.self_ensemble:
+                y = sum(self._flipped(x, level, turns, flip) for turns in range(4) for flip in (False, True)) / 8
+            else:
+                y = self.model(x, level)
         return y[0].float().permute(1, 2, 0).cpu().numpy()

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, CheckpointNotFound, Denoiser, ImageUnreadable, add_noise, bundled_checkpoints
+from denoiser.image import read
 from denoiser.metrics import psnr
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
 from denoiser.pipeline import MARGIN, TILE, estimate_sigma
@@ -184,3 +185,17 @@ def test_a_name_that_is_nothing_is_not_found(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointNotFound, match="no checkpoint"):
         Denoiser.from_pretrained(name)
+
+
+def test_a_self_ensemble_is_the_mean_over_flips_and_turns(tiny_model, photo):
+    picture = photo[:40, :56].astype(np.float32) / 255
+    plain = Denoiser(tiny_model, dtype="float32")
+    views = []
+    for turns in range(4):
+        for flip in (False, True):
+            view = np.rot90(picture[:, ::-1] if flip else picture, turns)
+            back = np.rot90(plain.denoise_pixels(read(view.copy()), 25), -turns)
+            views.append(back[:, ::-1] if flip else back)
+    ensemble = Denoiser(tiny_model, dtype="float32", self_ensemble=True).denoise_pixels(read(picture), 25)
+    assert np.allclose(ensemble, np.mean(views, axis=0), atol=1e-5)
+    assert not np.allclose(ensemble, views[0], atol=1e-3)

@@ -138,6 +138,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels, 8-bit units")
     parser.add_argument("--gray", action="store_true", help="measure a colour checkpoint on grey pictures")
     parser.add_argument("--estimate", action="store_true", help="let the denoiser estimate sigma")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over eight flips and turns")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--name", help="what to call the data set in the card (default: the folder's name)")
@@ -149,7 +150,7 @@ def record(path: Path, entries: list[dict]) -> None:
     """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
 
     def key(entry: dict) -> tuple:
-        return tuple(str(entry[name]) for name in ("dataset", "sigma", "gray", "estimate"))
+        return tuple(str(entry.get(name, False)) for name in ("dataset", "sigma", "gray", "estimate", "self_ensemble"))
 
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     fresh = {key(entry) for entry in entries}
@@ -170,7 +171,9 @@ def main(arguments: list[str] | None = None) -> int:
             sources, noisy_sources = match_pairs(options.data, [options.noisy])
         if bad := [sigma for sigma in options.sigma if not 0 <= sigma <= 255]:
             raise ValueError(f"--sigma must be from 0 to 255, got {bad[0]:g}")
-        denoiser = Denoiser.from_pretrained(name, device=options.device, dtype=options.dtype)
+        denoiser = Denoiser.from_pretrained(
+            name, device=options.device, dtype=options.dtype, self_ensemble=options.self_ensemble
+        )
         denoiser(load_clean(sources[0], denoiser.model.config.channels), 25)  # the first call sets the kernels up
     except (DenoiserError, OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -198,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
             "sigma": sigma,
             "gray": options.gray or denoiser.model.config.channels == 1,
             "estimate": options.estimate,
+            "self_ensemble": options.self_ensemble,
             "pictures": len(sources),
             "dtype": dtype,
             "machine": machine(denoiser.device),
