@@ -17,8 +17,8 @@ SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.
 
 _ABOUT = {
     "unet": (
-        "A bias-free residual U-Net that removes Gaussian noise: an encoder to a bottleneck at 1/{coarsest} of the "
-        "resolution, a decoder back, skip connections between them, and the noise level as an extra input plane."
+        "A bias-free residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the resolution, a "
+        "decoder back, skip connections between them, and {level}."
     ),
     "bottleneck": (
         "The textbook denoising autoencoder, for teaching: an encoder, a latent {compression:g} times smaller than the "
@@ -26,6 +26,13 @@ _ABOUT = {
         "fine detail alike."
     ),
 }
+_BLIND_LIMITS = (
+    "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
+    "about it, `strength` holds back. Trained on simulated camera noise (linear light, demosaicing, tone curve, JPEG), so "
+    "what a maker's own noise reduction leaves may differ from what it knows; JPEG blocks at low quality are softened, "
+    "not undone. Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised "
+    "picture where it decides anything (medicine, forensics)."
+)
 _LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
     "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
@@ -63,7 +70,7 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
         channels=run["model"]["channels"],
         model_class=run["model_class"],
         about=_about(run),
-        limits=_LIMITS.format(low=run["model"]["sigma_range"][0], high=run["model"]["sigma_range"][1]),
+        limits=_limits(run["model"]),
         data=_data(run),
         procedure=_procedure(run),
         evaluation=_evaluation(evaluation, name),
@@ -117,7 +124,10 @@ def _about(run: dict) -> str:
     model = run["model"]
     levels = len(model["widths"])
     text = _ABOUT[model["architecture"]].format(
-        coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1), compression=run.get("compression") or 0
+        coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1),
+        compression=run.get("compression") or 0,
+        noise="the noise of photographs" if model["blind"] else "Gaussian noise",
+        level="no noise level to tell it" if model["blind"] else "the noise level as an extra input plane",
     )
     colours = "Colour pictures" if model["channels"] == 3 else "Grey pictures"
     low, high = model["sigma_range"]
@@ -125,6 +135,11 @@ def _about(run: dict) -> str:
         f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters, one network for noise levels sigma "
         f"{low:g} to {high:g}."
     )
+
+
+def _limits(model: dict) -> str:
+    low, high = model["sigma_range"]
+    return _BLIND_LIMITS if model["blind"] else _LIMITS.format(low=low, high=high)
 
 
 def _data(run: dict) -> str:

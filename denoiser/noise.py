@@ -154,14 +154,64 @@ def correlated(x, random, sigma, grain):
     Source: Goossens, Pizurica and Philips, "Removal of Correlated Noise by Modeling the Signal of Interest in the
     Wavelet Domain", TIP 2009 (the model); the filter is periodic here, so that its gain is exact.
     """
-    squared = np.fft.fftfreq(x.shape[-2])[:, None] ** 2 + np.fft.fftfreq(x.shape[-1])[None, :] ** 2
+    return x + _lowpass(random.normal(x), grain) * (sigma / 255)
+
+
+def _lowpass(noise, grain):
+    """White noise through a Gaussian filter of standard deviation ``grain`` pixels that keeps its variance."""
+    squared = np.fft.fftfreq(noise.shape[-2])[:, None] ** 2 + np.fft.fftfreq(noise.shape[-1])[None, :] ** 2
     fft = np.fft
-    if isinstance(x, torch.Tensor):
-        squared, fft = torch.from_numpy(squared).to(x), torch.fft
+    if isinstance(noise, torch.Tensor):
+        squared, fft = torch.from_numpy(squared).to(noise), torch.fft
     response = np.e ** (-2 * np.pi**2 * grain**2 * squared)
     response = response / (response**2).mean(axis=(-2, -1), keepdims=True) ** 0.5
-    grains = fft.ifft2(fft.fft2(random.normal(x)) * response).real
-    return x + grains * (sigma / 255)
+    return fft.ifft2(fft.fft2(noise) * response).real
+
+
+def _tone(linear):
+    """Linear light -> a photograph: gamma, then a smooth S-shaped curve (Brooks et al.)."""
+    display = linear.clip(1e-8, 1) ** (1 / 2.2)
+    return 3 * display**2 - 2 * display**3
+
+
+def _untone(x):
+    """The inverse of :func:`_tone`."""
+    functions = torch if isinstance(x, torch.Tensor) else np
+    return (0.5 - functions.sin(functions.arcsin(1 - 2 * x.clip(0, 1)) / 3)) ** 2.2
+
+
+_MIDDLE = _untone(np.float64(0.5))  # mid-grey in linear light, and how steep the tone curve is there
+_SLOPE = (_tone(_MIDDLE + 1e-6) - _tone(_MIDDLE - 1e-6)) / 2e-6
+
+
+def camera(x, random, sigma, chroma, grain, quality):
+    """A finished photograph's noise: shot noise in linear light, then demosaicing, tone curve and JPEG.
+
+    The picture goes back to linear light; noise of variance proportional to the light (and a little read noise) is
+    added there; demosaicing leaves its brightness grained over about a pixel, the camera's own colour smoothing leaves
+    coarse coloured blotches; tone curve and JPEG follow. Dark tones are noisier than light ones, and neighbours agree.
+
+    ``sigma``: standard deviation of the brightness noise at mid-grey before JPEG, 8-bit units, 0..50.
+    ``chroma``: that of the colour noise relative to it, 0..2. ``grain``: size of the colour blotches, pixels, 0..4.
+    ``quality``: of the JPEG, 1..100.
+    Source: Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019, https://arxiv.org/abs/1811.11127
+    (linear light, noise, tone curve); the two grains are modelled instead of a demosaicing, so that no artefact of one
+    is taken for noise.
+    """
+    light = _untone(x)
+    # Read noise is what 2 % of mid-grey's light makes: visible in the blacks only.
+    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MIDDLE) / (1.02 * _MIDDLE)) ** 0.5
+    # Makers' curves bend the highlights differently: up to three times quieter than the shadows.
+    deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
+    white = random.normal(x)
+    luma = white.mean(-3, keepdims=True)
+    noise = _lowpass(luma, _DEMOSAIC) * x.shape[-3] ** 0.5
+    if x.shape[-3] > 1:
+        noise = noise + _lowpass(white - luma, grain) * (chroma * 1.5**0.5)
+    return jpeg(_tone(light + noise * deviation), random, quality)
+
+
+_DEMOSAIC = 0.65  # pixels; neighbours' brightness noise then correlates by 0.55, as in photographs of several makers
 
 
 @dataclass(frozen=True)
@@ -228,6 +278,17 @@ NOISES: dict[str, Noise] = {
             "Correlated Gaussian (grain)",
             correlated,
             (_sigma(), Parameter("grain", "Grain size", "pixels", 0, 5, 1, 0.1)),
+        ),
+        Noise(
+            "camera",
+            "Camera photograph (finished)",
+            camera,
+            (
+                Parameter("sigma", "Brightness noise at mid-grey", "8-bit levels", 0, 50, 10, 0.5),
+                Parameter("chroma", "Colour noise", "of it", 0, 2, 1, 0.05),
+                Parameter("grain", "Colour blotches", "pixels", 0, 4, 2, 0.1),
+                Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1),
+            ),
         ),
     )
 }

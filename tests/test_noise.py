@@ -99,6 +99,36 @@ def test_correlated_noise_agrees_between_neighbours_and_white_noise_does_not():
     assert correlation(1.5) > 0.8
 
 
+def camera_noise(level, **parameters):
+    """The noise on a flat grey, as brightness (H, W) and colour (H, W, 3)."""
+    values = {"sigma": 8, "chroma": 1, "grain": 2, "quality": 100} | parameters
+    noise = np.mean([add_noise(GREY * 2 * level, "camera", 0, **values)], axis=0) - level
+    luma = noise.mean(-1, keepdims=True)
+    return luma[..., 0], noise - luma
+
+
+def correlation(noise, distance):
+    return (noise[:, distance:] * noise[:, :-distance]).mean() / (noise**2).mean()
+
+
+def test_a_finished_photographs_noise_is_grained_in_colour_and_depends_on_the_light():
+    luma, chroma = camera_noise(0.5)
+    assert luma.std() * 255 == pytest.approx(8, rel=0.1)
+    assert 0.45 < correlation(luma, 1) < 0.65 and abs(correlation(luma, 4)) < 0.1
+    assert correlation(chroma[..., 0], 1) > 0.8 and 0.25 < correlation(chroma[..., 0], 4) < 0.55
+    assert camera_noise(0.5, chroma=0)[1].std() * 255 < 1
+    assert camera_noise(0.95)[0].std() < luma.std()  # the curve flattens there
+    grey = add_noise(GREY[..., 0], "camera", 0, sigma=8, quality=100) - 0.5
+    assert grey.std() * 255 == pytest.approx(8, rel=0.1)
+
+
+def test_a_camera_without_noise_leaves_the_picture(photo):
+    picture = photo.astype(np.float32) / 255
+    assert (
+        np.abs(add_noise(picture, "camera", sigma=0, quality=100) - picture).mean() * 255 < 3
+    )  # the JPEG's halved colour
+
+
 def test_salt_and_pepper_hits_whole_pixels():
     noisy = add_noise(GREY, "salt_and_pepper", amount=20)
     hit = noisy != 0.5

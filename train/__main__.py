@@ -41,7 +41,7 @@ from .config import LOSSES, Config, ConfigError, Stage, load_config
 from .data import Photographs, Source, find_images, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
 from .optim import build_optimizer
-from .state import load_state, save_checkpoint, save_state
+from .state import adopt_weights, load_state, save_checkpoint, save_state
 
 VALIDATION_SIGMAS = (15, 25, 50)
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
@@ -104,20 +104,30 @@ def moving_average(decay: float):
     return torch.no_grad()(update)
 
 
-def validate(model, pictures: list[np.ndarray], paired: bool) -> dict[str, float]:
-    """Mean PSNR on the held-out crops, for some noise levels or for the pairs' own noise."""
+def validation_noises(config: Config, mixture: Mixture, paired: bool) -> dict[str, tuple[str, dict] | None]:
+    """What the held-out crops are validated under, by name: the pairs' own noise, Gaussian levels, or the mixture."""
+    if paired:
+        return {"real": None}
+    if config.noise and any(component["kind"] != "gaussian" for component in config.noise):
+        return mixture.middles()
+    return {str(sigma): ("gaussian", {"sigma": sigma}) for sigma in VALIDATION_SIGMAS}
+
+
+def validate(model, pictures: list[np.ndarray], noises: dict[str, tuple[str, dict] | None]) -> dict[str, float]:
+    """Mean PSNR on the held-out crops under each noise; the level is told where it is Gaussian."""
     denoiser = Denoiser(model, device=str(next(model.parameters()).device))
     results = {}
-    for sigma in (None,) if paired else VALIDATION_SIGMAS:
+    for name, noise in noises.items():
         values = []
         for index, picture in enumerate(pictures):
             planes = picture.astype(np.float32) / 255
-            if paired:
+            if noise is None:
                 clean, noisy = np.split(planes, 2, axis=2)
             else:
-                clean, noisy = planes, add_noise(planes, "gaussian", seed=index, sigma=sigma)
+                clean, noisy = planes, add_noise(planes, noise[0], seed=index, **noise[1])
+            sigma = noise[1]["sigma"] if noise and noise[0] == "gaussian" else None
             values.append(psnr(clean, np.rint(denoiser(noisy, sigma) * 255) / 255))
-        results["psnr_real" if paired else f"psnr_{sigma}"] = sum(values) / len(values)
+        results[f"psnr_{name}"] = sum(values) / len(values)
     return results
 
 
@@ -160,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         if state and state["recipe"] != recipe:
             raise ConfigError(f"{options.output} holds a run of another configuration; choose another --output")
         if options.init:
-            model.load_state_dict(Denoiser.from_pretrained(options.init, device="cpu").model.state_dict())
+            adopt_weights(model, Denoiser.from_pretrained(options.init, device="cpu").model)
         if options.tracker and options.tracker not in map(str, get_available_trackers()):
             raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
         if options.push_to_hub:
@@ -289,7 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
             loss=loss_average.cpu(),
         )
         save_checkpoint(average.module, options.output / "checkpoint")
-        scores = validate(average.module, pictures, paired)
+        scores = validate(average.module, pictures, validation_noises(config, mixture, paired))
         record = {"step": step, "seconds": round(spent, 1), "loss": float(loss_average), "rate": rate} | scores
         with open(options.output / report.LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")

@@ -43,6 +43,14 @@ class Mixture:
                 raise ConfigError(f"{where}: {kind} has no parameter {', '.join(map(str, given))}")
             self._components.append((kind, float(share), ranges))
 
+    def middles(self) -> dict[str, tuple[str, dict[str, float]]]:
+        """One fixed noise of each component, for validation: name -> kind and parameters amid their ranges."""
+        middles = {}
+        for kind, _, ranges in self._components:
+            name = kind if kind not in middles else f"{kind} {len(middles) + 1}"
+            middles[name] = kind, {parameter: (low + high) / 2 for parameter, (low, high) in ranges.items()}
+        return middles
+
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Noisy crops, and what to tell the network.
 

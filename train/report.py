@@ -74,7 +74,7 @@ def draw_curve(run: Path) -> None:
     left.plot(steps, [record["loss"] for record in records], color="#0f766e")
     left.set(title="Training loss (smoothed)", xlabel="step", yscale="log")
     for key in [key for key in records[-1] if key.startswith("psnr_")]:
-        right.plot(steps, [record.get(key) for record in records], label=f"\u03c3 = {key.removeprefix('psnr_')}")
+        right.plot(steps, [record.get(key) for record in records], label=_label(key.removeprefix("psnr_")))
     right.set(title="Validation PSNR, dB", xlabel="step")
     right.legend(frameon=False)
     for axes in (left, right):
@@ -82,6 +82,10 @@ def draw_curve(run: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(run / CURVE_FILE)
     plt.close(figure)
+
+
+def _label(name: str) -> str:
+    return f"\u03c3 = {name}" if name.isdigit() else name
 
 
 def draw_samples(run: Path, pictures: list[np.ndarray], paired: bool) -> None:

@@ -16,6 +16,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
+def adopt_weights(model, source) -> None:
+    """Start ``model`` from the weights of ``source``, a network of the same form.
+
+    A blind network may start from one that is told the noise level: the weights of the level's plane are left out.
+
+    Raises:
+        RuntimeError: The networks differ otherwise.
+    """
+    weights = source.state_dict()
+    if model.config.blind and not source.config.blind and "head.weight" in weights:
+        planes = model.state_dict()["head.weight"].shape[1]  # the level's are the last
+        weights["head.weight"] = weights["head.weight"][:, :planes]
+    model.load_state_dict(weights)
+
+
 def save_checkpoint(model, folder: Path) -> None:
     """config.json and model.safetensors, each whole at any moment.
 
