@@ -17,8 +17,8 @@ SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.
 
 _ABOUT = {
     "unet": (
-        "A bias-free residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the resolution, a "
-        "decoder back, skip connections between them, and {level}."
+        "A bias-free residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the "
+        "resolution, a decoder back, skip connections between them, and {level}."
     ),
     "bottleneck": (
         "The textbook denoising autoencoder, for teaching: an encoder, a latent {compression:g} times smaller than the "
@@ -28,10 +28,10 @@ _ABOUT = {
 }
 _BLIND_LIMITS = (
     "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
-    "about it, `strength` holds back. Trained on simulated camera noise (linear light, demosaicing, tone curve, JPEG), so "
-    "what a maker's own noise reduction leaves may differ from what it knows; JPEG blocks at low quality are softened, "
-    "not undone. Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised "
-    "picture where it decides anything (medicine, forensics)."
+    "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, demosaicing, tone curve, "
+    "JPEG), so what a maker's own noise reduction leaves may differ from what it knows; JPEG blocks at low quality are "
+    "softened, not undone. Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of "
+    "a denoised picture where it decides anything (medicine, forensics)."
 )
 _LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
@@ -68,6 +68,7 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
         title=title,
         name=name,
         channels=run["model"]["channels"],
+        blind=run["model"]["blind"],
         model_class=run["model_class"],
         about=_about(run),
         limits=_limits(run["model"]),
@@ -174,8 +175,9 @@ def _procedure(run: dict) -> str:
         [
             f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
             f"- {stages} of the budget.",
-            f"- AdamW, rate {optimizer['rate']:g} with {optimizer['warmup']} steps of warm-up and a cosine to zero, "
-            f"gradient norm clipped at {optimizer['clip']:g}, weights averaged with decay {optimizer['ema']:g}.",
+            f"- {_optimizer(optimizer)}, {optimizer['warmup']} steps of warm-up and a cosine to zero, weight decay "
+            f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
+            f"decay {optimizer['ema']:g}.",
             f"- {crops}.",
             *([f"- Started from the weights of `{run['init']}`."] if run["init"] else []),
             f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
@@ -192,6 +194,15 @@ def _procedure(run: dict) -> str:
             "</details>",
         ]
     )
+
+
+def _optimizer(settings: dict) -> str:
+    if settings.get("kind") == "muon":
+        return (
+            f"Muon at a peak rate of {settings['rate']:g} for the inner convolutions, AdamW at "
+            f"{settings['ends_rate']:g} for the first and last"
+        )
+    return f"AdamW at a peak rate of {settings['rate']:g}"
 
 
 def _plain(value):
