@@ -20,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -69,7 +68,8 @@ CATALOGUE = Catalogue(
     collection=os.environ.get("DENOISER_COLLECTION", ""),
     tag=os.environ.get("DENOISER_TAG", TAG),
 )
-SHELF = Shelf(CATALOGUE.names, max_bytes=MAX_BYTES)
+_computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
+SHELF = Shelf(CATALOGUE.names, max_bytes=MAX_BYTES, computing=_computing)
 HUB_PAGE = "https://huggingface.co/"
 
 CSS = """
@@ -106,6 +106,12 @@ CSS = """
 #about { padding: 10px 14px; }
 #pull .message { padding: 10px 14px; font-size: 0.88rem; border-left: 4px solid var(--color-accent);
   color: var(--body-text-color); background: var(--block-background-fill); }
+#listing > div, #listing div:has(> table) { overflow-x: auto; }
+#listing table { border-collapse: collapse; font-size: 0.82rem; width: 100%; }
+#listing th { text-align: left; font-weight: 500; color: var(--body-text-color-subdued); }
+#listing th, #listing td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--border-color-primary);
+  white-space: nowrap; font-variant-numeric: tabular-nums; }
+#listing p { font-size: 0.82rem; color: var(--body-text-color-subdued); margin: 8px 0 2px; }
 #card { max-height: 480px; overflow-y: auto; overflow-wrap: anywhere; }
 @media (max-width: 480px) { #figures .tile b { font-size: 0.95rem; } #figures .tile { padding: 9px 10px; } }
 """
@@ -133,8 +139,6 @@ document.addEventListener("keyup", (event) => {
 });
 </script>"""
 
-_computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
-_pulls = ThreadPoolExecutor(8, thread_name_prefix="pull")
 _start: dict[str, str] = {"checkpoint": DEFAULT_CHECKPOINT, "note": ""}
 
 
@@ -368,20 +372,49 @@ def about_html(facts: Facts) -> str:
     return f"<dl>{listed}<dt>From</dt><dd>{source}</dd></dl>"
 
 
+def without_comments(text: str) -> str:
+    """Markdown without its HTML comments."""
+    kept = []
+    while "<!--" in text:
+        before, _, rest = text.partition("<!--")
+        kept.append(before)
+        text = rest.partition("-->")[2]
+    return "".join([*kept, text])
+
+
+def offers_html() -> str:
+    """Everything on offer with its facts, before anything is fetched."""
+    rows = []
+    for facts in CATALOGUE.entries():
+        size = f"{facts.parameters / 1e6:.2f} M" if facts.parameters else ""
+        levels = "\u2013".join(f"{level:g}" for level in facts.sigma_range or ())
+        quality = psnr_text(facts) if facts.psnr else ""
+        cells = (facts.name, facts.architecture, size, levels, quality, facts.licence, facts.changed)
+        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    heads = ("Checkpoint", "Network", "Parameters", "\u03c3", "PSNR", "Licence", "Last change")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    status = "Asking the Hub what there is \u2026" if CATALOGUE.listing else CATALOGUE.status
+    return f"<div><table><tr>{head}</tr>{''.join(rows)}</table></div><p>{html.escape(status)}</p>"
+
+
 def card_markdown(loaded: Loaded) -> str:
-    """A card as anyone may have written it, made safe to show: no tags, and nothing that makes a browser fetch."""
-    text = loaded.card[:40_000] or "*This checkpoint has no card.*"
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r"<(https?://[^>\s]+)>", r"\1", text)
-    text = re.sub(r"</?[A-Za-z][^>]*>", "", text)
+    """A card as anyone may have written it, made safe to show: no tags, and nothing that makes a browser fetch.
+
+    The patterns are bounded and look at no character twice: a card made to keep them busy does not.
+    """
+    text = without_comments(loaded.card[:30_000]) or "*This checkpoint has no card.*"
+    text = re.sub(r"<(https?://[^<>\s]{1,500})>", r"\1", text)
+    text = re.sub(r"</?[A-Za-z][^<>]{0,2000}>", "", text)
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    text = re.sub(r"!(?=\[)", "", text)  # a picture becomes a link to it
+    # A picture becomes a link to it, and a diagram its text: both can make a browser ask another machine.
+    text = re.sub(r"!+", lambda match: "" if match.string[match.end() : match.end() + 1] == "[" else match[0], text)
+    text = re.sub(r"mermaid", "text", text, flags=re.IGNORECASE)
     base = ""
     if loaded.facts.revision:
         base = f"{HUB_PAGE}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
     # Addresses within the repository mean nothing on this page.
     return re.sub(
-        r"\[([^\]]*)\]\((?!https?://|#)([^)\s]*)[^)]*\)",
+        r"\[([^\[\]\n]{0,300})\]\((?!https?://|#)([^()\s]{0,500})[^()\n]{0,200}\)",
         lambda match: f"[{match[1]}]({base}{match[2]})" if base else match[1],
         text,
     )
@@ -398,49 +431,67 @@ def show(loaded: Loaded, note: str = ""):
         checkpoint: gr.update(choices=menu(name), value=name),
         about: about_html(loaded.facts),
         card: card_markdown(loaded),
-        pull: pull_html(note or loaded.denoiser.note),
+        pull: pull_html(note or loaded.note),
     }
 
 
-def choose(wanted: str | None, current: str | None):
+_wishes: dict[str, int] = {}  # the latest choice of each visitor, by session: an earlier one must not override it
+
+
+def wish(session: str) -> int:
+    """Note that a visitor chose something, and return which choice of theirs it is."""
+    number = _wishes.pop(session, 0) + 1
+    _wishes[session] = number
+    while len(_wishes) > 10_000:
+        _wishes.pop(next(iter(_wishes)))
+    return number
+
+
+def choose(wanted: str | None, current: str | None, request: gr.Request):
     """Take another checkpoint, fetching it if need be; yields what the page shows meanwhile.
 
     What goes wrong stands in the page, and the checkpoint in use stays. Nothing is raised, see :func:`run`.
     """
+    session = request.session_hash or ""
+    mine, started = wish(session), time.monotonic()
     current, wanted = current or _start["checkpoint"], (wanted or "").strip()[:300]
     kept = {checkpoint: gr.update(choices=menu(current), value=current)}
     if not wanted:
         yield kept | {pull: pull_html("Write user/name, or user/name@revision.", failed=True)}
         return
-    state, started = {"done": 0, "total": 0}, time.monotonic()
     try:
-        loaded = SHELF.peek(Shelf.key(wanted))
-        future = _pulls.submit(SHELF.pull, wanted, lambda done, total: state.update(done=done, total=total))
-        while not (loaded and not loaded.denoiser.revision):  # what is bundled needs no look at the Hub
+        loaded = SHELF.ready(wanted)
+        pulling = None if loaded else SHELF.start(wanted)
+        while not loaded:
             try:
-                loaded = future.result(timeout=0.3)
+                loaded = pulling.future.result(timeout=0.3)
                 break
             except TimeoutError:
-                if future.done():
+                if pulling.future.done():
                     raise
+            if _wishes.get(session) != mine:  # they have chosen again; the pull goes on for whoever wants it
+                return
             text = f"Asking the Hub for {wanted}, {time.monotonic() - started:.0f} s"
-            if state["total"]:
-                text = f"Pulling {wanted}: {state['done'] / 1e6:.1f} of {state['total'] / 1e6:.1f} MB"
+            if pulling.total:
+                text = f"Pulling {wanted}: {pulling.done / 1e6:.1f} of {pulling.total / 1e6:.1f} MB"
             yield {pull: pull_html(text)}
         CATALOGUE.add(loaded.facts)
-        yield show(loaded) | {chosen: loaded.facts.name}  # its change makes the page run
+        if _wishes.get(session) == mine:
+            yield show(loaded) | {chosen: loaded.facts.name}  # its change makes the page run
+        return
     except DenoiserError as error:
-        yield kept | {pull: pull_html(f"{error} Still in use: {current}.", failed=True)}
+        text = f"{error} Still in use: {current}."
     except Exception:
         logging.exception("a pull failed")
         text = f"{wanted} could not be loaded, and the server's log says why. Still in use: {current}."
+    if _wishes.get(session) == mine:
         yield kept | {pull: pull_html(text, failed=True)}
 
 
 def arrive():
     """What every visitor finds: the default checkpoint."""
     CATALOGUE.refresh()
-    waiting = {listing: CATALOGUE.status, timer: gr.Timer(active=True)}
+    waiting = {listing: offers_html(), timer: gr.Timer(active=True)}
     try:
         return show(SHELF.get(_start["checkpoint"]), _start["note"]) | waiting
     except DenoiserError as error:
@@ -452,7 +503,7 @@ def choose_by_address(request: gr.Request):
     yield gr.skip()  # a generator that yields nothing would blank its outputs
     wanted = request.query_params.get("checkpoint")
     if wanted and wanted != _start["checkpoint"]:
-        yield from choose(wanted, None)
+        yield from choose(wanted, None, request)
 
 
 def look_again(current: str | None):
@@ -460,7 +511,7 @@ def look_again(current: str | None):
     CATALOGUE.refresh()
     return {
         checkpoint: gr.update(choices=menu(current or _start["checkpoint"])),
-        listing: "Asking the Hub what there is \u2026" if CATALOGUE.listing else CATALOGUE.status,
+        listing: offers_html(),
         timer: gr.Timer(active=CATALOGUE.listing),
     }
 
@@ -656,7 +707,6 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                         elem_id="typed",
                     )
                     fetch = gr.Button("Pull and use", size="sm", elem_id="fetch")
-                    listing = gr.Markdown(elem_id="listing")
                 timer = gr.Timer(1.5, active=False)
                 sigma_mode = gr.Radio(
                     list(SIGMAS.items()),
@@ -694,6 +744,8 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
             download = gr.DownloadButton(
                 "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
             )
+            with gr.Accordion("All checkpoints on offer", open=False, elem_id="offers"):
+                listing = gr.HTML(elem_id="listing", padding=False)
             with gr.Accordion("The checkpoint's model card", open=False, elem_id="card-box"):
                 card = gr.Markdown(elem_id="card", latex_delimiters=[])
     with gr.Row():
@@ -731,8 +783,8 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         "show_progress": "hidden",
         "api_visibility": "private",
     }
-    checkpoint.input(choose, [checkpoint, chosen], trigger_mode="always_last", **taking)
-    gr.on([fetch.click, typed.submit], choose, [typed, chosen], trigger_mode="always_last", **taking)
+    checkpoint.input(choose, [checkpoint, chosen], trigger_mode="multiple", **taking)
+    gr.on([fetch.click, typed.submit], choose, [typed, chosen], trigger_mode="multiple", **taking)
     demo.load(arrive, None, [checkpoint, about, card, pull, listing, timer], **private)
     demo.load(choose_by_address, None, **taking)
     timer.tick(look_again, chosen, [checkpoint, listing, timer], **private)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import threading
@@ -32,7 +33,9 @@ CARD_BYTES = 1_000_000
 WEIGHTS_BYTES = 500_000_000
 """Larger weights are refused unless ``max_bytes`` says otherwise: the largest denoisers in use are a quarter of it."""
 TIMEOUT = 10.0
-"""Seconds to wait for the Hub's answer about a repository that is not in the cache; 3 where it is."""
+"""Seconds to wait for the Hub's answer about a repository that is not in the cache."""
+PATIENCE = 3.0
+"""Seconds where it is."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)  # no fault of the network
 
@@ -92,7 +95,7 @@ def fetch(
     check_name(repo_id, revision)
     cache_dir = cache_dir and str(cache_dir)
     with _locks_guard:
-        lock = _locks.setdefault((repo_id, cache_dir), threading.Lock())
+        lock = _locks.setdefault((repo_id, revision, cache_dir), threading.Lock())
     with lock:  # whoever asks for the same one meanwhile finds it cached
         cached = _cached(repo_id, revision, cache_dir)
         if local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -100,13 +103,15 @@ def fetch(
         try:
             with typed_errors(repo_id, revision, token):
                 info = huggingface_hub.HfApi(token=token).model_info(
-                    repo_id, revision=revision, files_metadata=True, timeout=3.0 if cached else TIMEOUT
+                    repo_id, revision=revision, files_metadata=True, timeout=PATIENCE if cached else TIMEOUT
                 )
-            return _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progress, force_download)
+            found = _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progress, force_download)
         except HubUnreachable as error:
             if not cached or force_download:
                 raise
             return _from_cache(repo_id, revision, cached, check, reason(error.__cause__))
+        _remember(repo_id, revision, info.sha, token, cache_dir)
+        return found
 
 
 def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progress, force) -> Fetched:
@@ -121,16 +126,28 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
         if name in files and (files[name].size or 0) > limit:
             size, most = files[name].size / 1e6, limit / 1e6
             raise CheckpointInvalid(f"{repo_id}: {name} has {size:,.1f} MB; more than {most:,.1f} MB is not fetched.")
-    options = {"token": token, "cache_dir": cache_dir}
+    present = [name for name in limits if name in files]
+    lacking = [name for name in present if force or not _cached_path(repo_id, name, info.sha, cache_dir)]
+    if lacking:
+        # The client retries for half a minute when files are not to be had; a first look without retries tells.
+        address = huggingface_hub.hf_hub_url(repo_id, lacking[0], revision=info.sha)
+        with typed_errors(repo_id, revision, token):
+            huggingface_hub.get_hf_file_metadata(address, token=token, timeout=TIMEOUT)
 
-    def get(name: str, at: str | None, bar=None) -> Path:
-        """One file, verified; damaged ones are fetched again, once."""
+    def get(name: str, bar=None) -> Path:
+        """One file of the commit, verified; a damaged one is fetched again, once."""
         for attempt in (1, 2):
             with typed_errors(repo_id, revision, token):
                 try:
                     path = Path(
                         huggingface_hub.hf_hub_download(
-                            repo_id, name, revision=at, force_download=force, tqdm_class=bar, **options
+                            repo_id,
+                            name,
+                            revision=info.sha,
+                            token=token,
+                            cache_dir=cache_dir,
+                            force_download=force,
+                            tqdm_class=bar,
                         )
                     )
                 except ValueError as error:  # what the client makes of an answer when it was told to force
@@ -140,7 +157,7 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
                     if attempt == 1 and is_network_error(error) and not answered:
                         continue  # a connection that was reset; the client itself goes on after a clean cut only
                     raise
-            if matches(path, files[name]):
+            if matches(path, announced(files[name])):
                 return path
             remove(path)
         raise CheckpointInvalid(
@@ -148,26 +165,30 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
             "deleted; try again later."
         )
 
-    bar = _bar(progress) if progress else None
-    # By the name asked for, so that the cache knows later, without the Hub, which commit that was.
-    config = get(CONFIG_FILE, revision)
-    if config.parent.name != info.sha:
-        config = get(CONFIG_FILE, info.sha)  # a push in between
-    check(config)
-    weights = get(WEIGHTS_FILE, info.sha, bar)
+    check(get(CONFIG_FILE))
+    folder = get(WEIGHTS_FILE, _bar(progress) if progress else None).parent
     if CARD_FILE in files:
-        get(CARD_FILE, info.sha)
-    changed = info.last_modified.date().isoformat() if info.last_modified else ""
-    return Fetched(weights.parent, info.sha, changed)
+        get(CARD_FILE)
+    return Fetched(folder, info.sha, info.last_modified.date().isoformat() if info.last_modified else "")
+
+
+def _remember(repo_id: str, revision: str | None, commit: str, token, cache_dir: str | None) -> None:
+    """Let the cache know which commit a branch or tag was, for times without the Hub."""
+    known = _cached_path(repo_id, CONFIG_FILE, revision, cache_dir)
+    if known is None or known.parent.name != commit:
+        with contextlib.suppress(Exception):  # a convenience for later; the checkpoint itself is here
+            huggingface_hub.hf_hub_download(repo_id, CONFIG_FILE, revision=revision, token=token, cache_dir=cache_dir)
+
+
+def _cached_path(repo_id: str, name: str, revision: str | None, cache_dir: str | None) -> Path | None:
+    path = huggingface_hub.try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=revision)
+    return Path(path) if isinstance(path, str) else None
 
 
 def _cached(repo_id: str, revision: str | None, cache_dir: str | None) -> dict[str, Path]:
     """The cached files of a revision, {} unless both that a checkpoint needs are there."""
-    found = {}
-    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
-        path = huggingface_hub.try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=revision)
-        if isinstance(path, str):
-            found[name] = Path(path)
+    found = {name: _cached_path(repo_id, name, revision, cache_dir) for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)}
+    found = {name: path for name, path in found.items() if path}
     return found if {CONFIG_FILE, WEIGHTS_FILE} <= found.keys() else {}
 
 
@@ -179,7 +200,6 @@ def _from_cache(repo_id, revision, cached, check, reason: str) -> Fetched:
             "checkpoint."
         )
     for name, path in cached.items():
-        # The cache files a blob under its hash (by copy, without this name, where there are no symbolic links).
         if not matches(path, filed_under(path)):
             remove(path)
             raise CheckpointInvalid(f"{repo_id}: the cached {name} is damaged and was deleted; try again online.")
@@ -188,38 +208,37 @@ def _from_cache(repo_id, revision, cached, check, reason: str) -> Fetched:
     return Fetched(folder, folder.name, note=f"From the cache: the Hub was {reason}.")
 
 
-@dataclass(frozen=True)
-class _Hash:
-    lfs: object | None = None
-    blob_id: str | None = None
-    sha256: str | None = None
+def announced(sibling) -> str | None:
+    """The hash that the Hub's metadata gives for a file: sha256 for large files, git's sha1 for small ones."""
+    return sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
 
 
-def filed_under(path: Path) -> _Hash:
-    """The hash in the name of the cache's blob behind ``path``."""
-    name = Path(os.path.realpath(path)).name
-    if re.fullmatch("[0-9a-f]{64}", name):
-        return _Hash(sha256=name)
-    return _Hash(blob_id=name if re.fullmatch("[0-9a-f]{40}", name) else None)
+def filed_under(path: Path) -> str | None:
+    """The hash under which the cache keeps a file; None where there are no symbolic links, and so no such name.
+
+    The first link leads to the blob of that name; that may be a link on to a store shared between repositories.
+    """
+    return os.path.basename(os.readlink(path)) if path.is_symlink() else None
 
 
-def matches(path: Path, expected) -> bool:
-    """Whether a file has the hash that the Hub's metadata gives: sha256 for large files, git's for small ones."""
-    sha256 = expected.lfs.sha256 if expected.lfs else getattr(expected, "sha256", None)
+def matches(path: Path, digest: str | None) -> bool:
+    """Whether a file has a hash: sha256 by its 64 digits, git's sha1 by its 40; anything else is not compared."""
     with open(path, "rb") as file:
-        if sha256:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        if expected.blob_id:
+        if digest and re.fullmatch("[0-9a-f]{64}", digest):
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        if digest and re.fullmatch("[0-9a-f]{40}", digest):
             content = file.read()
-            return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == expected.blob_id
+            return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == digest
     return True
 
 
 def remove(path: Path) -> None:
-    """Delete a file from the cache: the name in the snapshot and the blob behind it."""
-    blob = Path(os.path.realpath(path))
-    path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
+    """Delete a file from the cache: its name in the snapshot and everything that this leads to."""
+    chain = [path]
+    while chain[-1].is_symlink():
+        chain.append(chain[-1].parent / os.readlink(chain[-1]))
+    for one in chain:
+        one.unlink(missing_ok=True)
 
 
 def _bar(progress: Callable[[int, int], object]) -> type[tqdm]:
@@ -285,7 +304,18 @@ def typed_errors(name: str, revision: str | None = None, token: str | bool | Non
         ) from error
     except hub_errors.EntryNotFoundError as error:
         raise CheckpointInvalid(f"{name}{at} lacks a file of a checkpoint.") from error
+    except hub_errors.LocalTokenNotFoundError as error:
+        raise CheckpointNotFound(f"{name} was to be read with a token, and none is stored: `hf auth login`.") from error
     except Exception as error:
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise CheckpointNotFound(
+                f"The Hub refused the token (401) when asked for {name}{at}: perhaps it expired; `hf auth login` again."
+            ) from error
+        if isinstance(error, json.JSONDecodeError):
+            raise HubUnreachable(
+                f"What answered for {name}{at} was not the Hub: a login page of the network, perhaps. Check it in a "
+                "browser, or use a bundled checkpoint."
+            ) from error
         if isinstance(error, hub_errors.HfHubHTTPError) or is_network_error(error):
             raise HubUnreachable(
                 f"The Hub did not deliver {name}{at}: it was {reason(error)}. Try again later, or use a bundled "

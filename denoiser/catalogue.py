@@ -4,6 +4,7 @@ The Hub is asked in the background; whoever looks takes what is known by then an
 """
 
 import dataclasses
+import datetime
 import functools
 import math
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import huggingface_hub
+import yaml
 
 from ._download import CARD_FILE, WEIGHTS_FILE, reason, typed_errors
 from ._hub import Checkpoint, bundled_checkpoints, find_checkpoint, parse_name
@@ -27,6 +29,9 @@ FRESH = 600.0
 """Seconds for which a listing is good."""
 LIMIT = 40
 """Most repositories taken from each place that is listed."""
+
+
+METADATA_CHARACTERS = 50_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Facts:
         changed: ISO date of the last change.
         revision: The Hub's commit.
         bundled: Whether it came with this package.
+        activations: Bytes of features per pixel, roughly.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Facts:
     changed: str = ""
     revision: str | None = None
     bundled: bool = False
+    activations: float = 0.0
 
 
 def facts_of(found: Checkpoint) -> Facts:
@@ -82,29 +89,47 @@ def facts_of(found: Checkpoint) -> Facts:
         changed=found.changed or known.changed,
         revision=found.revision,
         bundled=found.name in bundled_checkpoints(),
+        activations=_activations(config),
     )
 
 
+def _activations(config) -> float:
+    """Bytes of features per pixel: at each level about four float32 tensors of its width."""
+    sides = [getattr(config, "unshuffle", 1) * 2**level for level in range(len(config.widths))]
+    return sum(16 * width / side**2 for width, side in zip(config.widths, sides))
+
+
+def _split_card(path: Path) -> tuple[str, str]:
+    """The YAML block on top of a card, and the text below it; "" for what is not there."""
+    if not path.is_file():
+        return "", ""
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
+    if not text.startswith("---\n"):
+        return "", text
+    block, fence, below = text[4:].partition("\n---\n")
+    return (block, below) if fence else ("", text)
+
+
 def read_metadata(card: Path) -> dict:
-    """The YAML block on top of a card; {} if there is none that can be read."""
+    """The YAML block on top of a card; {} if there is none that can be read.
+
+    A card is anyone's text: one with aliases, which can stand for more than memory holds, counts as unreadable.
+    """
+    block, _ = _split_card(card)
+    if not 0 < len(block) <= METADATA_CHARACTERS:
+        return {}
     try:
-        values = huggingface_hub.metadata_load(card)
-    except Exception:  # a card is anyone's text; whatever is wrong with it, the checkpoint works
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=yaml.SafeLoader)):
+            return {}
+        values = yaml.safe_load(block)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def read_card(found: Checkpoint) -> str:
     """The text of a checkpoint's card, without the YAML block; "" if there is none."""
-    path = found.folder / CARD_FILE
-    if not path.is_file():
-        return ""
-    try:
-        return huggingface_hub.ModelCard(
-            path.read_text(encoding="utf-8", errors="replace"), ignore_metadata_errors=True
-        ).text.strip()
-    except Exception:
-        return ""
+    return _split_card(found.folder / CARD_FILE)[1].strip()
 
 
 def facts_from_metadata(name: str, metadata: dict) -> Facts:
@@ -124,12 +149,12 @@ def facts_from_metadata(name: str, metadata: dict) -> Facts:
         blind=ours.get("blind") is True,
         psnr=_psnr(metadata.get("model-index")),
         licence=licence[:60] if isinstance(licence, str) else "",
-        changed=str(trained)[:10] if trained else "",
+        changed=str(trained)[:10] if isinstance(trained, str | datetime.date) else "",
     )
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < 1e9  # neither infinite nor not a number
 
 
 def _psnr(index: object) -> tuple[tuple[str, float], ...]:
@@ -138,7 +163,8 @@ def _psnr(index: object) -> tuple[tuple[str, float], ...]:
     try:
         for result in index[0]["results"]:
             dataset = result["dataset"]
-            where = f"{dataset.get('name', '')}, {dataset.get('config', '')}".strip(", ")[:80]
+            names = [dataset.get(key) for key in ("name", "config")]
+            where = ", ".join(name[:40] for name in names if isinstance(name, str))
             rows += [
                 (where, float(metric["value"]))
                 for metric in result["metrics"]
@@ -196,51 +222,63 @@ class Catalogue:
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             self.status = "Offline mode: bundled and cached checkpoints only."
             return
-        alive = self._worker and self._worker.is_alive()
-        if not alive and time.monotonic() - self._asked_at > FRESH:
+        if time.monotonic() - self._asked_at > FRESH:  # a listing that hangs since then is given up
             self._asked_at = time.monotonic()
             self._worker = threading.Thread(target=self._list, daemon=True)
             self._worker.start()
-        elif alive and not self.listing:
+        elif self._worker and self._worker.is_alive() and not self.listing:
             self.status = "The Hub was too slow to answer: bundled and cached checkpoints only, for now."
 
     def _list(self) -> None:
         found: dict[str, Facts] = {}
+        problems = []
         try:
             with typed_errors("the list of checkpoints"):
-                for info in self._infos():
-                    if not (info.private or info.disabled):
-                        found[info.id] = _facts_of_info(info)
+                # A listing is retried for half a minute; a first look without retries tells whether to begin.
+                address = f"{huggingface_hub.constants.ENDPOINT}/api/models"
+                answer = huggingface_hub.get_session().get(address, params={"limit": 1}, timeout=PATIENCE)
+                answer.raise_for_status()
+                answer.json()
         except (DenoiserError, ValueError) as error:
-            cause = error.__cause__ or error
-            self.status = f"The Hub was {reason(cause)}: bundled and cached checkpoints only, for now."
+            self.status = f"The Hub was {reason(error)}: bundled and cached checkpoints only, for now."
             return
-        self._listed, self.status = found, f"The menu holds {len(found)} from the Hub." if found else ""
-
-    def _infos(self) -> Iterable[huggingface_hub.ModelInfo]:
-        # Anonymously: what is listed is shown to everyone.
-        api = huggingface_hub.HfApi(token=False)
-        # A listing is retried for half a minute; a first look without retries tells whether to begin.
-        address = f"{huggingface_hub.constants.ENDPOINT}/api/models"
-        huggingface_hub.get_session().get(address, params={"limit": 1}, timeout=PATIENCE).raise_for_status()
-        expand = ["cardData", "disabled", "gated", "lastModified", "model-index", "private", "safetensors", "sha"]
-        for name in self.names:
-            repo_id, revision = parse_name(name)
+        for place, infos in self._places():
             try:
-                with typed_errors(repo_id, revision):
-                    info = api.model_info(repo_id, revision=revision, expand=expand, timeout=PATIENCE)
-            except DenoiserError:
-                continue  # it stays on offer by its name; choosing it says what is wrong
+                with typed_errors(place):
+                    for info in infos:
+                        if not (info.private or info.disabled):
+                            found[info.id] = _facts_of_info(info)
+            except (DenoiserError, ValueError):
+                problems.append(place)  # what the other places list is on offer all the same
+        self._listed = found
+        self.status = f"The menu holds {len(found)} from the Hub." if found else ""
+        if problems:
+            self.status += f" Not listed: {', '.join(problems)}."
+
+    def _places(self) -> Iterable[tuple[str, Iterable[huggingface_hub.ModelInfo]]]:
+        """What is listed, each with a name for people. Anonymously: what is listed is shown to everyone."""
+        api = huggingface_hub.HfApi(token=False)
+        expand = ["cardData", "disabled", "gated", "lastModified", "model-index", "private", "safetensors", "sha"]
+
+        def named(name: str):
+            repo_id, revision = parse_name(name)
+            info = api.model_info(repo_id, revision=revision, expand=expand, timeout=PATIENCE)
             info.id = name
             yield info
-        if self.collection:
+
+        def collected():
             for item in api.get_collection(self.collection).items[:LIMIT]:
                 if item.item_type == "model":
                     yield api.model_info(item.item_id, expand=expand, timeout=PATIENCE)
+
+        for name in self.names:
+            yield name, named(name)
+        if self.collection:
+            yield f"the collection {self.collection}", collected()
         if self.author:
-            yield from api.list_models(author=self.author, filter=TAG, expand=expand, limit=LIMIT)
+            yield self.author, api.list_models(author=self.author, filter=TAG, expand=expand, limit=LIMIT)
         if self.tag:
-            yield from api.list_models(filter=self.tag, expand=expand, sort="downloads", limit=LIMIT)
+            yield f"the tag {self.tag}", api.list_models(filter=self.tag, expand=expand, sort="downloads", limit=LIMIT)
 
 
 def _facts_of_info(info: huggingface_hub.ModelInfo) -> Facts:

@@ -4,12 +4,11 @@ Strangers name the checkpoints here. A name is therefore never tried as a folder
 asked for anonymously and cached apart: the host's token, and whatever it has fetched, serve the host's own list only.
 """
 
+import contextlib
 import dataclasses
-import shutil
 import threading
 import time
-import weakref
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +19,19 @@ from ._download import WEIGHTS_BYTES
 from ._hub import Checkpoint, bundled_checkpoints, find_checkpoint, find_on_hub, parse_name
 from .catalogue import Facts, facts_of, read_card
 from .errors import CheckpointInvalid, DenoiserError, HubUnreachable
-from .pipeline import Denoiser
+from .pipeline import MARGIN, TILE, Denoiser
 
-SLOWEST = 30.0
+SLOWEST = 20.0
 """Seconds a megapixel above which a checkpoint is refused: it would keep everyone else waiting."""
+MOST_ACTIVATIONS = 3_000_000_000
+"""Bytes of features, for one tile, above which a checkpoint is refused."""
 FRESH = 600.0
 """Seconds for which a pulled checkpoint is used without asking the Hub whether it has changed."""
+JUST_FETCHED = 180.0
+"""Seconds for which what was fetched is not deleted to make room."""
+WORKERS = 8
+WAITING = 40
+"""Pulls at a time, and how many may wait for their turn."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,33 @@ class Loaded:
         facts: For people to read.
         card: Its card's text.
         seconds_per_megapixel: Measured here.
+        note: What a person should know, such as that the Hub did not answer; "" if there is nothing to say.
     """
 
     denoiser: Denoiser
     facts: Facts
     card: str
     seconds_per_megapixel: float
+    note: str = ""
+
+
+@dataclass
+class Pull:
+    """A checkpoint on its way; whoever asks for it meanwhile shares it.
+
+    Attributes:
+        future: Its result is the :class:`Loaded` checkpoint, or the error that kept it from loading.
+        done: Bytes of the weights so far.
+        total: Bytes of the weights; 0 until that is known.
+    """
+
+    future: Future
+    done: int = 0
+    total: int = 0
+
+    def progress(self, done: int, total: int) -> None:
+        """Take note of how far it is."""
+        self.done, self.total = done, total
 
 
 class Shelf:
@@ -55,6 +82,7 @@ class Shelf:
         max_bytes: Weights larger than this are not fetched.
         cache_dir: Where visitors' checkpoints are cached.
         cache_bytes: Disk space for them; when more is taken, those unused longest are deleted.
+        computing: Held while a new checkpoint is tried out, so that it does not compete with what is being computed.
     """
 
     def __init__(
@@ -65,15 +93,18 @@ class Shelf:
         max_bytes: int = WEIGHTS_BYTES,
         cache_dir: str | Path | None = None,
         cache_bytes: int = 4_000_000_000,
+        computing: contextlib.AbstractContextManager | None = None,
     ):
         self.trusted, self.most, self.most_bytes, self.max_bytes = trusted, most, most_bytes, max_bytes
         self.cache_dir = Path(cache_dir or Path(huggingface_hub.constants.HF_HUB_CACHE).with_name("denoiser-visitors"))
         self.cache_bytes = cache_bytes
+        self._computing = computing or threading.Lock()
         self._loaded: dict[str, Loaded] = {}  # the least recently used first
         self._asked: dict[str, float] = {}
-        self._commits: dict[str, str] = {}
-        self._pulling: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[str, float]] = {}  # name -> the commit it was, and its speed here
+        self._pulls: dict[str, Pull] = {}
+        self._lock, self._disk, self._loading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pull")
 
     def names(self) -> list[str]:
         """What is loaded now."""
@@ -92,9 +123,12 @@ class Shelf:
         repo_id, revision = parse_name(name)
         return repo_id + (f"@{revision}" if revision else "")
 
-    def peek(self, name: str) -> Loaded | None:
-        """A checkpoint if it is loaded."""
-        return self._loaded.get(name)
+    def ready(self, name: str) -> Loaded | None:
+        """A checkpoint if it is loaded and there is no need to ask the Hub about it."""
+        key = self.key(name)
+        present = self._take(key)
+        fresh = present and (key in bundled_checkpoints() or time.monotonic() - self._asked.get(key, 0) < FRESH)
+        return present if fresh else None
 
     def get(self, name: str) -> Loaded:
         """A checkpoint to compute with: from memory, else from the cache as it was last seen, else from the Hub.
@@ -103,37 +137,71 @@ class Shelf:
             DenoiserError: As :meth:`pull`.
         """
         key = self.key(name)
-        return self._take(key) or self.pull(name, ask=key not in self._commits)
+        present = self._take(key)
+        if not present and (key in self._seen or key in bundled_checkpoints()):
+            with contextlib.suppress(DenoiserError), self._loading:  # only memory was short: no queue, no Hub
+                present = self._take(key) or self._load(self._find_here(key), key)
+                self._put(key, present)
+        return present or self.start(key).future.result()
 
-    def pull(self, name: str, progress: Callable[[int, int], object] | None = None, ask: bool = True) -> Loaded:
+    def pull(self, name: str) -> Loaded:
         """A checkpoint that someone chose: as the Hub has it now. Many asking at once share one download.
 
         Args:
             name: Bundled, "user/name", "user/name@revision" or the address of a page.
-            progress: Called with the bytes of the weights so far and in all.
-            ask: Whether to ask the Hub for changes where the cache would do.
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next. What
                 was loaded before stays loaded.
         """
+        return self.ready(name) or self.start(name).future.result()
+
+    def start(self, name: str) -> Pull:
+        """As :meth:`pull`, without waiting for it.
+
+        Raises:
+            CheckpointNotFound: It cannot be a checkpoint's name.
+            HubUnreachable: Too many others are being pulled.
+        """
         key = self.key(name)
         with self._lock:
-            mine = self._pulling.setdefault(key, threading.Lock())
-        with mine:
-            present = self._take(key)
-            if present and time.monotonic() - self._asked[key] < FRESH:
-                return present
-            try:
-                found = self._find(key, progress, ask)
-            except HubUnreachable:
-                if present:
-                    return present
+            if key in self._pulls:
+                return self._pulls[key]
+            if len(self._pulls) >= WORKERS + WAITING:
+                raise HubUnreachable("Too many checkpoints are being pulled at the moment. Try again in a minute.")
+            pull = self._pulls[key] = Pull(Future())
+        self._workers.submit(self._run, key, pull)
+        return pull
+
+    def _run(self, key: str, pull: Pull) -> None:
+        try:
+            result, error = self._pull(key, pull), None
+        except BaseException as problem:
+            result, error = None, problem
+        with self._lock:
+            del self._pulls[key]
+        if error is None:
+            pull.future.set_result(result)
+        else:
+            pull.future.set_exception(error)
+
+    def _pull(self, key: str, pull: Pull) -> Loaded:
+        present = self._take(key)
+        try:
+            found = self._find(key, pull)
+        except HubUnreachable as error:
+            if not present:
                 raise
-            if not present or present.denoiser.revision != found.revision:
-                present = self._load(found, key)
-            self._put(key, present)
-            return present
+            with self._lock:
+                self._asked[key] = time.monotonic()  # not at every visit while the Hub is away
+            return dataclasses.replace(present, note=f"{error} The one loaded earlier goes on.")
+        if present and present.denoiser.revision == found.revision:
+            loaded = dataclasses.replace(present, note=found.note)
+        else:
+            with self._loading:  # one at a time: their weights are in memory twice for a moment
+                loaded = self._load(found, key)
+        self._put(key, loaded)
+        return loaded
 
     def _take(self, key: str) -> Loaded | None:
         with self._lock:
@@ -145,57 +213,91 @@ class Shelf:
     def _put(self, key: str, loaded: Loaded) -> None:
         with self._lock:
             self._loaded.pop(key, None)
-            self._loaded[key] = loaded
+            self._loaded[key] = dataclasses.replace(loaded, note="")  # it is for whoever asked just now
             self._asked[key] = time.monotonic()
             if loaded.denoiser.revision:
-                self._commits[key] = loaded.denoiser.revision
+                self._seen.pop(key, None)
+                self._seen[key] = loaded.denoiser.revision, loaded.seconds_per_megapixel
             while len(self._loaded) > 1 and (
                 len(self._loaded) > self.most
                 or sum(4 * one.facts.parameters for one in self._loaded.values()) > self.most_bytes
             ):
                 self._loaded.pop(next(iter(self._loaded)))
+            for known in (self._asked, self._seen):  # strangers may name thousands
+                while len(known) > 1000:
+                    known.pop(next(iter(known)))
 
-    def _find(self, key: str, progress, ask: bool) -> Checkpoint:
+    def _options(self, key: str) -> dict:
+        return {} if key in self.trusted else {"token": False, "cache_dir": self.cache_dir}
+
+    def _find(self, key: str, pull: Pull) -> Checkpoint:
         if key in bundled_checkpoints():
             return find_checkpoint(key)
-        options = {"max_bytes": self.max_bytes, "progress": progress}
         if key not in self.trusted:
-            options |= {"token": False, "cache_dir": self.cache_dir}
-        if not ask:
-            try:  # it was here a moment ago, and only memory was short
-                return find_on_hub(key.partition("@")[0], self._commits[key], local_files_only=True, **options)
-            except DenoiserError:
-                pass
-        found = find_on_hub(key, **options)
-        if key not in self.trusted:
-            self._make_room(found)
-        return found
+            self._make_room()
+        return find_on_hub(key, max_bytes=self.max_bytes, progress=pull.progress, **self._options(key))
+
+    def _find_here(self, key: str) -> Checkpoint:
+        """The files as they were last seen, without asking anyone."""
+        if key in bundled_checkpoints():
+            return find_checkpoint(key)
+        name, commit = key.partition("@")[0], self._seen[key][0]
+        found = find_on_hub(name, commit, local_files_only=True, **self._options(key))
+        return dataclasses.replace(found, note="")
 
     def _load(self, found: Checkpoint, key: str) -> Loaded:
-        denoiser = Denoiser.from_checkpoint(found)
         facts = dataclasses.replace(facts_of(found), name=key)
-        for side in (64, 512, 512):  # a look, then one call that sets the kernels up, then what the machine can do
-            picture = np.full((side, side, 3), 128, np.uint8)
-            started = time.perf_counter()
-            denoiser(picture, 25)
-            seconds = (time.perf_counter() - started) / (side * side / 1e6)
-            if seconds > SLOWEST * (10 if side == 64 else 1):
-                raise CheckpointInvalid(
-                    f"{found.name} is too large for this machine: it takes more than {SLOWEST:.0f} s a megapixel here. "
-                    "Use it on a faster one."
-                )
-        return Loaded(denoiser, facts, read_card(found), seconds)
+        tile = (TILE + 2 * MARGIN) ** 2
+        if facts.activations * tile > MOST_ACTIVATIONS:
+            size = facts.activations * tile / 1e9
+            raise CheckpointInvalid(
+                f"{found.name} is too large for this page: its features would take {size:.0f} GB of memory. Use it on "
+                "a larger machine."
+            )
+        denoiser = Denoiser.from_checkpoint(found)
+        commit, seconds = self._seen.get(key, ("", 0.0))
+        if commit != found.revision or not seconds:
+            seconds = self._try_out(denoiser, found.name)
+        return Loaded(denoiser, facts, read_card(found), seconds, found.note)
 
-    def _make_room(self, newest: Checkpoint) -> None:
-        """Delete the longest unused from the visitors' cache until it fits its space again."""
-        try:
-            info = huggingface_hub.scan_cache_dir(self.cache_dir)
-        except (huggingface_hub.CacheNotFound, OSError):
-            return
-        size = info.size_on_disk
-        for repo in sorted(info.repos, key=lambda repo: repo.last_accessed):
-            if size <= self.cache_bytes:
-                break
-            if repo.repo_id != newest.name:
-                size -= repo.size_on_disk
-                shutil.rmtree(repo.repo_path, ignore_errors=True)
+    def _try_out(self, denoiser: Denoiser, name: str) -> float:
+        """Seconds a megapixel on this machine."""
+        with self._computing:
+            for side in (64, 512, 512):  # a look, then one call that sets the kernels up, then what the machine can do
+                picture = np.full((side, side, 3), 128, np.uint8)
+                started = time.perf_counter()
+                denoiser(picture, 25)
+                seconds = (time.perf_counter() - started) / (side * side / 1e6)
+                if seconds > SLOWEST * (10 if side == 64 else 1):  # the first call has much to prepare
+                    raise CheckpointInvalid(
+                        f"{name} is too slow for this page: it takes more than {SLOWEST:.0f} s a megapixel here. Use "
+                        "it on a faster machine."
+                    )
+        return seconds
+
+    def _make_room(self) -> None:
+        """Delete the longest unused from the visitors' cache, so that the largest checkpoint fits its space.
+
+        What is loaded stays, and so does what was fetched in the last minutes: it may be about to be loaded.
+        """
+        with self._disk:
+            try:
+                info = huggingface_hub.scan_cache_dir(self.cache_dir)
+            except (huggingface_hub.CacheNotFound, OSError):
+                return
+            with self._lock:
+                loaded = {one.denoiser.revision for one in self._loaded.values()}
+            revisions = [
+                (repo.last_accessed, revision.last_modified, revision)
+                for repo in info.repos
+                for revision in repo.revisions
+                if revision.commit_hash not in loaded and time.time() - revision.last_modified > JUST_FETCHED
+            ]
+            size, going = info.size_on_disk, []
+            for _, _, revision in sorted(revisions, key=lambda item: item[:2]):
+                if size <= self.cache_bytes - self.max_bytes:
+                    break
+                size -= revision.size_on_disk
+                going.append(revision.commit_hash)
+            if going:
+                info.delete_revisions(*going).execute()

@@ -1,5 +1,6 @@
 """What several tests need: a picture, a small checkpoint with random weights, and the running demo."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -40,6 +41,20 @@ ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"
 
 
+def share_blobs(cache_dir: Path) -> None:
+    """Lay a cache out as downloads over Xet leave it: blobs are links into a store shared between repositories."""
+    from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
+
+    for blob in Path(cache_dir).glob("models--*/blobs/*"):
+        if not blob.is_symlink():
+            name = hashlib.sha256(b"xet" + blob.read_bytes()).hexdigest()
+            size = blob.stat().st_size
+            assert publish_blob_to_shared_store(
+                blob_path=str(blob), xet_hash=name, cache_dir=str(cache_dir), expected_size=size
+            )
+            assert blob.is_symlink()
+
+
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph, uint8 (256, 256, 3)."""
@@ -75,6 +90,7 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
     hub_server.repositories.clear()
     hub_server.collections.clear()
     hub_server.faults.clear()
+    hub_server.renamed.clear()
     hub_server.requests.clear()
     monkeypatch.delenv("HF_TOKEN", raising=False)
     hub_server.put("user/tiny", tiny_checkpoint)

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 LFS_SIZE = 10_000  # files from this size on go through LFS, as binary files do on the Hub
@@ -55,12 +55,14 @@ class Hub:
     """The server. ``tokens`` maps tokens to accounts; ``faults`` are used up in order by matching requests.
 
     A fault is ``(text in "METHOD path", kind)`` with kind a status to answer, "cut" (half the body, then the
-    connection ends), "corrupt" (right length, wrong bytes) or "stall" (half the body, then nothing for 30 s).
+    connection ends), "corrupt" (right length, wrong bytes), "stall" (half the body, then nothing for 30 s) or
+    "login page" (what a hotel's network answers).
     """
 
     def __init__(self, port: int):
         self.url = f"http://127.0.0.1:{port}"
         self.repositories: dict[str, Repository] = {}
+        self.renamed: dict[str, str] = {}
         self.collections: dict[str, list[str]] = {}
         self.tokens = {"token-of-user": "user", "token-of-guest": "guest"}
         self.faults: list[tuple[str, int | str]] = []
@@ -135,9 +137,14 @@ class Hub:
     async def faulty(self, request: Request, call_next):
         line = f"{request.method} {request.url.path}"
         self.requests.append(line)
+        for old, new in self.renamed.items():
+            if f"/{old}" in request.url.path:
+                return RedirectResponse(request.url.path.replace(f"/{old}", f"/{new}"), 307)
         for index, (text, kind) in enumerate(self.faults):
             if text in line:
                 del self.faults[index]
+                if kind == "login page":
+                    return Response("<html>Welcome to the airport</html>", media_type="text/html")
                 if isinstance(kind, int):
                     return refuse(kind, None, "ordered fault")
                 response = await call_next(request)

@@ -247,11 +247,17 @@ tags: [denoising-autoencoder]
 ---
 # A hostile card
 
-![pixel](http://elsewhere.example/a.png) <img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
+![pixel](http://elsewhere.example/a.png) !![pixel](http://elsewhere.example/f.png)
+<img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
 <script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
 ![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
 
 [picture]: http://elsewhere.example/e.png
+
+```mermaid
+flowchart TD
+    A@{ img: "http://elsewhere.example/g.png", label: "x" }
+```
 
 The end of it.
 """
@@ -312,8 +318,9 @@ def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hu
     running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
     try:
         visitor = Visitor(browser, running.url)
-        visitor.page.click("#hub button >> nth=0")
+        visitor.page.click("#offers button >> nth=0")
         visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
+        assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
         visitor.page.click("#checkpoint input")
         for name in ("user/listed", "user/tiny@main"):
             assert visitor.page.get_by_role("option", name=name).count() == 1
@@ -346,6 +353,17 @@ def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(visitor, h
     assert "color-small" in visitor.page.input_value("#checkpoint input")
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
     assert "checkpoint color-small" in visitor.figures()
+
+
+def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):
+    hub.put("user/late", tiny_checkpoint)
+    hub.faults = [("/api/models/user/late", "stall")]
+    pull(visitor, "user/late")
+    visitor.page.get_by_text("Asking the Hub for user/late").wait_for()
+    visitor.page.click("#checkpoint input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
+    visitor.page.wait_for_timeout(12_000)  # by then the slow one has failed, unnoticed
+    assert "checkpoint bottleneck-color" in visitor.figures() and not visitor.page.is_visible("#pull .failed")
 
 
 def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint):

@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 
@@ -51,12 +52,33 @@ def test_the_facts_of_a_bundled_checkpoint_are_those_of_its_files():
         {"model-index": [{"results": [{"dataset": {}, "metrics": [{"type": "psnr", "value": float("nan")}]}]}]},
         {"model-index": [{"results": [{"dataset": {}, "metrics": [{"type": "psnr", "value": "<script>"}]}]}]},
         {"model-index": [None]},
+        {"denoiser": {"sigma_range": [0, 10**400], "trained": [1, 2]}, "model-index": [{"results": [{"dataset": 3}]}]},
     ],
 )
 def test_a_card_may_say_anything_and_only_what_fits_is_taken(metadata):
     facts = facts_from_metadata("a/b", metadata)
     assert facts.name == "a/b" and facts.psnr == () and facts.parameters is None and facts.sigma_range is None
     assert facts.architecture == "" and facts.licence == "" and facts.channels is None
+
+
+def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in itertools.pairwise("abcdefghij")
+    )
+    path = tmp_path / "README.md"
+    path.write_text(f"---\nlicense: mit\n{bomb}denoiser:\n  trained: *j\n---\ntext")
+    assert catalogue.read_metadata(path) == {}
+    path.write_text("---\nlicense: mit\n---\ntext")
+    assert catalogue.read_metadata(path) == {"license": "mit"}
+    for broken in ("---\n[\n---\n", "---\nlicense: mit", "", "---\n" + "- " * 40_000 + "\n---\n"):
+        path.write_text(broken)
+        assert catalogue.read_metadata(path) == {}
+
+
+def test_one_place_that_cannot_be_listed_spoils_nothing(hub, tiny_checkpoint):
+    hub.put("user/tagged", tiny_checkpoint, README_md=CARD.encode())
+    found = listed(collection="user/no-such-1")
+    assert "user/tagged" in names(found) and "Not listed: the collection user/no-such-1" in found.status
 
 
 def test_the_hub_lists_by_tag_author_collection_and_name(hub, tiny_checkpoint):
@@ -93,7 +115,7 @@ def test_a_hub_that_fails_leaves_the_bundled_ones_and_says_why(hub, fault, said)
 def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
     monkeypatch.setattr(catalogue, "PATIENCE", 0.2)
     hang = threading.Event()
-    monkeypatch.setattr(Catalogue, "_infos", lambda self: hang.wait(20) and [])
+    monkeypatch.setattr(Catalogue, "_list", lambda self: hang.wait(20))
     found = Catalogue()
     found.refresh()
     assert found.listing and [facts.name for facts in found.entries()] == bundled_checkpoints()

@@ -24,6 +24,7 @@ from denoiser import (
 from denoiser._download import typed_errors
 from denoiser._hub import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
 
+from .conftest import share_blobs
 from .hub_server import Repository
 
 
@@ -160,10 +161,8 @@ def test_a_revision_that_is_a_path_goes_nowhere(hub, revision):
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "README.md"])
 def test_a_file_that_arrives_corrupt_is_fetched_again(hub, tiny_checkpoint, tiny_model, file):
     hub.put("user/tiny", tiny_checkpoint, README_md=b"# a card")
-    hub.faults = [(f"GET /user/tiny/resolve/main/{file}", "corrupt"), (f"/{file}", "corrupt")][:1]
     sha = hub.repositories["user/tiny"].branches["main"]
-    if file != "config.json":
-        hub.faults = [(f"GET /user/tiny/resolve/{sha}/{file}", "corrupt")]
+    hub.faults = [(f"GET /user/tiny/resolve/{sha}/{file}", "corrupt")]
     loaded = Denoiser.from_pretrained("user/tiny")
     assert torch.equal(loaded.model.tail.weight, tiny_model.tail.weight)
     assert hub.fetched("user/tiny", file) == 2 and not hub.faults
@@ -201,6 +200,18 @@ def test_a_file_swapped_in_the_cache_is_found_out(hub, tiny_model):
     with pytest.raises(CheckpointInvalid, match=r"cached model.safetensors is damaged and was deleted"):
         Denoiser.from_pretrained("user/tiny")
     assert Denoiser.from_pretrained("user/tiny")
+
+
+def test_a_cache_that_downloads_over_xet_filled_serves_and_is_watched_too(hub):
+    commit = Denoiser.from_pretrained("user/tiny").revision
+    share_blobs(huggingface_hub.constants.HF_HUB_CACHE)
+    hub.faults = [("/api/models/user/tiny", 503)] * 3
+    assert Denoiser.from_pretrained("user/tiny").revision == commit
+    swap_bytes(cached_file("model.safetensors"))
+    with pytest.raises(CheckpointInvalid, match="is damaged and was deleted"):
+        Denoiser.from_pretrained("user/tiny")
+    hub.faults.clear()
+    assert Denoiser.from_pretrained("user/tiny").revision == commit
 
 
 @pytest.mark.parametrize(
@@ -289,13 +300,43 @@ def test_while_the_hub_fails_what_is_not_cached_says_so_at_once(hub, fault, reas
 def test_a_push_that_cannot_be_fetched_leaves_the_cached_one_in_use(hub, tiny_checkpoint, fault, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's pauses between its retries
     before = Denoiser.from_pretrained("user/tiny").revision
-    hub.repositories["user/tiny"].commit(
-        {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()} | {"README.md": b"new"}
-    )
+    files = {path.name: path.read_bytes() for path in tiny_checkpoint.iterdir()}
+    config = change_config(tiny_checkpoint, sigma_range=[0, 40])
+    hub.repositories["user/tiny"].commit(files | {"README.md": b"new", "config.json": config})
+    hub.requests.clear()
     hub.faults = [("/resolve/", fault)] * 60
-    assert Denoiser.from_pretrained("user/tiny").revision == before
+    late = Denoiser.from_pretrained("user/tiny")
+    assert late.revision == before and late.sigma_range == (0, 55) and "From the cache" in late.note
+    assert fault == "cut" or len(hub.requests) == 2  # no retries
     hub.faults.clear()
     assert Denoiser.from_pretrained("user/tiny").revision != before
+
+
+def test_weights_that_stall_in_the_middle_are_gone_on_with(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    sha = hub.repositories["user/tiny"].branches["main"]
+    hub.faults = [(f"GET /user/tiny/resolve/{sha}/model.safetensors", "stall")]
+    assert Denoiser.from_pretrained("user/tiny").revision == sha and not hub.faults
+
+
+def test_a_repository_that_was_renamed_is_followed(hub):
+    hub.renamed["user/old"] = "user/tiny"
+    denoiser = Denoiser.from_pretrained("user/old")
+    assert denoiser.revision == hub.repositories["user/tiny"].branches["main"]
+
+
+def test_a_token_that_is_missing_or_refused_says_so(hub, monkeypatch):
+    with pytest.raises(CheckpointNotFound, match="none is stored"):
+        Denoiser.from_pretrained("user/tiny", token=True)
+    hub.faults = [("/api/models/user/tiny", 401)]
+    with pytest.raises(CheckpointNotFound, match=r"refused the token \(401\)|no repository"):
+        Denoiser.from_pretrained("user/tiny", token="expired")
+
+
+def test_a_login_page_in_place_of_the_hub_is_named(hub):
+    hub.faults = [("/api/models/user/tiny", "login page")]
+    with pytest.raises(HubUnreachable, match="was not the Hub"):
+        Denoiser.from_pretrained("user/tiny")
 
 
 def test_a_deleted_repository_is_not_found_though_it_is_cached(hub):

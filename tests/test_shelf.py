@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +19,8 @@ from denoiser import (
 )
 from denoiser.models import UnetConfig
 from denoiser.shelf import Shelf
+
+from .conftest import share_blobs
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
@@ -122,8 +126,47 @@ def test_what_fails_to_load_leaves_what_was_loaded(hub, five, tiny_checkpoint):
 
 def test_a_checkpoint_too_slow_for_the_machine_is_refused(five, monkeypatch):
     monkeypatch.setattr(shelf, "SLOWEST", 1e-9)
-    with pytest.raises(CheckpointInvalid, match="too large for this machine"):
+    with pytest.raises(CheckpointInvalid, match="too slow for this page"):
         Shelf().pull("user/five-0")
+
+
+def test_a_small_file_that_would_take_all_memory_is_refused_before_it_runs(hub, tmp_path):
+    Unet(UnetConfig(widths=(1024, 8), blocks=(0, 0), unshuffle=1)).save_pretrained(tmp_path / "wide")
+    hub.put("user/wide", tmp_path / "wide")
+    with pytest.raises(CheckpointInvalid, match=r"too large for this page: its features would take 1[0-9] GB"):
+        Shelf().pull("user/wide")
+
+
+def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypatch):
+    kept, hold = Shelf(), threading.Event()
+    monkeypatch.setattr(shelf, "find_on_hub", lambda *_, **__: hold.wait(20) and pytest.fail("was not to go on"))
+    first = kept.start("user/five-0")
+    assert kept.start(" user/five-0 ") is first
+    monkeypatch.setattr(shelf, "WAITING", 1 - shelf.WORKERS)
+    with pytest.raises(HubUnreachable, match="Try again in a minute"):
+        kept.start("user/five-1")
+    assert kept.get(DEFAULT_CHECKPOINT).facts.bundled  # what is bundled needs no turn
+    hold.set()
+
+
+def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five, monkeypatch):
+    kept = Shelf()
+    kept.pull("user/five-0")
+    monkeypatch.setattr(shelf, "FRESH", 0.5)
+    time.sleep(0.6)
+    hub.requests.clear()
+    hub.faults = [("/api/models/user/five-0", 503)]
+    assert "not working (status 503)" in kept.pull("user/five-0").note
+    assert kept.pull("user/five-0").note == "" and len(hub.requests) == 1
+
+
+def test_what_comes_back_into_memory_carries_no_note_and_is_not_tried_out_again(hub, five, monkeypatch):
+    kept = Shelf(most=1)
+    speed = kept.pull("user/five-0").seconds_per_megapixel
+    kept.pull("user/five-1")
+    monkeypatch.setattr(Shelf, "_try_out", lambda *_: pytest.fail("tried out again"))
+    back = kept.get("user/five-0")
+    assert back.note == back.denoiser.note == "" and back.seconds_per_megapixel == speed
 
 
 def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five, tmp_path, monkeypatch):
@@ -136,21 +179,32 @@ def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five,
     assert again.denoiser.revision != before
     assert np.array_equal(again.denoiser(PICTURE, 25), five["user/five-1"])
     hub.faults = [("/api/models", 503)]
-    assert kept.pull("user/five-0") is again  # nobody to ask: what is there goes on
+    late = kept.pull("user/five-0")  # nobody to ask: what is there goes on
+    assert late.denoiser is again.denoiser and "status 503" in late.note
 
 
-def test_disk_space_for_visitors_is_bounded(hub, five):
-    kept = Shelf(cache_bytes=1)
+@pytest.mark.parametrize("shared", [False, True])
+def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, monkeypatch, shared):
+    monkeypatch.setattr(shelf, "JUST_FETCHED", 0)
+    kept = Shelf(most=1, cache_bytes=1)
     for name in list(five)[:3]:
         kept.pull(name)
-    assert [path.name for path in kept.cache_dir.glob("models--*")] == ["models--user--five-2"]
+        if shared:
+            share_blobs(kept.cache_dir)
+    hub.put("user/five-3", tmp_path / "five-4")  # another commit of one repository counts like another repository
+    kept.pull("user/five-3@" + hub.repositories["user/five-3"].branches["main"])
+    # What was in memory until then and the newest stay; of the others no byte does.
+    assert len(list(kept.cache_dir.glob("models--*/snapshots/*"))) == 2
+    size = sum(path.stat().st_size for path in kept.cache_dir.rglob("*") if path.is_file() and not path.is_symlink())
+    (files,) = hub.repositories["user/five-3"].commits.values()
+    assert size < 2.5 * len(files["model.safetensors"])
 
 
 def test_progress_is_reported_in_bytes(hub, five):
-    seen = []
-    Shelf().pull("user/five-0", lambda done, total: seen.append((done, total)))
+    pull = Shelf().start("user/five-0")
+    assert pull.future.result().facts.name == "user/five-0"
     size = len(next(iter(hub.repositories["user/five-0"].commits.values()))["model.safetensors"])
-    assert seen[-1] == (size, size) and all(done <= total for done, total in seen)
+    assert (pull.done, pull.total) == (size, size)
 
 
 def test_facts_and_card_come_with_it(hub, tiny_checkpoint):

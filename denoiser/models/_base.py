@@ -7,7 +7,6 @@ value that is not finite is a :class:`~denoiser.errors.CheckpointInvalid` that n
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import safetensors
@@ -233,7 +232,7 @@ def check_config(config, *, integers: dict[str, tuple[int, int]]) -> None:
     if (
         not isinstance(levels, tuple)
         or len(levels) != 2
-        or not all(type(level) in (int, float) and math.isfinite(level) for level in levels)
+        or not all(type(level) in (int, float) for level in levels)
         or not 0 <= levels[0] < levels[1] <= 255
     ):
         raise ValueError(f"sigma_range must be two rising numbers within 0..255, got {levels!r}")
