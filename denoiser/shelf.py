@@ -123,6 +123,10 @@ class Shelf:
         repo_id, revision = parse_name(name)
         return repo_id + (f"@{revision}" if revision else "")
 
+    def peek(self, name: str) -> Loaded | None:
+        """A checkpoint by its key, if it is loaded."""
+        return self._loaded.get(name)
+
     def ready(self, name: str) -> Loaded | None:
         """A checkpoint if it is loaded and there is no need to ask the Hub about it."""
         key = self.key(name)
