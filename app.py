@@ -106,13 +106,22 @@ CSS = """
 #about { padding: 10px 14px; }
 #pull .message { padding: 10px 14px; font-size: 0.88rem; border-left: 4px solid var(--color-accent);
   color: var(--body-text-color); background: var(--block-background-fill); }
-#listing > div, #listing div:has(> table) { overflow-x: auto; }
 #listing table { border-collapse: collapse; font-size: 0.82rem; width: 100%; }
 #listing th { text-align: left; font-weight: 500; color: var(--body-text-color-subdued); }
-#listing th, #listing td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--border-color-primary);
-  white-space: nowrap; font-variant-numeric: tabular-nums; }
+#listing th, #listing td { padding: 4px 12px 4px 0; border: 0; border-bottom: 1px solid var(--border-color-primary);
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+#listing table, #listing tr { border: 0; }
+#listing td:first-child { font-weight: 500; overflow-wrap: anywhere; }
+#listing td:first-child, #listing td:nth-child(5) { white-space: normal; }
+@media (max-width: 900px) {
+  #listing th { display: none; }
+  #listing tr { display: block; padding: 5px 0; border-bottom: 1px solid var(--border-color-primary); }
+  #listing td { display: inline; padding: 0; border: 0; white-space: normal; }
+  #listing td:not(:empty) ~ td:not(:empty)::before { content: " \\b7  "; color: var(--body-text-color-subdued); }
+}
 #listing p { font-size: 0.82rem; color: var(--body-text-color-subdued); margin: 8px 0 2px; }
-#card { max-height: 480px; overflow-y: auto; overflow-wrap: anywhere; }
+#card { max-height: 480px; overflow: auto; overflow-wrap: anywhere; contain: inline-size; }
+#card pre { overflow-x: auto; }
 @media (max-width: 480px) { #figures .tile b { font-size: 0.95rem; } #figures .tile { padding: 9px 10px; } }
 """
 THEME = gr.themes.Default(

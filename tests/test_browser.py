@@ -230,7 +230,9 @@ def test_a_cleared_photo_asks_for_one(visitor):
 def test_the_page_fits_a_phone(browser, demo):
     visitor = Visitor(browser, demo.url, is_mobile=True, has_touch=True)
     visitor.page.set_viewport_size({"width": 390, "height": 844})
-    visitor.page.wait_for_timeout(300)
+    for box in ("hub", "offers", "card-box"):
+        visitor.page.click(f"#{box} button >> nth=0")
+    visitor.page.wait_for_timeout(600)
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
     overflowing = visitor.page.evaluate(
         "() => [...document.querySelectorAll('#figures .tile b')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
