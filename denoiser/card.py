@@ -168,7 +168,10 @@ def _procedure(run: dict) -> str:
         crops = (
             f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size; of "
             f"{data['candidates']} random crops the one with the most texture, flipped and turned at random; "
-            f"{data['gray']:.0%} of the crops made grey; noise: "
+            f"{data['gray']:.0%} of the crops made grey"
+            + (f", {data['permute']:.0%} with shuffled colours" if data.get("permute") else "")
+            + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
+            + "; noise: "
             + ("; ".join(map(str, run["config"].get("noise") or ())) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
         )
     return "\n".join(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from denoiser import DEFAULT_CHECKPOINT
 from denoiser.metrics import psnr
 
 from .conftest import Demo
@@ -349,12 +350,13 @@ def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(visitor, h
     pull(visitor, put_bad(hub, tiny_checkpoint, case))
     failed = visitor.page.locator("#pull .failed")
     failed.wait_for(timeout=30_000)
-    assert BAD_CHECKPOINTS[case][1] in failed.inner_text() and "Still in use: color-small" in failed.inner_text()
+    assert BAD_CHECKPOINTS[case][1] in failed.inner_text()
+    assert f"Still in use: {DEFAULT_CHECKPOINT}" in failed.inner_text()
     assert not re.search(r"token-of|/tmp|Traceback", failed.inner_text())
     assert failed.locator("a").count() == (case == "gated")  # where to ask for access
-    assert "color-small" in visitor.page.input_value("#checkpoint input")
+    assert DEFAULT_CHECKPOINT in visitor.page.input_value("#checkpoint input")
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
-    assert "checkpoint color-small" in visitor.figures()
+    assert f"checkpoint {DEFAULT_CHECKPOINT}" in visitor.figures()
 
 
 def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):

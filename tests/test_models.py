@@ -219,3 +219,14 @@ def test_bfloat16_storage_loads_as_float32(tiny_checkpoint):
 
     change_tensors(narrow)(tiny_checkpoint)
     assert all(p.dtype == torch.float32 for p in load_model(tiny_checkpoint).parameters())
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_no_more_is_taken_off_than_noise_of_that_level_can_be(level):
+    torch.manual_seed(0)
+    model = Unet(UnetConfig(widths=(8, 12), blocks=(1, 1)))
+    with torch.no_grad():
+        model.tail.weight.mul_(1000)
+    x = torch.rand(2, 3, 16, 16)
+    taken = (model(x, level) - x).abs().max()
+    assert taken <= 4 * level + 1e-6 and (level == 0 or taken > 3.9 * level)

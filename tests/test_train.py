@@ -134,6 +134,13 @@ def test_the_other_architectures_train_too(config, photographs, tmp_path, archit
     assert Denoiser.from_pretrained(tmp_path / "run" / "checkpoint").model.config.architecture == architecture
 
 
+def test_weights_can_be_stored_in_half_the_size(config, photographs, tmp_path, arguments):
+    data = TINY["data"] | {"permute": 0.5, "flat": 0.5}
+    path = config(budget={"steps": 2}, storage="bfloat16", data=data)
+    assert main(arguments(path, photographs, tmp_path / "run")) == 0
+    assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.bfloat16}
+
+
 def test_grey_networks_train_on_grey_crops(config, photographs, tmp_path, arguments):
     model = TINY["model"] | {"channels": 1}
     assert main(arguments(config(model=model, budget={"steps": 4}), photographs, tmp_path / "run")) == 0

@@ -37,6 +37,7 @@ from denoiser.metrics import psnr
 from denoiser.noise import add_noise
 
 from . import evaluate, publish, report
+from .augment import flat_areas, permute_colours
 from .config import LOSSES, Config, ConfigError, Stage, load_config
 from .data import Photographs, Source, find_images, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
@@ -264,6 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
             clean, noisy = crops.chunk(2, dim=1)
             level = (noisy - clean).square().mean((1, 2, 3)).sqrt()
         else:
+            if config.data.permute:
+                crops = permute_colours(crops, config.data.permute, generator)
+            if config.data.flat:
+                crops = flat_areas(crops, config.data.flat, generator)
             # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
             gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.gray
             clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
@@ -298,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
             seconds=spent,
             loss=loss_average.cpu(),
         )
-        save_checkpoint(average.module, options.output / "checkpoint")
+        save_checkpoint(average.module, options.output / "checkpoint", config.storage)
         scores = validate(average.module, pictures, validation_noises(config, mixture, paired))
         record = {"step": step, "seconds": round(spent, 1), "loss": float(loss_average), "rate": rate} | scores
         with open(options.output / report.LOG_FILE, "a", encoding="utf-8") as log:

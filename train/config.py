@@ -44,6 +44,8 @@ class Data:
         copies: Sizes per photograph.
         candidates: Random crops from which the one with the most texture is kept.
         gray: Share of the crops made grey, noise included (colour networks).
+        permute: Share of the crops whose colour channels are shuffled.
+        flat: Share of the crops replaced by flat areas of any colour.
         validation: Share of the photographs held out.
     """
 
@@ -51,12 +53,15 @@ class Data:
     copies: int = 3
     candidates: int = 2
     gray: float = 0.1
+    permute: float = 0.0
+    flat: float = 0.0
     validation: float = 0.02
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
-        _require(0 <= self.gray <= 1, "gray must be a share in [0, 1]")
+        for name in ("gray", "permute", "flat"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
         _require(0 < self.validation < 1, "validation must be a share between 0 and 1")
 
 
@@ -124,6 +129,8 @@ class Config:
         model: The network's config, as config.json will hold it.
         noise: What is mixed in training, see :class:`train.degrade.Mixture`; by default Gaussian noise over the
             network's ``sigma_range``.
+        bfloat16: Compute in bfloat16 (autocast); the weights stay float32.
+        storage: What the checkpoint's weights are rounded to: "float32", or "bfloat16" for half the size.
     """
 
     model: dict
@@ -135,9 +142,11 @@ class Config:
     seed: int = 0
     bfloat16: bool = True
     compile: bool = False
+    storage: str = "float32"
 
     def __post_init__(self):
         _require(self.seed >= 0, "seed must not be negative")
+        _require(self.storage in ("float32", "bfloat16"), f"storage must be float32 or bfloat16, not {self.storage!r}")
         shares = [stage.until for stage in self.stages]
         _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
 

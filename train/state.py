@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 STATE_FILE = "state.pt"
@@ -31,14 +32,18 @@ def adopt_weights(model, source) -> None:
     model.load_state_dict(weights)
 
 
-def save_checkpoint(model, folder: Path) -> None:
-    """config.json and model.safetensors, each whole at any moment.
+def save_checkpoint(model, folder: Path, storage: str = "float32") -> None:
+    """config.json and model.safetensors, each whole at any moment; ``storage`` is what the weights are rounded to.
 
     The weights' names and shapes follow from the config, which stays the same for a run: an old one beside a new one
     is a whole checkpoint all the same.
     """
     staging = folder.with_name(f".partial-{folder.name}")
     model.save_pretrained(staging)
+    if storage != "float32":
+        tensors = safetensors.torch.load_file(staging / "model.safetensors")
+        rounded = {name: tensor.to(getattr(torch, storage)) for name, tensor in tensors.items()}
+        safetensors.torch.save_file(rounded, staging / "model.safetensors", {"format": "pt"})
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         os.replace(staging / name, folder / name)

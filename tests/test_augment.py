@@ -1,0 +1,30 @@
+import torch
+
+from train.augment import flat_areas, permute_colours
+
+CROPS = torch.rand(200, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_colours_are_shuffled_in_a_share_of_the_crops_and_nothing_is_lost():
+    shuffled = permute_colours(CROPS, 0.5, generator())
+    changed = (shuffled != CROPS).flatten(1).any(1)
+    assert 0.3 < changed.float().mean() < 0.55  # one in six orders changes nothing
+    assert torch.equal(shuffled.sort(1).values, CROPS.sort(1).values)
+    assert torch.equal(permute_colours(CROPS, 0, generator()), CROPS)
+    assert torch.equal(shuffled, permute_colours(CROPS, 0.5, generator()))
+
+
+def test_flat_areas_replace_a_share_of_the_crops_by_at_most_two_colours():
+    result = flat_areas(CROPS, 0.3, generator())
+    changed = (result != CROPS).flatten(1).any(1)
+    assert 0.2 < changed.float().mean() < 0.4 and torch.equal(result[~changed], CROPS[~changed])
+    for crop in result[changed]:
+        colours = crop.flatten(1).T.unique(dim=0)
+        assert len(colours) <= 2 and colours.min() >= 0 and colours.max() <= 1
+    saturated = ((result[changed] == 0) | (result[changed] == 1)).all(1).float().mean()
+    assert saturated > 0.05
+    assert torch.equal(flat_areas(CROPS, 0, generator()), CROPS)
