@@ -171,6 +171,7 @@ def _procedure(run: dict) -> str:
             f"{data['gray']:.0%} of the crops made grey"
             + (f", {data['permute']:.0%} with shuffled colours" if data.get("permute") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
+            + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
             + "; noise: "
             + ("; ".join(map(str, run["config"].get("noise") or ())) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
         )

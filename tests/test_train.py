@@ -135,7 +135,7 @@ def test_the_other_architectures_train_too(config, photographs, tmp_path, archit
 
 
 def test_weights_can_be_stored_in_half_the_size(config, photographs, tmp_path, arguments):
-    data = TINY["data"] | {"permute": 0.5, "flat": 0.5}
+    data = TINY["data"] | {"permute": 0.5, "flat": 0.5, "clip": 0.5}
     path = config(budget={"steps": 2}, storage="bfloat16", data=data)
     assert main(arguments(path, photographs, tmp_path / "run")) == 0
     assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.bfloat16}

@@ -274,6 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
             clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
             noisy, level = mixture(clean, generator)
             noisy = torch.where(gray, noisy[:, :1], noisy)
+            if config.data.clip:
+                clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.clip
+                noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
         share = stage.batch // accelerator.num_processes
         mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         return tuple(

@@ -46,6 +46,7 @@ class Data:
         gray: Share of the crops made grey, noise included (colour networks).
         permute: Share of the crops whose colour channels are shuffled.
         flat: Share of the crops replaced by flat areas of any colour.
+        clip: Share of the noisy crops clipped to [0, 1], as in files: clipped noise makes black grey on average.
         validation: Share of the photographs held out.
     """
 
@@ -55,12 +56,13 @@ class Data:
     gray: float = 0.1
     permute: float = 0.0
     flat: float = 0.0
+    clip: float = 0.0
     validation: float = 0.02
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
-        for name in ("gray", "permute", "flat"):
+        for name in ("gray", "permute", "flat", "clip"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
         _require(0 < self.validation < 1, "validation must be a share between 0 and 1")
 
