@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from denoiser import Denoiser, card
+from denoiser.catalogue import Catalogue
 from train.__main__ import main as train
 from train.publish import main as publish
 
@@ -277,3 +278,19 @@ def test_a_data_set_on_the_hub_can_be_trained_on(hub, tmp_path):
     assert source.name == "a.jpg" and source.read(3).size == (512, 512)
     with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
         find_images(["hf://datasets/user/nothing"])
+
+
+def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
+    assert publish([str(run), "user/listed"]) == 0
+    assert publish([str(run), "user/hidden", "--private"]) == 0
+    catalogue = Catalogue(author="user")
+    catalogue.refresh()
+    catalogue._worker.join(30)
+    facts = {facts.name: facts for facts in catalogue.entries()}
+    assert "user/hidden" not in facts
+    told = json.loads((run / "run.json").read_text())
+    assert facts["user/listed"].architecture == "unet" and facts["user/listed"].parameters == told["parameters"]
+    assert facts["user/listed"].sigma_range == (0, 55) and facts["user/listed"].licence == "apache-2.0"
+    measured = {entry["sigma"]: entry["psnr"] for entry in json.loads((run / "evaluation.json").read_text())}
+    listed = dict(facts["user/listed"].psnr)
+    assert listed["held-out photographs, sigma=25"] == pytest.approx(measured[25], abs=1e-3)

@@ -383,6 +383,14 @@ def test_a_tracker_that_is_not_there_is_named_before_any_work(config, photograph
     assert "--tracker nonesuch is not installed" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_metrics_go_to_a_tracker(config, photographs, tmp_path, arguments, monkeypatch):
+    pytest.importorskip("trackio", reason="a tracker is optional: pip install trackio")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    path = config(budget={"steps": 3})
+    assert main(arguments(path, photographs, tmp_path / "run", "--tracker", "trackio")) == 0
+    assert list((tmp_path / "trackio").rglob("*.db"))
+
+
 def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, arguments, capsys):
     (tmp_path / "bad").mkdir()
     for index in range(3):
