@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from concurrent import futures
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from denoiser.shelf import Loaded, Shelf
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
+PATIENCE = 120  # seconds that one picture may keep everyone waiting
 MAX_PIXELS = 25_000_000  # what a 16 GB machine computes and compares in full without trouble
 AREAS = {
     "Shrunk to 1 megapixel": "shrunk",
@@ -151,6 +153,11 @@ document.addEventListener("keyup", (event) => {
 _start: dict[str, str] = {"checkpoint": DEFAULT_CHECKPOINT, "note": ""}
 
 
+def name_in(chosen: str | None) -> str:
+    """The checkpoint's name in a page's state, which is "name|commit"; the default's if there is none yet."""
+    return (chosen or "").partition("|")[0].strip() or _start["checkpoint"]
+
+
 def load_default() -> None:
     """Load what the page starts with; when the host's default cannot be had, the bundled one, and say so."""
     try:
@@ -197,7 +204,7 @@ def describe(photo: str | None, chosen: str | None):
     pixels = width * height
     if not LIVE_PIXELS < pixels <= MAX_PIXELS:
         return hidden
-    loaded = SHELF.peek(chosen or _start["checkpoint"])
+    loaded = SHELF.peek(name_in(chosen))
     seconds = pixels / 1e6 * ((loaded.seconds_per_megapixel if loaded else 1.0) + 1.5)
     text = (
         f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
@@ -254,10 +261,10 @@ def sweep_forever() -> None:
         sweep()
 
 
-def get_loaded(checkpoint: str | None) -> Loaded:
+def get_loaded(checkpoint: str | None, fetch: bool) -> Loaded:
     """The checkpoint to compute with; the page's default if none is named."""
     try:
-        return SHELF.get((checkpoint or "").strip() or _start["checkpoint"])
+        return SHELF.get(name_in(checkpoint), fetch)
     except DenoiserError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -267,6 +274,13 @@ def compute(photo, area, loaded: Loaded, noise, parameters, seed, sigma, strengt
     try:
         with _computing:
             picture = open_photo(photo, area)
+            seconds = picture.pixels[..., 0].size / 1e6 * loaded.seconds_per_megapixel
+            if seconds > PATIENCE:
+                raise gr.Error(
+                    f"This would take {seconds:.0f} s with {loaded.facts.name}, and others wait. Take a part of the "
+                    "photo, or a faster checkpoint.",
+                    print_exception=False,
+                )
             return experiment.run(loaded.denoiser, picture, noise, parameters, int(seed), sigma, strength)
     except (DenoiserError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -463,7 +477,7 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
     """
     session = request.session_hash or ""
     mine, started = wish(session), time.monotonic()
-    current, wanted = current or _start["checkpoint"], (wanted or "").strip()[:300]
+    current, wanted = name_in(current), (wanted or "").strip()[:300]
     kept = {checkpoint: gr.update(choices=menu(current), value=current)}
     if not wanted:
         yield kept | {pull: pull_html("Write user/name, or user/name@revision.", failed=True)}
@@ -472,29 +486,27 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
         loaded = SHELF.ready(wanted)
         pulling = None if loaded else SHELF.start(wanted)
         while not loaded:
-            try:
-                loaded = pulling.future.result(timeout=0.3)
+            if futures.wait([pulling.future], timeout=0.3).done:
+                loaded = pulling.future.result()
                 break
-            except TimeoutError:
-                if pulling.future.done():
-                    raise
             if _wishes.get(session) != mine:  # they have chosen again; the pull goes on for whoever wants it
+                yield gr.skip()  # a generator that yields nothing would blank its outputs
                 return
             text = f"Asking the Hub for {wanted}, {time.monotonic() - started:.0f} s"
             if pulling.total:
                 text = f"Pulling {wanted}: {pulling.done / 1e6:.1f} of {pulling.total / 1e6:.1f} MB"
             yield {pull: pull_html(text)}
         CATALOGUE.add(loaded.facts)
-        if _wishes.get(session) == mine:
-            yield show(loaded) | {chosen: loaded.facts.name}  # its change makes the page run
+        # A change of the name, or of its commit, makes the page run.
+        fresh = show(loaded) | {chosen: f"{loaded.facts.name}|{loaded.facts.revision or ''}"}
+        yield fresh if _wishes.get(session) == mine else gr.skip()
         return
     except DenoiserError as error:
         text = f"{error} Still in use: {current}."
     except Exception:
         logging.exception("a pull failed")
         text = f"{wanted} could not be loaded, and the server's log says why. Still in use: {current}."
-    if _wishes.get(session) == mine:
-        yield kept | {pull: pull_html(text, failed=True)}
+    yield kept | {pull: pull_html(text, failed=True)} if _wishes.get(session) == mine else gr.skip()
 
 
 def arrive():
@@ -519,7 +531,7 @@ def look_again(current: str | None):
     """Once the Hub has answered, what it lists joins the menu."""
     CATALOGUE.refresh()
     return {
-        checkpoint: gr.update(choices=menu(current or _start["checkpoint"])),
+        checkpoint: gr.update(choices=menu(name_in(current))),
         listing: offers_html(),
         timer: gr.Timer(active=CATALOGUE.listing),
     }
@@ -549,7 +561,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
     sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
     kind = None if noisy_already else noise
-    loaded = get_loaded(checkpoint)
+    loaded = get_loaded(checkpoint, fetch=False)  # choosing it has fetched it; nobody computes while this waits
     result = compute(photo, area, loaded, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
@@ -610,7 +622,7 @@ def denoise_api(
         parameters = {parameter.name: value for parameter, value in given if value is not None}
     told = "known" if sigma is None else "estimate" if sigma == -1 else sigma
     kind = None if noise == "none" else noise
-    loaded = get_loaded(checkpoint)  # fetched, if need be, while others compute
+    loaded = get_loaded(checkpoint, fetch=True)  # while others compute
     result = compute(image, "all", loaded, kind, parameters, seed or 0, told, strength)
     delta, gain = experiment.difference(result.noisy, result.denoised)
     # JSON has no infinity and no not-a-number.

@@ -69,6 +69,7 @@ def fetch(
     cache_dir: str | Path | None = None,
     max_bytes: int = WEIGHTS_BYTES,
     check: Callable[[Path], object] = lambda config: None,
+    make_room: Callable[[str, int], object] = lambda commit, size: None,
     progress: Callable[[int, int], object] | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
@@ -82,6 +83,7 @@ def fetch(
         cache_dir: Instead of the Hub's usual cache.
         max_bytes: Refuse larger weights.
         check: Called with the path of config.json before the weights are fetched; raises if it does not fit.
+        make_room: Called with the commit and the bytes that will be fetched, before they are, if any are.
         progress: Called with the bytes of the weights so far and in all.
         force_download: Fetch even what is cached.
         local_files_only: Do not ask the Hub.
@@ -105,16 +107,18 @@ def fetch(
                 info = huggingface_hub.HfApi(token=token).model_info(
                     repo_id, revision=revision, files_metadata=True, timeout=PATIENCE if cached else TIMEOUT
                 )
-            found = _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progress, force_download)
+            found = _from_hub(
+                info, repo_id, revision, token, cache_dir, max_bytes, check, make_room, progress, force_download
+            )
         except HubUnreachable as error:
             if not cached or force_download:
                 raise
             return _from_cache(repo_id, revision, cached, check, reason(error.__cause__))
-        _remember(repo_id, revision, info.sha, token, cache_dir)
+        _remember(found, revision)
         return found
 
 
-def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progress, force) -> Fetched:
+def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, make_room, progress, force) -> Fetched:
     files = {sibling.rfilename: sibling for sibling in info.siblings}
     limits = {CONFIG_FILE: CONFIG_BYTES, WEIGHTS_FILE: max_bytes, CARD_FILE: CARD_BYTES}
     if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in files]:
@@ -133,6 +137,7 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
         address = huggingface_hub.hf_hub_url(repo_id, lacking[0], revision=info.sha)
         with typed_errors(repo_id, revision, token):
             huggingface_hub.get_hf_file_metadata(address, token=token, timeout=TIMEOUT)
+        make_room(info.sha, sum(files[name].size or 0 for name in lacking))
 
     def get(name: str, bar=None) -> Path:
         """One file of the commit, verified; a damaged one is fetched again, once."""
@@ -150,6 +155,8 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
                             tqdm_class=bar,
                         )
                     )
+                except RuntimeError as error:  # how its Xet transfer puts that it could not connect
+                    raise HubUnreachable(f"The Hub did not deliver {repo_id}: {error}"[:300]) from error
                 except ValueError as error:  # what the client makes of an answer when it was told to force
                     raise error.__cause__ or error from None
                 except Exception as error:
@@ -172,12 +179,18 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, progr
     return Fetched(folder, info.sha, info.last_modified.date().isoformat() if info.last_modified else "")
 
 
-def _remember(repo_id: str, revision: str | None, commit: str, token, cache_dir: str | None) -> None:
-    """Let the cache know which commit a branch or tag was, for times without the Hub."""
-    known = _cached_path(repo_id, CONFIG_FILE, revision, cache_dir)
-    if known is None or known.parent.name != commit:
-        with contextlib.suppress(Exception):  # a convenience for later; the checkpoint itself is here
-            huggingface_hub.hf_hub_download(repo_id, CONFIG_FILE, revision=revision, token=token, cache_dir=cache_dir)
+def _remember(found: Fetched, revision: str | None) -> None:
+    """Let the cache know which commit a branch or tag was, for times without the Hub.
+
+    The client notes that only when it fetches by that name; here files are fetched by commit.
+    """
+    if revision != found.commit:
+        with contextlib.suppress(OSError):  # a cache that is read-only; the checkpoint itself is here
+            path = found.folder.parent.parent / "refs" / (revision or "main")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.{threading.get_ident()}")
+            partial.write_text(found.commit)
+            os.replace(partial, path)
 
 
 def _cached_path(repo_id: str, name: str, revision: str | None, cache_dir: str | None) -> Path | None:

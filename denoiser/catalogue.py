@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import huggingface_hub
 import yaml
 
 from ._download import CARD_FILE, WEIGHTS_FILE, reason, typed_errors
 from ._hub import Checkpoint, bundled_checkpoints, find_checkpoint, parse_name
-from .errors import DenoiserError
+from .errors import HubUnreachable
 from .models import check_config_file, count_parameters
 
 TAG = "denoising-autoencoder"
@@ -31,7 +32,7 @@ LIMIT = 40
 """Most repositories taken from each place that is listed."""
 
 
-METADATA_CHARACTERS = 50_000
+METADATA_CHARACTERS, METADATA_DEPTH = 20_000, 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Facts:
         licence: From the card.
         changed: ISO date of the last change.
         revision: The Hub's commit.
-        bundled: Whether it came with this package.
         activations: Bytes of features per pixel, roughly.
     """
 
@@ -65,7 +65,6 @@ class Facts:
     licence: str = ""
     changed: str = ""
     revision: str | None = None
-    bundled: bool = False
     activations: float = 0.0
 
 
@@ -88,7 +87,6 @@ def facts_of(found: Checkpoint) -> Facts:
         blind=config.blind,
         changed=found.changed or known.changed,
         revision=found.revision,
-        bundled=found.name in bundled_checkpoints(),
         activations=_activations(config),
     )
 
@@ -113,14 +111,18 @@ def _split_card(path: Path) -> tuple[str, str]:
 def read_metadata(card: Path) -> dict:
     """The YAML block on top of a card; {} if there is none that can be read.
 
-    A card is anyone's text: one with aliases, which can stand for more than memory holds, counts as unreadable.
+    A card is anyone's text: one with aliases, which can stand for more than memory holds, or nested deeply, which takes
+    long to read, counts as unreadable.
     """
     block, _ = _split_card(card)
     if not 0 < len(block) <= METADATA_CHARACTERS:
         return {}
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=yaml.SafeLoader)):
-            return {}
+        depth = 0
+        for event in yaml.parse(block, Loader=yaml.SafeLoader):  # lazily: a deep one is given up early
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > METADATA_DEPTH or isinstance(event, yaml.AliasEvent):
+                return {}
         values = yaml.safe_load(block)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
@@ -231,64 +233,73 @@ class Catalogue:
 
     def _list(self) -> None:
         found: dict[str, Facts] = {}
-        problems = []
-        try:
-            with typed_errors("the list of checkpoints"):
-                # A listing is retried for half a minute; a first look without retries tells whether to begin.
-                address = f"{huggingface_hub.constants.ENDPOINT}/api/models"
-                answer = huggingface_hub.get_session().get(address, params={"limit": 1}, timeout=PATIENCE)
-                answer.raise_for_status()
-                answer.json()
-        except (DenoiserError, ValueError) as error:
-            self.status = f"The Hub was {reason(error)}: bundled and cached checkpoints only, for now."
-            return
-        for place, infos in self._places():
+        problems, answered = [], False
+        for place, items in self._places():
             try:
                 with typed_errors(place):
-                    for info in infos:
-                        if not (info.private or info.disabled):
-                            found[info.id] = _facts_of_info(info)
-            except (DenoiserError, ValueError):
-                problems.append(place)  # what the other places list is on offer all the same
+                    for name, item in items:
+                        if not (item.get("private") or item.get("disabled")):
+                            found[name] = _facts_of_item(name, item)
+                answered = True
+            except Exception as error:  # what the other places list is on offer all the same
+                if isinstance(error, HubUnreachable) and not answered:
+                    self.status = f"The Hub was {reason(error)}: bundled and cached checkpoints only, for now."
+                    return
+                problems.append(place)
         self._listed = found
         self.status = f"The menu holds {len(found)} from the Hub." if found else ""
         if problems:
             self.status += f" Not listed: {', '.join(problems)}."
 
-    def _places(self) -> Iterable[tuple[str, Iterable[huggingface_hub.ModelInfo]]]:
-        """What is listed, each with a name for people. Anonymously: what is listed is shown to everyone."""
-        api = huggingface_hub.HfApi(token=False)
-        expand = ["cardData", "disabled", "gated", "lastModified", "model-index", "private", "safetensors", "sha"]
+    def _places(self) -> Iterable[tuple[str, Iterable[tuple[str, dict]]]]:
+        """What is listed: names for people, each with the names of checkpoints and what the Hub's JSON says of them.
+
+        Anonymously, as what is listed is shown to everyone; without the client's retries, which take half a minute;
+        and not by its own classes, which one repository's odd card can make refuse the whole list.
+        """
+        root = f"{huggingface_hub.constants.ENDPOINT}/api"
+        details = ["cardData", "disabled", "lastModified", "model-index", "private", "safetensors", "sha"]
+
+        def ask(address: str, **parameters):
+            headers = huggingface_hub.utils.build_hf_headers(token=False)
+            answer = huggingface_hub.get_session().get(
+                f"{root}/{address}", params=parameters, headers=headers, timeout=PATIENCE
+            )
+            answer.raise_for_status()
+            return answer.json()
+
+        def models(**parameters):
+            for item in ask("models", expand=details, limit=LIMIT, **parameters)[:LIMIT]:
+                yield item["id"], item
 
         def named(name: str):
             repo_id, revision = parse_name(name)
-            info = api.model_info(repo_id, revision=revision, expand=expand, timeout=PATIENCE)
-            info.id = name
-            yield info
+            yield name, ask(f"models/{repo_id}" + (f"/revision/{quote(revision, safe='')}" if revision else ""))
 
         def collected():
-            for item in api.get_collection(self.collection).items[:LIMIT]:
-                if item.item_type == "model":
-                    yield api.model_info(item.item_id, expand=expand, timeout=PATIENCE)
+            for item in ask(f"collections/{self.collection}")["items"][:LIMIT]:
+                if item["type"] == "model":
+                    yield from named(item["id"])
 
-        for name in self.names:
-            yield name, named(name)
+        if self.tag:
+            yield f"the tag {self.tag}", models(filter=self.tag, sort="downloads")
+        if self.author:
+            yield self.author, models(author=self.author, filter=TAG)
         if self.collection:
             yield f"the collection {self.collection}", collected()
-        if self.author:
-            yield self.author, api.list_models(author=self.author, filter=TAG, expand=expand, limit=LIMIT)
-        if self.tag:
-            yield f"the tag {self.tag}", api.list_models(filter=self.tag, expand=expand, sort="downloads", limit=LIMIT)
+        for name in self.names:
+            yield name, named(name)
 
 
-def _facts_of_info(info: huggingface_hub.ModelInfo) -> Facts:
-    """The facts that the Hub's listing gives without anything being fetched."""
-    metadata = info.card_data.to_dict() if info.card_data else {}
-    metadata.setdefault("model-index", info.model_index)
-    known = facts_from_metadata(info.id, metadata)
+def _facts_of_item(name: str, item: dict) -> Facts:
+    """The facts in what the Hub's JSON says of a repository; nothing is fetched."""
+    card, tensors = item.get("cardData"), item.get("safetensors")
+    metadata = dict(card) if isinstance(card, dict) else {}
+    metadata.setdefault("model-index", item.get("model-index"))
+    known = facts_from_metadata(name, metadata)
     return dataclasses.replace(
         known,
-        parameters=known.parameters or (info.safetensors.total if info.safetensors else None),
-        changed=info.last_modified.date().isoformat() if info.last_modified else known.changed,
-        revision=info.sha,
+        parameters=known.parameters or (tensors.get("total") if isinstance(tensors, dict) else None),
+        changed=str(item.get("lastModified") or known.changed)[:10],
+        revision=item.get("sha"),
     )

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from scipy.stats import norm
 
+from ._download import WEIGHTS_BYTES
 from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
@@ -128,6 +129,7 @@ class Denoiser:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         self_ensemble: bool = False,
+        max_bytes: int = WEIGHTS_BYTES,
     ) -> "Denoiser":
         """Load a checkpoint.
 
@@ -139,11 +141,12 @@ class Denoiser:
             device: See :class:`Denoiser`.
             dtype: See :class:`Denoiser`.
             self_ensemble: See :class:`Denoiser`.
+            max_bytes: Larger weights are not downloaded.
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next.
         """
-        return cls.from_checkpoint(find_checkpoint(name, revision, token), device, dtype, self_ensemble)
+        return cls.from_checkpoint(find_checkpoint(name, revision, token, max_bytes), device, dtype, self_ensemble)
 
     @classmethod
     def from_checkpoint(

@@ -6,6 +6,7 @@ asked for anonymously and cached apart: the host's token, and whatever it has fe
 
 import contextlib
 import dataclasses
+import shutil
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +16,10 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 
-from ._download import WEIGHTS_BYTES
+from ._download import WEIGHTS_BYTES, remove
 from ._hub import Checkpoint, bundled_checkpoints, find_checkpoint, find_on_hub, parse_name
 from .catalogue import Facts, facts_of, read_card
-from .errors import CheckpointInvalid, DenoiserError, HubUnreachable
+from .errors import CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
 from .pipeline import MARGIN, TILE, Denoiser
 
 SLOWEST = 20.0
@@ -27,8 +28,6 @@ MOST_ACTIVATIONS = 3_000_000_000
 """Bytes of features, for one tile, above which a checkpoint is refused."""
 FRESH = 600.0
 """Seconds for which a pulled checkpoint is used without asking the Hub whether it has changed."""
-JUST_FETCHED = 180.0
-"""Seconds for which what was fetched is not deleted to make room."""
 WORKERS = 8
 WAITING = 40
 """Pulls at a time, and how many may wait for their turn."""
@@ -103,6 +102,7 @@ class Shelf:
         self._asked: dict[str, float] = {}
         self._seen: dict[str, tuple[str, float]] = {}  # name -> the commit it was, and its speed here
         self._pulls: dict[str, Pull] = {}
+        self._flying: dict[tuple[str, str], int] = {}  # repository and commit -> bytes that are being fetched
         self._lock, self._disk, self._loading = threading.Lock(), threading.Lock(), threading.Lock()
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="pull")
 
@@ -134,19 +134,28 @@ class Shelf:
         fresh = present and (key in bundled_checkpoints() or time.monotonic() - self._asked.get(key, 0) < FRESH)
         return present if fresh else None
 
-    def get(self, name: str) -> Loaded:
+    def get(self, name: str, fetch: bool = True) -> Loaded:
         """A checkpoint to compute with: from memory, else from the cache as it was last seen, else from the Hub.
 
+        Args:
+            name: As for :meth:`pull`.
+            fetch: Whether to wait for the Hub, if it comes to that.
+
         Raises:
+            CheckpointNotFound: It is not here, and was not to be fetched.
             DenoiserError: As :meth:`pull`.
         """
         key = self.key(name)
-        present = self._take(key)
-        if not present and (key in self._seen or key in bundled_checkpoints()):
-            with contextlib.suppress(DenoiserError), self._loading:  # only memory was short: no queue, no Hub
-                present = self._take(key) or self._load(self._find_here(key), key)
-                self._put(key, present)
-        return present or self.start(key).future.result()
+        if present := self._take(key):
+            return present
+        if key in self._seen or key in bundled_checkpoints():
+            with contextlib.suppress(DenoiserError):  # only memory was short: no queue, no Hub
+                present = self._load(self._find_here(key), key)
+                self._put(key, present, asked=False)
+                return present
+        if not fetch:
+            raise CheckpointNotFound(f"{key} is not loaded any more: choose it again.")
+        return self.start(key).future.result()
 
     def pull(self, name: str) -> Loaded:
         """A checkpoint that someone chose: as the Hub has it now. Many asking at once share one download.
@@ -171,10 +180,13 @@ class Shelf:
         with self._lock:
             if key in self._pulls:
                 return self._pulls[key]
-            if len(self._pulls) >= WORKERS + WAITING:
+            if len(self._pulls) >= WORKERS + WAITING and key not in bundled_checkpoints():
                 raise HubUnreachable("Too many checkpoints are being pulled at the moment. Try again in a minute.")
             pull = self._pulls[key] = Pull(Future())
-        self._workers.submit(self._run, key, pull)
+        if key in bundled_checkpoints():  # what needs no Hub waits behind nobody who does
+            threading.Thread(target=self._run, args=(key, pull), daemon=True).start()
+        else:
+            self._workers.submit(self._run, key, pull)
         return pull
 
     def _run(self, key: str, pull: Pull) -> None:
@@ -184,6 +196,8 @@ class Shelf:
             result, error = None, problem
         with self._lock:
             del self._pulls[key]
+            for flight in [flight for flight in self._flying if flight[0] == key]:
+                del self._flying[flight]
         if error is None:
             pull.future.set_result(result)
         else:
@@ -202,8 +216,7 @@ class Shelf:
         if present and present.denoiser.revision == found.revision:
             loaded = dataclasses.replace(present, note=found.note)
         else:
-            with self._loading:  # one at a time: their weights are in memory twice for a moment
-                loaded = self._load(found, key)
+            loaded = self._load(found, key)
         self._put(key, loaded)
         return loaded
 
@@ -214,14 +227,14 @@ class Shelf:
                 self._loaded[key] = present  # now the most recently used
             return present
 
-    def _put(self, key: str, loaded: Loaded) -> None:
+    def _put(self, key: str, loaded: Loaded, asked: bool = True) -> None:
         with self._lock:
             self._loaded.pop(key, None)
             self._loaded[key] = dataclasses.replace(loaded, note="")  # it is for whoever asked just now
-            self._asked[key] = time.monotonic()
-            if loaded.denoiser.revision:
-                self._seen.pop(key, None)
-                self._seen[key] = loaded.denoiser.revision, loaded.seconds_per_megapixel
+            if asked:
+                self._asked[key] = time.monotonic()
+            self._seen.pop(key, None)
+            self._seen[key] = loaded.denoiser.revision or "", loaded.seconds_per_megapixel
             while len(self._loaded) > 1 and (
                 len(self._loaded) > self.most
                 or sum(4 * one.facts.parameters for one in self._loaded.values()) > self.most_bytes
@@ -237,9 +250,10 @@ class Shelf:
     def _find(self, key: str, pull: Pull) -> Checkpoint:
         if key in bundled_checkpoints():
             return find_checkpoint(key)
+        options = self._options(key)
         if key not in self.trusted:
-            self._make_room()
-        return find_on_hub(key, max_bytes=self.max_bytes, progress=pull.progress, **self._options(key))
+            options["make_room"] = lambda commit, size: self._make_room(key, commit, size)
+        return find_on_hub(key, max_bytes=self.max_bytes, progress=pull.progress, **options)
 
     def _find_here(self, key: str) -> Checkpoint:
         """The files as they were last seen, without asking anyone."""
@@ -258,9 +272,10 @@ class Shelf:
                 f"{found.name} is too large for this page: its features would take {size:.0f} GB of memory. Use it on "
                 "a larger machine."
             )
-        denoiser = Denoiser.from_checkpoint(found)
+        with self._loading:  # one at a time: their weights are in memory twice for a moment
+            denoiser = Denoiser.from_checkpoint(found)
         commit, seconds = self._seen.get(key, ("", 0.0))
-        if commit != found.revision or not seconds:
+        if commit != (found.revision or "") or not seconds:
             seconds = self._try_out(denoiser, found.name)
         return Loaded(denoiser, facts, read_card(found), seconds, found.note)
 
@@ -279,29 +294,41 @@ class Shelf:
                     )
         return seconds
 
-    def _make_room(self) -> None:
-        """Delete the longest unused from the visitors' cache, so that the largest checkpoint fits its space.
+    def _make_room(self, key: str, commit: str, size: int) -> None:
+        """Delete the longest unused from the visitors' cache until what is about to be fetched fits its space.
 
-        What is loaded stays, and so does what was fetched in the last minutes: it may be about to be loaded.
+        What is loaded or being fetched stays.
         """
         with self._disk:
-            try:
-                info = huggingface_hub.scan_cache_dir(self.cache_dir)
-            except (huggingface_hub.CacheNotFound, OSError):
-                return
             with self._lock:
-                loaded = {one.denoiser.revision for one in self._loaded.values()}
-            revisions = [
-                (repo.last_accessed, revision.last_modified, revision)
-                for repo in info.repos
-                for revision in repo.revisions
-                if revision.commit_hash not in loaded and time.time() - revision.last_modified > JUST_FETCHED
-            ]
-            size, going = info.size_on_disk, []
-            for _, _, revision in sorted(revisions, key=lambda item: item[:2]):
-                if size <= self.cache_bytes - self.max_bytes:
-                    break
-                size -= revision.size_on_disk
-                going.append(revision.commit_hash)
-            if going:
-                info.delete_revisions(*going).execute()
+                self._flying[key, commit] = size
+                kept = {(name.partition("@")[0], at) for name, at in self._flying}
+                kept |= {(name.partition("@")[0], one.denoiser.revision) for name, one in self._loaded.items()}
+                needed = sum(self._flying.values())
+            while True:
+                try:
+                    info = huggingface_hub.scan_cache_dir(self.cache_dir)
+                except (huggingface_hub.CacheNotFound, OSError):
+                    return
+                going = [
+                    (repo.last_accessed, revision.last_modified, repo, revision)
+                    for repo in info.repos
+                    for revision in repo.revisions
+                    if (repo.repo_id, revision.commit_hash) not in kept
+                ]
+                if info.size_on_disk + needed <= self.cache_bytes or not going:
+                    return
+                _, _, repo, revision = min(going, key=lambda item: item[:2])
+                _delete(repo, revision)
+
+
+def _delete(repo: huggingface_hub.CachedRepoInfo, revision: huggingface_hub.CachedRevisionInfo) -> None:
+    """Delete a revision's files, and its repository's folder if it was the last. (The client deletes by commit alone,
+    whichever repository that is in.)"""
+    others = {file.blob_path for other in repo.revisions if other is not revision for file in other.files}
+    for file in revision.files:
+        if file.blob_path in others:
+            file.file_path.unlink(missing_ok=True)
+        else:
+            remove(file.file_path)
+    shutil.rmtree(repo.repo_path if len(repo.revisions) == 1 else revision.snapshot_path, ignore_errors=True)

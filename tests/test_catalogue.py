@@ -38,7 +38,7 @@ def names(found: Catalogue) -> set[str]:
 def test_the_facts_of_a_bundled_checkpoint_are_those_of_its_files():
     found = find_checkpoint(DEFAULT_CHECKPOINT)
     facts = facts_of(found)
-    assert facts.bundled and facts.architecture == "unet" and facts.channels == 3 and facts.revision is None
+    assert facts.architecture == "unet" and facts.channels == 3 and facts.revision is None
     assert 4 * facts.parameters == pytest.approx(facts.megabytes * 1e6, rel=0.05)
     assert dict(facts.psnr)["cbsd68, sigma=25"] > 30 and facts.licence == "apache-2.0" and facts.changed
 
@@ -70,7 +70,13 @@ def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
     assert catalogue.read_metadata(path) == {}
     path.write_text("---\nlicense: mit\n---\ntext")
     assert catalogue.read_metadata(path) == {"license": "mit"}
-    for broken in ("---\n[\n---\n", "---\nlicense: mit", "", "---\n" + "- " * 40_000 + "\n---\n"):
+    for broken in (
+        "---\n" + "{" * 10_000 + "\n---\n",
+        "---\n[\n---\n",
+        "---\nlicense: mit",
+        "",
+        "---\n" + "- " * 40_000 + "\n---\n",
+    ):
         path.write_text(broken)
         assert catalogue.read_metadata(path) == {}
 
@@ -93,7 +99,7 @@ def test_the_hub_lists_by_tag_author_collection_and_name(hub, tiny_checkpoint):
     assert names(listed(tag="")) == set()
     (facts,) = [facts for facts in listed().entries() if facts.name == "user/tagged"]
     assert facts.parameters == 12345 and facts.sigma_range == (0, 55) and facts.psnr == (("cbsd68, sigma=25", 30.5),)
-    assert facts.licence == "mit" and facts.changed == "2026-11-02" and not facts.bundled
+    assert facts.licence == "mit" and facts.changed == "2026-11-02"
     assert facts.revision == hub.repositories["user/tagged"].branches["main"]
     assert not any("resolve" in line for line in hub.requests)  # a listing fetches nothing
 
@@ -144,3 +150,12 @@ def test_what_was_pulled_joins_and_the_oldest_of_many_goes():
     for index in range(catalogue.LIMIT + 5):
         found.add(facts_from_metadata(f"user/{index}", {}))
     assert len(names(found)) == catalogue.LIMIT and "user/0" not in names(found)
+
+
+def test_a_strangers_odd_card_does_not_spoil_the_list(hub, tiny_checkpoint):
+    odd = CARD.replace(
+        "license: mit", "license: mit\nself: 1\nignore_metadata_errors: 2\nlanguage: 5\ndatasets: {a: 1}"
+    )
+    hub.put("user/odd", tiny_checkpoint, README_md=odd.encode())
+    hub.put("user/tagged", tiny_checkpoint, README_md=CARD.encode())
+    assert names(listed()) == {"user/odd", "user/tagged"}

@@ -137,6 +137,12 @@ def test_a_small_file_that_would_take_all_memory_is_refused_before_it_runs(hub, 
         Shelf().pull("user/wide")
 
 
+def test_what_is_not_here_can_be_left_unfetched(hub, five):
+    with pytest.raises(CheckpointNotFound, match="choose it again"):
+        Shelf().get("user/five-0", fetch=False)
+    assert not hub.requests and Shelf().get(DEFAULT_CHECKPOINT, fetch=False)
+
+
 def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypatch):
     kept, hold = Shelf(), threading.Event()
     monkeypatch.setattr(shelf, "find_on_hub", lambda *_, **__: hold.wait(20) and pytest.fail("was not to go on"))
@@ -145,7 +151,7 @@ def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypa
     monkeypatch.setattr(shelf, "WAITING", 1 - shelf.WORKERS)
     with pytest.raises(HubUnreachable, match="Try again in a minute"):
         kept.start("user/five-1")
-    assert kept.get(DEFAULT_CHECKPOINT).facts.bundled  # what is bundled needs no turn
+    assert kept.get(DEFAULT_CHECKPOINT).facts.revision is None  # what is bundled needs no turn
     hold.set()
 
 
@@ -184,8 +190,7 @@ def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five,
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, monkeypatch, shared):
-    monkeypatch.setattr(shelf, "JUST_FETCHED", 0)
+def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, shared):
     kept = Shelf(most=1, cache_bytes=1)
     for name in list(five)[:3]:
         kept.pull(name)
@@ -212,4 +217,4 @@ def test_facts_and_card_come_with_it(hub, tiny_checkpoint):
     loaded = Shelf().pull("user/told")
     assert loaded.card == "# told" and loaded.facts.licence == "mit" and loaded.facts.architecture == "unet"
     assert loaded.facts.revision == hub.repositories["user/told"].branches["main"]
-    assert Shelf().get(DEFAULT_CHECKPOINT).facts.bundled and loaded.seconds_per_megapixel > 0
+    assert Shelf().get(DEFAULT_CHECKPOINT).facts.revision is None and loaded.seconds_per_megapixel > 0
