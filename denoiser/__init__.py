@@ -2,7 +2,7 @@
 
 from denoiser import Denoiser
 
-denoiser = Denoiser.from_pretrained("color-small")
+denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 

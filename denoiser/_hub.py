@@ -8,7 +8,7 @@ from .errors import CheckpointNotFound
 from .models import check_config_file
 
 BUNDLED = Path(__file__).parent / "checkpoints"
-DEFAULT_CHECKPOINT = "color-small"
+DEFAULT_CHECKPOINT = "color-base"
 ADDRESS = "https://huggingface.co/"
 
 

@@ -2,7 +2,7 @@
 
 from denoiser import Denoiser
 
-denoiser = Denoiser.from_pretrained("color-small")
+denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
@@ -134,7 +134,7 @@ class Denoiser:
         """Load a checkpoint.
 
         Args:
-            name: A folder, a bundled checkpoint ("color-small") or a Hub id ("user/repo", "user/repo@revision"),
+            name: A folder, a bundled checkpoint ("color-base") or a Hub id ("user/repo", "user/repo@revision"),
                 tried in this order.
             revision: Branch, tag or commit on the Hub.
             token: For private repositories; False asks anonymously even if one is stored.

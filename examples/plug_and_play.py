@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Blur a picture, add noise, and restore it by plug-and-play.")
     parser.add_argument("picture", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("restored.png"))
-    parser.add_argument("--checkpoint", default="color-small", help="bundled, a folder, or user/repo on the Hub")
+    parser.add_argument("--checkpoint", default="color-base", help="bundled, a folder, or user/repo on the Hub")
     parser.add_argument("--blur", type=float, default=2.0, help="standard deviation of the blur, pixels (default 2)")
     parser.add_argument("--sigma", type=float, default=2.0, help="standard deviation of the noise, 0..255 (default 2)")
     options = parser.parse_args()
