@@ -37,6 +37,7 @@ from denoiser import (
 )
 from denoiser.catalogue import TAG, Catalogue, Facts
 from denoiser.image import Picture, read
+from denoiser.safe_markdown import safe_markdown
 from denoiser.shelf import Loaded, Shelf
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
@@ -395,16 +396,6 @@ def about_html(facts: Facts) -> str:
     return f"<dl>{listed}<dt>From</dt><dd>{source}</dd></dl>"
 
 
-def without_comments(text: str) -> str:
-    """Markdown without its HTML comments."""
-    kept = []
-    while "<!--" in text:
-        before, _, rest = text.partition("<!--")
-        kept.append(before)
-        text = rest.partition("-->")[2]
-    return "".join([*kept, text])
-
-
 def offers_html() -> str:
     """Everything on offer with its facts, before anything is fetched."""
     rows = []
@@ -421,26 +412,11 @@ def offers_html() -> str:
 
 
 def card_markdown(loaded: Loaded) -> str:
-    """A card as anyone may have written it, made safe to show: no tags, and nothing that makes a browser fetch.
-
-    The patterns are bounded and look at no character twice: a card made to keep them busy does not.
-    """
-    text = without_comments(loaded.card[:30_000]) or "*This checkpoint has no card.*"
-    text = re.sub(r"<(https?://[^<>\s]{1,500})>", r"\1", text)
-    text = re.sub(r"</?[A-Za-z][^<>]{0,2000}>", "", text)
-    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    # A picture becomes a link to it, and a diagram its text: both can make a browser ask another machine.
-    text = re.sub(r"!+", lambda match: "" if match.string[match.end() : match.end() + 1] == "[" else match[0], text)
-    text = re.sub(r"mermaid", "text", text, flags=re.IGNORECASE)
+    """A checkpoint's card for the page; anyone may have written it."""
     base = ""
     if loaded.facts.revision:
         base = f"{HUB_PAGE}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
-    # Addresses within the repository mean nothing on this page.
-    return re.sub(
-        r"\[([^\[\]\n]{0,300})\]\((?!https?://|#)([^()\s]{0,500})[^()\n]{0,200}\)",
-        lambda match: f"[{match[1]}]({base}{match[2]})" if base else match[1],
-        text,
-    )
+    return safe_markdown(loaded.card, base) or "*This checkpoint has no card.*"
 
 
 def pull_html(text: str, failed: bool = False) -> str:

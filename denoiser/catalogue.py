@@ -19,7 +19,7 @@ import yaml
 
 from ._download import CARD_FILE, WEIGHTS_FILE, reason, typed_errors
 from ._hub import Checkpoint, bundled_checkpoints, find_checkpoint, parse_name
-from .errors import HubUnreachable
+from .errors import CheckpointNotFound, HubUnreachable
 from .models import check_config_file, count_parameters
 
 TAG = "denoising-autoencoder"
@@ -265,6 +265,8 @@ class Catalogue:
             answer = huggingface_hub.get_session().get(
                 f"{root}/{address}", params=parameters, headers=headers, timeout=PATIENCE
             )
+            if answer.status_code in (401, 403, 404):
+                raise CheckpointNotFound(f"The Hub shows nobody {address}.")
             answer.raise_for_status()
             return answer.json()
 

@@ -18,10 +18,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser
-from denoiser.catalogue import Facts
 from denoiser.metrics import psnr
 from denoiser.models import Unet, UnetConfig
-from denoiser.shelf import Loaded
 
 from .conftest import PHOTO, ROOT, Demo
 
@@ -337,49 +335,6 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path):
 
 def test_the_demo_started_without_asking_any_other_machine(demo, client):
     assert not demo.refused.exists(), demo.refused.read_text()
-
-
-@pytest.mark.parametrize(
-    "card",
-    [
-        "![a](http://elsewhere/x.png)",
-        "!![a](http://elsewhere/x.png)",
-        "!!!![a][b]\n\n[b]: http://elsewhere/x.png",
-        "<img src=http://elsewhere/x.png>",
-        "<!-- --><img src='http://elsewhere/x.png'",
-        "<<img src=x>img src=http://elsewhere/x.png>",
-        "```mermaid\nflowchart\n A@{ img: 'http://elsewhere/x.png' }\n```",
-        "~~~ Mermaid\nflowchart\n~~~",
-    ],
-)
-def test_nothing_in_a_card_makes_a_browser_fetch(card):
-    import app
-
-    shown = app.card_markdown(loaded_with(card))
-    assert "![" not in shown and "mermaid" not in shown.lower() and not re.search("<[a-z/!?]", shown.lower())
-
-
-@pytest.mark.parametrize("piece", ["[](", "[", "<!--", "!", "<a", "[a](b", "```", "](", "<https://"])
-def test_a_card_cannot_keep_the_server_busy(piece):
-    import app
-
-    assert app.card_markdown(loaded_with(piece * 20_000)) is not None
-
-
-def test_a_card_keeps_its_words_and_links():
-    import app
-
-    card = (
-        "# A *title*\n<!-- ours -->See <https://a.example> and [curve](curve.png), [b](https://b.example).\n\n`x < y`"
-    )
-    shown = app.card_markdown(loaded_with(card, revision="c0ffee"))
-    assert "ours" not in shown and "# A *title*\nSee https://a.example and" in shown and "`x < y`" in shown
-    assert "[curve](https://huggingface.co/user/name/blob/c0ffee/curve.png), [b](https://b.example)" in shown
-    assert "and curve, [b]" in app.card_markdown(loaded_with(card))
-
-
-def loaded_with(card, revision=None):
-    return Loaded(denoiser=None, facts=Facts("user/name", revision=revision), card=card, seconds_per_megapixel=0.1)
 
 
 def test_our_own_temporary_files_are_deleted():

@@ -85,6 +85,8 @@ def test_one_place_that_cannot_be_listed_spoils_nothing(hub, tiny_checkpoint):
     hub.put("user/tagged", tiny_checkpoint, README_md=CARD.encode())
     found = listed(collection="user/no-such-1")
     assert "user/tagged" in names(found) and "Not listed: the collection user/no-such-1" in found.status
+    found = listed(tag="", names=("user/nothing", "user/tiny"))
+    assert found.status == "The menu holds 1 from the Hub. Not listed: user/nothing."
 
 
 def test_the_hub_lists_by_tag_author_collection_and_name(hub, tiny_checkpoint):
