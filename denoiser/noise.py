@@ -189,7 +189,8 @@ def camera(x, random, sigma, chroma, grain, quality):
 
     The picture goes back to linear light; noise of variance proportional to the light (and a little read noise) is
     added there; demosaicing leaves its brightness grained over about a pixel, the camera's own colour smoothing leaves
-    coarse coloured blotches; tone curve and JPEG follow. Dark tones are noisier than light ones, and neighbours agree.
+    coarse coloured blotches; tone curve and JPEG follow. Dark tones are noisier than light ones, red and blue than
+    green (white balance, gains drawn for each picture), and neighbours agree.
 
     ``sigma``: standard deviation of the brightness noise at mid-grey before JPEG, 8-bit units, 0..50.
     ``chroma``: that of the colour noise relative to it, 0..2. ``grain``: size of the colour blotches, pixels, 0..4.
@@ -203,12 +204,25 @@ def camera(x, random, sigma, chroma, grain, quality):
     deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MIDDLE) / (1.02 * _MIDDLE)) ** 0.5
     # Makers' curves bend the highlights differently: up to three times quieter than the shadows.
     deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
+    if x.shape[-3] > 1:
+        deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))
     white = random.normal(x)
     luma = white.mean(-3, keepdims=True)
     noise = _lowpass(luma, _DEMOSAIC) * x.shape[-3] ** 0.5
     if x.shape[-3] > 1:
         noise = noise + _lowpass(white - luma, grain) * (chroma * 1.5**0.5)
     return jpeg(_tone(light + noise * deviation), random, quality)
+
+
+def _white_balance(draw):
+    """How much noisier each channel is by the gains of white balance, from draws in [0, 1) of (.., 3, 1, 1).
+
+    Under daylight or lamplight red or blue is amplified 1.2 to 2.4 times over green; n times fewer photons brought to
+    the same brightness are n ** 0.5 times noisier. The mean variance over the channels stays what it was.
+    """
+    gains = 1.2 + 1.2 * draw
+    gains[..., 1, :, :] = 1
+    return (gains / gains.mean(-3, keepdims=True)) ** 0.5
 
 
 _DEMOSAIC = 0.65  # pixels; neighbours' brightness noise then correlates by 0.55, as in photographs of several makers

@@ -122,6 +122,16 @@ def test_a_finished_photographs_noise_is_grained_in_colour_and_depends_on_the_li
     assert grey.std() * 255 == pytest.approx(8, rel=0.1)
 
 
+def test_white_balance_makes_red_and_blue_noisier_than_green():
+    channels = np.mean([camera_channels(seed) for seed in range(6)], axis=0)
+    assert channels[0] > 1.1 * channels[1] and channels[2] > 1.1 * channels[1]
+
+
+def camera_channels(seed):
+    noisy = add_noise(GREY, "camera", seed, sigma=8, grain=0, quality=100)
+    return noisy.std((0, 1))
+
+
 def test_a_camera_without_noise_leaves_the_picture(photo):
     picture = photo.astype(np.float32) / 255
     assert (
