@@ -20,6 +20,7 @@ from scipy.stats import norm
 
 from ._download import WEIGHTS_BYTES
 from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
+from .clipping import undo_clipping
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
 from .tiling import apply_tiled
@@ -185,6 +186,8 @@ class Denoiser:
             progress: Called with the share done, in (0, 1].
             max_pixels: Refuse larger pictures.
 
+        Noise that a file's range cut off is allowed for (:mod:`denoiser.clipping`): black stays black.
+
         Returns:
             The denoised picture: same kind (a PIL image for a path), size, depth and channel count. Floats are
             clipped to [0, 1].
@@ -226,6 +229,8 @@ class Denoiser:
                 share = progress and (lambda done, plane=plane: progress((plane + done) / 3))
                 planes.append(self._tiled(pixels[..., plane : plane + 1], level, share))
             restored = np.concatenate(planes, axis=2)
+        if level:
+            restored = undo_clipping(restored, pixels, level)
         return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
     def _tiled(self, pixels: np.ndarray, level: float | None, progress) -> np.ndarray:

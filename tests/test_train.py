@@ -135,7 +135,7 @@ def test_the_other_architectures_train_too(config, photographs, tmp_path, archit
 
 
 def test_weights_can_be_stored_in_half_the_size(config, photographs, tmp_path, arguments):
-    data = TINY["data"] | {"permute": 0.5, "flat": 0.5, "clip": 0.5}
+    data = TINY["data"] | {"permute": 0.5, "flat": 0.5}
     path = config(budget={"steps": 2}, storage="bfloat16", data=data)
     assert main(arguments(path, photographs, tmp_path / "run")) == 0
     assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.bfloat16}
@@ -248,7 +248,8 @@ def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path
 
 def test_a_blind_network_starts_from_one_that_is_told_the_level(config, photographs, tmp_path, arguments):
     assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / "told")) == 0
-    path = config(budget={"steps": 1}, optimizer={"rate": 1e-12}, model=TINY["model"] | {"blind": True}, noise=MIXTURE)
+    model, data = TINY["model"] | {"blind": True}, TINY["data"] | {"clip": 0.5}
+    path = config(budget={"steps": 1}, optimizer={"rate": 1e-12}, model=model, noise=MIXTURE, data=data)
     start = ["--init", str(tmp_path / "told" / "checkpoint")]
     assert main(arguments(path, photographs, tmp_path / "blind", *start)) == 0
     told, blind = weights(tmp_path / "told"), weights(tmp_path / "blind")
@@ -345,6 +346,7 @@ def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
         ({"budget": {}}, "either minutes or steps"),
         ({"data": {"scale": [0.9, 0.2]}}, "scale must rise"),
         ({"colour": True}, "unknown colour"),
+        ({"data": {"clip": 0.5}}, "clip is for blind networks"),
         ({"seed": -1}, "seed must not be negative"),
     ],
 )

@@ -46,7 +46,8 @@ class Data:
         gray: Share of the crops made grey, noise included (colour networks).
         permute: Share of the crops whose colour channels are shuffled.
         flat: Share of the crops replaced by flat areas of any colour.
-        clip: Share of the noisy crops clipped to [0, 1], as in files: clipped noise makes black grey on average.
+        clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are told the
+            level :func:`denoiser.clipping.undo_clipping` does it.
         validation: Share of the photographs held out.
     """
 
@@ -148,6 +149,10 @@ class Config:
 
     def __post_init__(self):
         _require(self.seed >= 0, "seed must not be negative")
+        _require(
+            not self.data.clip or bool(self.model.get("blind")),
+            "data.clip is for blind networks: for those told the level, clipping is undone afterwards",
+        )
         _require(self.storage in ("float32", "bfloat16"), f"storage must be float32 or bfloat16, not {self.storage!r}")
         shares = [stage.until for stage in self.stages]
         _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
