@@ -443,6 +443,8 @@ def test_the_split_depends_on_names_alone(tmp_path):
     assert 20 < len(held_out) < 60 and set(training) | set(held_out) == set(sources)
     assert set(split_by_name(sources[::2], 0.1)[1]) == set(held_out) & set(sources[::2])
     assert [len(part) for part in split_by_name(sources[:2], 0.001)] == [1, 1]
+    named = split_by_name(sources, 0.1, [training[0].name, "not there.png"])
+    assert set(named[1]) == {training[0], *held_out} and set(named[0]) == set(training[1:])
 
 
 def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp_path, capsys):

@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tracker:
         accelerator.init_trackers("denoiser", {"config": str(options.config), "output": str(options.output)})
 
-    training, held_out = split_by_name(sources, config.data.validation)
+    training, held_out = split_by_name(sources, config.data.validation, config.data.held_out)
     pictures = validation_pictures(held_out, model.config.channels, [partners[source] for source in held_out if paired])
     if not pictures:
         if main_process:

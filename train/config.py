@@ -49,6 +49,7 @@ class Data:
         clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are told the
             level :func:`denoiser.clipping.undo_clipping` does it.
         validation: Share of the photographs held out.
+        held_out: Names of photographs that are held out besides, for kinds that the share may miss.
     """
 
     scale: tuple[float, float] = (0.36, 0.75)
@@ -59,6 +60,7 @@ class Data:
     flat: float = 0.0
     clip: float = 0.0
     validation: float = 0.02
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")

@@ -130,10 +130,18 @@ def match_pairs(clean_places: Iterable, noisy_places: Iterable) -> tuple[list[So
     return [clean[name] for name in sorted(clean)], [noisy[name] for name in sorted(clean)]
 
 
-def split_by_name(sources: list[Source], fraction: float) -> tuple[list[Source], list[Source]]:
-    """(training, validation). A picture's name alone decides, so the split survives others coming and going."""
+def split_by_name(
+    sources: list[Source], fraction: float, held_out: Iterable[str] = ()
+) -> tuple[list[Source], list[Source]]:
+    """(training, validation). A picture's name alone decides, so the split survives others coming and going.
+
+    ``held_out``: names for validation besides the share that is drawn.
+    """
+    named = set(held_out)
 
     def draw(source: Source) -> float:
+        if source.name in named:
+            return 0.0
         return int(hashlib.sha256(source.name.encode()).hexdigest()[:8], 16) / 16**8
 
     if len(sources) == 1:
