@@ -32,6 +32,7 @@ from denoiser import (
     DEFAULT_CHECKPOINT,
     NOISES,
     DenoiserError,
+    bundled_checkpoints,
     experiment,
     save_image,
 )
@@ -73,6 +74,7 @@ CATALOGUE = Catalogue(
 )
 _computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
 SHELF = Shelf(CATALOGUE.names, max_bytes=MAX_BYTES, computing=_computing)
+FOR_PHOTOS = "photo"  # the bundled checkpoint for pictures that came noisy
 HUB_PAGE = "https://huggingface.co/"
 
 CSS = """
@@ -155,7 +157,7 @@ _start: dict[str, str] = {"checkpoint": DEFAULT_CHECKPOINT, "note": ""}
 
 
 def name_in(chosen: str | None) -> str:
-    """The checkpoint's name in a page's state, which is "name|commit"; the default's if there is none yet."""
+    """The checkpoint's name in a page's state, "name|commit|..."; the default's if there is none yet."""
     return (chosen or "").partition("|")[0].strip() or _start["checkpoint"]
 
 
@@ -314,8 +316,8 @@ def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool
             if np.isfinite(after - before):
                 change = f'<em class="{"" if after >= before else "worse"}">{after - before:+.{digits}f}</em>'
             tiles.append(tile(label, f"{number(before, digits)} \u2192 {number(after, digits)}", change))
-    source = "estimated" if estimated else "told"
-    told = "not needed" if result.sigma_used is None else f"{result.sigma_used:.1f}"
+    told = f"{result.sigma_used:.1f}" if result.sigma_used is not None else f"{result.removed:.1f}"
+    source = "taken out" if result.sigma_used is None else "estimated" if estimated else "told"
     if result.sigma_added is None:
         tiles.append(tile(f"Noise level \u03c3, {source}", told))
     else:
@@ -349,6 +351,8 @@ def label_of(facts: Facts) -> str:
     parts = [facts.name]
     if (value := dict(facts.psnr).get("cbsd68, sigma=25")) is not None:
         parts.append(f"{value:.1f} dB at \u03c3 25")
+    elif facts.blind:
+        parts.append("finds the level itself")
     if facts.parameters:
         parts.append(f"{facts.parameters / 1e6:.1f} M")
     return " \u00b7 ".join(parts)
@@ -368,7 +372,7 @@ def psnr_text(facts: Facts) -> str:
         dataset, _, condition = where.partition(", ")
         if not re.search("estimated|grey|ensemble", condition) or facts.channels == 1:
             groups[dataset].append((condition.removeprefix("sigma="), value))
-    for dataset, rows in sorted(groups.items(), key=lambda group: group[0] != "cbsd68"):
+    for dataset, rows in sorted(groups.items(), key=lambda group: (group[0] != "cbsd68", group[0] != "nam25")):
         values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)
         at = f"at \u03c3 {levels}" if re.fullmatch(r"[\d. /]+", levels) else f"({levels})"
         return f"{values} dB on {dataset} {at}"
@@ -431,6 +435,7 @@ def show(loaded: Loaded, note: str = ""):
         about: about_html(loaded.facts),
         card: card_markdown(loaded),
         pull: pull_html(note or loaded.note),
+        level: gr.update(visible=not loaded.facts.blind),
     }
 
 
@@ -501,6 +506,29 @@ def choose_by_address(request: gr.Request):
     wanted = request.query_params.get("checkpoint")
     if wanted and wanted != _start["checkpoint"]:
         yield from choose(wanted, None, request)
+
+
+def came_noisy(noisy: bool, current: str | None):
+    """What changes when a photo needs no noise added, or does again.
+
+    From the default the page goes to the checkpoint for such photos, and back; whoever chose another one keeps it.
+    """
+    shown = {
+        noise_controls: gr.update(visible=not noisy),
+        sigma_mode: gr.update(
+            choices=[pair for pair in SIGMAS.items() if not (noisy and pair[1] == "known")],
+            value="estimate" if noisy else "known",
+        ),
+        hand: gr.update(visible=False),
+        which: gr.update(visible=not noisy),
+    }
+    name, commit = f"{current or name_in(None)}|".split("|")[:2]
+    here, there = (DEFAULT_CHECKPOINT, FOR_PHOTOS) if noisy else (FOR_PHOTOS, DEFAULT_CHECKPOINT)
+    if name == here and _start["checkpoint"] == DEFAULT_CHECKPOINT and FOR_PHOTOS in bundled_checkpoints():
+        note = f"{there} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
+        shown |= show(SHELF.get(there), note if noisy else "")
+        name, commit = there, ""
+    return shown | {chosen: f"{name}|{commit}|{noisy}"}  # another state each time, so that the page runs
 
 
 def look_again(current: str | None):
@@ -705,17 +733,18 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
                     )
                     fetch = gr.Button("Pull and use", size="sm", elem_id="fetch")
                 timer = gr.Timer(1.5, active=False)
-                sigma_mode = gr.Radio(
-                    list(SIGMAS.items()),
-                    value="known",
-                    label="Noise level told to the network",
-                    info="Known: the true deviation of the noise added. Estimated: from the noisy picture alone.",
-                    elem_id="sigma-mode",
-                )
-                with gr.Column(visible=False, elem_classes="levels") as hand:
-                    sigma_hand = bounded_slider(
-                        0, 100, 25, step=1, label="Level by hand (8-bit levels)", elem_id="sigma-hand"
+                with gr.Column(elem_classes="levels") as level:  # hidden where a network is not told it
+                    sigma_mode = gr.Radio(
+                        list(SIGMAS.items()),
+                        value="known",
+                        label="Noise level told to the network",
+                        info="Known: the true deviation of the noise added. Estimated: from the noisy picture alone.",
+                        elem_id="sigma-mode",
                     )
+                    with gr.Column(visible=False, elem_classes="levels") as hand:
+                        sigma_hand = bounded_slider(
+                            0, 100, 25, step=1, label="Level by hand (8-bit levels)", elem_id="sigma-hand"
+                        )
                 strength = bounded_slider(
                     0, 1, 1, step=0.05, label="Strength", info="Below 1 some grain is kept.", elem_id="strength"
                 )
@@ -774,7 +803,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
     chosen.change(**live)
     # Fetching has a queue of its own, so that it keeps nobody from computing.
     taking = {
-        "outputs": [chosen, checkpoint, about, card, pull],
+        "outputs": [chosen, checkpoint, about, card, pull, level],
         "concurrency_id": "pull",
         "concurrency_limit": 24,  # they wait more than they work
         "show_progress": "hidden",
@@ -782,7 +811,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
     }
     checkpoint.input(choose, [checkpoint, chosen], trigger_mode="multiple", **taking)
     gr.on([fetch.click, typed.submit], choose, [typed, chosen], trigger_mode="multiple", **taking)
-    demo.load(arrive, None, [checkpoint, about, card, pull, listing, timer], **private)
+    demo.load(arrive, None, [checkpoint, about, card, pull, level, listing, timer], **private)
     demo.load(choose_by_address, None, **taking)
     timer.tick(look_again, chosen, [checkpoint, listing, timer], **private)
     examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **private)
@@ -797,19 +826,11 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         **private,
     ).success(**live)
     noisy_already.input(
-        lambda noisy: [
-            gr.update(visible=not noisy),
-            gr.update(
-                choices=[pair for pair in SIGMAS.items() if not (noisy and pair[1] == "known")],
-                value="estimate" if noisy else "known",
-            ),
-            gr.update(visible=False),
-            gr.update(visible=not noisy),
-        ],
-        noisy_already,
-        [noise_controls, sigma_mode, hand, which],
-        **private,
-    ).success(**live)
+        came_noisy,
+        [noisy_already, chosen],
+        [noise_controls, sigma_mode, hand, which, chosen, checkpoint, about, card, pull, level],
+        **private | {"queue": True, "concurrency_limit": 24},  # outside the queue a changed state is not noticed
+    )
     sigma_mode.input(lambda mode: gr.update(visible=mode == "hand"), sigma_mode, hand, **private).success(**live)
     reroll.click(lambda: random.randrange(2**31), None, seed, **private).success(**live)
 

@@ -29,6 +29,7 @@ class Experiment:
         denoised: What it made of it.
         sigma_added: Standard deviation of the noise before clipping, 8-bit units; None without added noise.
         sigma_used: The level the denoiser was told, 8-bit units; None for blind checkpoints.
+        removed: Standard deviation of noisy - denoised, 8-bit units.
         seconds: Time of the denoising alone.
         figures: psnr, ssim and edge_fidelity as (noisy, denoised) pairs; empty without a clean picture.
     """
@@ -38,6 +39,7 @@ class Experiment:
     denoised: Image.Image
     sigma_added: float | None
     sigma_used: float | None
+    removed: float
     seconds: float
     figures: dict[str, tuple[float, float]]
 
@@ -83,9 +85,8 @@ def run(
     pixels = denoiser.denoise_pixels(noisy, told, strength)
     seconds = time.perf_counter() - started
     denoised = noisy.restore(pixels)
-    figures = {}
+    figures, after = {}, read(denoised).pixels
     if clean is not None:
-        after = read(denoised).pixels
         for measure in (psnr, ssim, edge_fidelity):
             figures[measure.__name__] = (measure(clean.pixels, noisy.pixels), measure(clean.pixels, after))
     return Experiment(
@@ -94,6 +95,7 @@ def run(
         denoised=denoised,
         sigma_added=added,
         sigma_used=None if denoiser.model.config.blind else told,
+        removed=float(np.std(noisy.pixels - after)) * 255,
         seconds=seconds,
         figures=figures,
     )

@@ -51,5 +51,5 @@ def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
         (tmp_path / "nam25" / role).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "nam25" / role / "01.png")
     blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
-    before, _ = quality.measure(blind, tmp_path)["nam25"]
-    assert abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3
+    before, after, least = quality.measure(blind, tmp_path)["nam25"]
+    assert least == pytest.approx(after - before) and abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3

@@ -181,10 +181,22 @@ def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
 def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
-    assert re.search(r"Noise level σ, estimated\n\d+\.\d", visitor.figures())
-    assert not visitor.page.is_visible("#noise") and not visitor.page.is_visible("#clean-out")
+    assert "checkpoint photo" in visitor.figures() and "Noise level σ, taken out" in visitor.figures()
+    for hidden in ("#noise", "#clean-out", "#sigma-mode"):
+        assert not visitor.page.is_visible(hidden)
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#clean-out")
+    assert "checkpoint color-base" in visitor.figures() and visitor.page.is_visible("#sigma-mode")
+
+
+def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor):
+    visitor.page.click("#checkpoint input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="color-small").click())
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "checkpoint color-small" in visitor.figures()
+    assert re.search(r"Noise level σ, estimated\n\d+\.\d", visitor.figures())
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "checkpoint color-small" in visitor.figures() and "PSNR, dB" in visitor.figures()
 
 
 def test_the_difference_can_be_of_what_is_missing(visitor):

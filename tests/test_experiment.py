@@ -5,6 +5,7 @@ from PIL import Image
 from denoiser import Denoiser, experiment
 from denoiser.image import read
 from denoiser.metrics import psnr
+from denoiser.models import Unet, UnetConfig
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,13 @@ def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, pho
     result = experiment.run(denoiser, read(Image.fromarray(photo)), noise=None)
     assert result.clean is None and result.figures == {} and result.sigma_added is None
     assert np.array_equal(np.asarray(result.noisy), photo)
+
+
+def test_a_blind_checkpoint_is_told_nothing_and_what_it_took_out_is_reported(photo):
+    blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
+    result = experiment.run(blind, read(Image.fromarray(photo)), noise=None)
+    removed = np.asarray(result.noisy, float) - np.asarray(result.denoised, float)
+    assert result.sigma_used is None and result.removed == pytest.approx(removed.std(), rel=1e-3)
 
 
 def test_the_difference_is_signed_amplified_and_grey_where_there_is_none():
