@@ -1,5 +1,6 @@
 """That the benchmarks work; what they measure is for the machine they run on to say."""
 
+import pytest
 import torch
 from PIL import Image
 
