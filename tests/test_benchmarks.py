@@ -4,9 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import quality, speed
+from benchmarks import clipping, quality, speed
 from denoiser import Denoiser
 from denoiser.metrics import psnr
+from denoiser.models import Unet, UnetConfig
 
 
 def test_the_yardstick_has_the_published_shape():
@@ -45,8 +46,6 @@ def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tin
 
 
 def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
-    from denoiser.models import Unet, UnetConfig
-
     noisy = photo[:32, :40] // 2 + 30
     for role, pixels in (("clean", photo[:32, :40]), ("noisy", noisy)):
         (tmp_path / "nam25" / role).mkdir(parents=True)
@@ -54,3 +53,10 @@ def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
     blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
     before, after, least = quality.measure(blind, tmp_path)["nam25"]
     assert least == pytest.approx(after - before) and abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3
+
+
+def test_what_undoing_clipping_is_worth_is_measured_beside_what_the_network_has(photo):
+    network = Unet(UnetConfig(widths=(8, 8), blocks=(0, 0))).eval()
+    dark = photo[:48, :64].astype("float32") / 255 * 0.1
+    ((before, after),) = clipping.gains(network, [dark], "gaussian", {"sigma": 25})
+    assert before < after < before + 10

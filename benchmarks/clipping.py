@@ -1,0 +1,79 @@
+"""What undoing the clipping of noise is worth: PSNR on pictures as files hold them, with and without it.
+
+    python -m benchmarks.clipping color-small --data data/cbsd68 --every 9
+
+Noise is added, clipped and rounded to 8 bits; the network is told the standard deviation of the noise before clipping.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from denoiser import Denoiser
+from denoiser.clipping import undo_clipping
+from denoiser.metrics import psnr
+from denoiser.noise import add_noise
+from train.data import find_images
+from train.evaluate import load_clean
+
+NOISES = [
+    ("gaussian", {"sigma": 5}),
+    ("gaussian", {"sigma": 15}),
+    ("gaussian", {"sigma": 25}),
+    ("gaussian", {"sigma": 50}),
+    ("poisson", {"peak": 60}),
+    ("sensor", {"gain": 3, "read": 6}),
+    ("uniform", {"width": 40}),
+    ("speckle", {"sigma": 0.2}),
+    ("salt_and_pepper", {"amount": 5}),
+    ("correlated", {"sigma": 25, "grain": 1}),
+    ("camera", {"sigma": 8}),
+]
+
+
+def rounded(pixels: np.ndarray) -> np.ndarray:
+    """As an 8-bit file holds it."""
+    return np.rint(pixels.clip(0, 1) * 255).astype(np.float32) / 255
+
+
+def gains(model: torch.nn.Module, pictures: list[np.ndarray], kind: str, parameters: dict) -> list[tuple[float, float]]:
+    """(PSNR as the network has it, PSNR with clipping undone) of each picture."""
+    rows = []
+    for index, clean in enumerate(pictures):
+        degraded = add_noise(clean, kind, index, **parameters)
+        level = float(np.sqrt(np.mean((degraded - clean) ** 2)))
+        noisy = rounded(degraded)
+        with torch.inference_mode():
+            restored = model(torch.from_numpy(noisy).permute(2, 0, 1)[None], level)[0].permute(1, 2, 0).numpy()
+        rows.append((psnr(clean, rounded(restored)), psnr(clean, rounded(undo_clipping(restored, noisy, level)))))
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clipping", description="What undoing it is worth.")
+    parser.add_argument("checkpoint")
+    parser.add_argument(
+        "--data", required=True, nargs="+", help="clean pictures: folders, tar files, hf://datasets/..."
+    )
+    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+    options = parser.parse_args()
+    denoiser = Denoiser.from_pretrained(options.checkpoint, device="cpu", dtype="float32")
+    pictures = [load_clean(source, denoiser.model.config.channels) for source in find_images(options.data)]
+    pictures = [picture[..., None] if picture.ndim == 2 else picture for picture in pictures[:: options.every]]
+    print(f"{options.checkpoint} on {len(pictures)} pictures\n")
+    print("| noise | as the network has it | clipping undone | least / most gained by a picture |")
+    print("| --- | --- | --- | --- |")
+    for kind, parameters in tqdm(NOISES, leave=False):
+        rows = gains(denoiser.model, pictures, kind, parameters)
+        differences = [after - before for before, after in rows]
+        before, after = (statistics.fmean(column) for column in zip(*rows))
+        label = ", ".join([kind, *(f"{name} {value:g}" for name, value in parameters.items())])
+        print(f"| {label} | {before:.2f} | {after:.2f} | {min(differences):.2f} / {max(differences):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
