@@ -227,7 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
         if main_process:
             report.trim_log(options.output, step)
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    forward = torch.compile(prepared) if config.compile else prepared
+    # Compiled anew for each stage's size: with sizes left open (after the second one seen) inductor has failed.
+    forward = torch.compile(prepared, dynamic=False) if config.compile else prepared
 
     facts = {
         "config": dataclasses.asdict(config),
