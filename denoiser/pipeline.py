@@ -181,7 +181,8 @@ class Denoiser:
         Args:
             image: A path, a PIL image, a numpy array (H, W[, C]) of uint8, uint16 or float in [0, 1], or a torch
                 tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
-            sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it.
+            sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it. Blind checkpoints
+                ("photo") do not need it and take no notice of it.
             strength: 0 keeps the picture, 1 takes the network's estimate; between them, a blend.
             progress: Called with the share done, in (0, 1].
             max_pixels: Refuse larger pictures.
