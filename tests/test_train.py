@@ -278,6 +278,18 @@ def weights(run):
     return safetensors.torch.load_file(run / "checkpoint" / "model.safetensors")
 
 
+def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_error(
+    config, photographs, tmp_path, arguments, capsys
+):
+    names = sorted(path.name for path in photographs.glob("*.[pj]*g"))
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": ["p1.png", "elsewhere.png"]})
+    assert main(arguments(path, photographs, tmp_path / "run")) == 0
+    assert "not held out: elsewhere.png" in capsys.readouterr().err
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": names})
+    assert main(arguments(path, photographs, tmp_path / "none")) == 2
+    assert "none is left to train on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGKILL, "muon")])
 def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
     path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})

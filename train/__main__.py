@@ -191,6 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator.init_trackers("denoiser", {"config": str(options.config), "output": str(options.output)})
 
     training, held_out = split_by_name(sources, config.data.validation, config.data.held_out)
+    if not training:
+        if main_process:
+            print(f"error: data.held_out names all {len(held_out)} pictures; none is left to train on", file=sys.stderr)
+        return 2
     pictures = validation_pictures(held_out, model.config.channels, [partners[source] for source in held_out if paired])
     if not pictures:
         if main_process:
@@ -251,6 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
     if main_process:
         for line in photographs.skipped:
             print(f"skipped {line}", file=sys.stderr)
+        if absent := set(config.data.held_out) - {source.name for source in held_out}:
+            print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
         print(
             f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; {len(pictures)} held out; "
             f"{facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, {processes} process(es)"
