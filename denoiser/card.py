@@ -5,6 +5,7 @@ Everything in a card comes from the run's own records: ``run.json`` (what was tr
 that a person has edited is brought up to date, those sections and our metadata are replaced and the rest stays.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -36,9 +37,9 @@ _BLIND_LIMITS = (
 _LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
     "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
-    "of phone photographs are partly taken for texture and kept. Fine texture below the noise is smoothed away, not "
-    "reconstructed: do not read detail out of a denoised picture where it decides anything (medicine, forensics). A "
-    "noise level told too high smooths, one told too low leaves noise."
+    "of phone photographs are partly taken for texture and kept (blind checkpoints are for those). Fine texture below "
+    "the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture where it decides "
+    "anything (medicine, forensics). A noise level told too high smooths, one told too low leaves noise."
 )
 _PROTOCOL = (
     "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
@@ -167,13 +168,13 @@ def _procedure(run: dict) -> str:
         low, high = run["model"]["sigma_range"]
         crops = (
             f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size; of "
-            f"{data['candidates']} random crops the one with the most texture, flipped and turned at random; "
-            f"{data['gray']:.0%} of the crops made grey"
+            f"{data['candidates']} random crops the one with the most texture, flipped and turned at random"
+            + (f"; {data['gray']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
             + (f", {data['permute']:.0%} with shuffled colours" if data.get("permute") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
             + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
             + "; noise: "
-            + ("; ".join(map(str, run["config"].get("noise") or ())) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
+            + (_mixture(run["config"].get("noise")) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
         )
     return "\n".join(
         [
@@ -198,6 +199,21 @@ def _procedure(run: dict) -> str:
             "</details>",
         ]
     )
+
+
+def _mixture(noise: list[dict] | None) -> str:
+    """The noises trained on, as a sentence: "6 parts camera (sigma 0..12, quality 70..100), 1 part ..."."""
+    parts = []
+    for component in noise or ():
+        ranges = [
+            f"{name} {value[0]:g}..{value[1]:g}" if isinstance(value, list | tuple) else f"{name} {value:g}"
+            for name, value in component.items()
+            if name not in ("kind", "share")
+        ]
+        share = component.get("share", 1)
+        kind = component["kind"].replace("_", " ") + (f" ({', '.join(ranges)})" if ranges else "")
+        parts.append(f"{share:g} part{'s' if share != 1 else ''} {kind}" if len(noise) > 1 else kind)
+    return ", ".join(parts)
 
 
 def _optimizer(settings: dict) -> str:
@@ -228,13 +244,24 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
             f"| {_dataset(entry)} | {entry['pictures']} | {level} | {entry['noisy_psnr']:.2f} | {entry['psnr']:.2f} "
             f"| {entry['ssim']:.4f} | {edges} | {entry['seconds_per_megapixel']:.2f} |"
         )
-    last = evaluation[-1]
+    last, again = evaluation[-1], []
+    lines += ["", _PROTOCOL]
+    if any(entry["sigma"] is not None for entry in evaluation):
+        again.append(f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50`")
+    for entry in evaluation:
+        if entry["sigma"] is None:
+            gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
+            gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
+            lines += [
+                "",
+                f"{_dataset(entry)}: real pairs, the noisy picture as it is; the pair that gains least gains "
+                f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
+            ]
+            again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
     lines += [
         "",
-        _PROTOCOL,
-        "",
         f"Times: {last['machine']}, {last['dtype']}; on a busy machine, so an upper bound. Again: "
-        f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50`.",
+        f"{', '.join(dict.fromkeys(again))}.",
         "",
         "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
         "",

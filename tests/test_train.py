@@ -21,6 +21,7 @@ from train.config import ConfigError, load_config
 from train.data import Photographs, Source, find_images, split_by_name
 from train.degrade import Mixture
 from train.evaluate import main as evaluate
+from train.publish import main as publish
 
 from .conftest import PHOTO, ROOT
 
@@ -184,6 +185,9 @@ def test_training_on_own_pairs(config, pairs, tmp_path, arguments):
     measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(measured) == 1 and measured[0]["sigma"] is None
     assert measured[0]["psnr"] > measured[0]["noisy_psnr"] + 1
+    assert publish([str(tmp_path / "run"), "--folder", str(tmp_path / "mine")]) == 0
+    card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "real pairs" in card and "--noisy NOISY" in card and "--sigma 15" not in card
 
 
 def test_pairs_without_a_partner_are_named(config, pairs, tmp_path, arguments, capsys):
