@@ -19,7 +19,8 @@ from .errors import (
 from .image import save as save_image
 from .models import Bottleneck, Unet
 from .noise import NOISES, add_noise
-from .pipeline import Denoiser, estimate_sigma
+from .noise_level import estimate_sigma
+from .pipeline import Denoiser
 
 __version__ = "0.1.0"
 __all__ = [

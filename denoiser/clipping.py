@@ -94,12 +94,9 @@ def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def noise_left(share: np.ndarray) -> np.ndarray:
-    """What is left of the noise's standard deviation where ``share`` of its values are clipped.
-
-    1 where more is clipped than noise around any true value can be, one half: that is no noise but black or white.
-    """
+    """What is left of the noise's standard deviation where ``share`` of its values are clipped, at most half."""
     distance = -norm.ppf(np.clip(share, 1e-4, 0.5))
-    return np.where(share > 0.55, 1, np.interp(distance, _DISTANCE, _VARIANCE**0.5))
+    return np.interp(distance, _DISTANCE, _VARIANCE**0.5)
 
 
 def _planes(picture: np.ndarray) -> torch.Tensor:

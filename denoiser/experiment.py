@@ -13,7 +13,8 @@ from PIL import Image
 from .image import Picture, read
 from .metrics import edge_fidelity, psnr, ssim
 from .noise import add_noise
-from .pipeline import Denoiser, estimate_sigma
+from .noise_level import estimate_sigma
+from .pipeline import Denoiser
 
 GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 """Amplifications that :func:`difference` chooses from."""

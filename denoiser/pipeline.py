@@ -13,16 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pywt
 import torch
 from PIL import Image
-from scipy.stats import norm
 
 from ._download import WEIGHTS_BYTES
 from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .clipping import clipped_share, noise_left, undo_clipping
+from .clipping import undo_clipping
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
+from .noise_level import estimate_sigma
 from .tiling import apply_tiled
 
 logger = logging.getLogger(__name__)
@@ -31,35 +30,6 @@ TILE = 768
 """Side of a tile's inner part. Pictures up to this size on both sides are computed whole."""
 MARGIN = 64
 """Surroundings computed with each tile: what a pixel's estimate depends on beyond is below one 8-bit level."""
-
-
-def estimate_sigma(pixels: np.ndarray) -> float:
-    """Estimate the standard deviation of white noise in a picture.
-
-    The median absolute deviation of the finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial
-    Adaptation by Wavelet Shrinkage", Biometrika 1994), averaged over channels. Where the file's range has cut noise off
-    they are left out; if nothing else remains, allowed for. Fine texture counts as noise: on clean, detailed
-    photographs it reads a few levels too high, on text and line art tens of levels.
-
-    Args:
-        pixels: Float (H, W, C) in [0, 1].
-
-    Returns:
-        Sigma in 8-bit units; 0 for pictures under 4 pixels on a side, which are too small to tell.
-    """
-    if min(pixels.shape[:2]) < 4:
-        return 0.0
-    _, (_, _, diagonal) = pywt.dwt2(pixels, "db2", axes=(0, 1))
-    levels = []
-    for index, plane in enumerate(np.moveaxis(np.abs(diagonal), -1, 0)):
-        # Exact zeros are areas that never had noise: flat graphics, clipped sky.
-        alive = plane > 1e-6
-        share = clipped_share(pixels[..., index], plane.shape)
-        whole = alive & (share < 0.01)
-        enough = whole.sum() > 0.1 * alive.sum()
-        coefficients = plane[whole] if enough else plane[alive] / noise_left(share[alive])
-        levels.append(float(np.median(coefficients)) / norm.ppf(0.75) if coefficients.size else 0.0)
-    return 255 * sum(levels) / len(levels)
 
 
 def _pick_device(device: str) -> torch.device:
