@@ -355,6 +355,8 @@ def label_of(facts: Facts) -> str:
         parts.append(f"{value:.1f} dB at \u03c3 25")
     elif facts.blind:
         parts.append("finds the level itself")
+    elif facts.channels == 1:
+        parts.append("grey")
     if facts.parameters:
         parts.append(f"{facts.parameters / 1e6:.1f} M")
     return " \u00b7 ".join(parts)
