@@ -10,7 +10,7 @@ CLEAN = 0.01
 """Share of clipped values around a pixel below which its noise counts as whole."""
 NEVER_NOISY = 0.6
 PATCH = 8
-MOST_PATCHES, LEAST_PATCHES = 40_000, 2_000
+MOST_PATCHES, LEAST_PATCHES = 15_000, 2_000
 BLOCK = 16
 """Side of the blocks of wavelet coefficients among which the quietest are looked for."""
 
