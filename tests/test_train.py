@@ -21,6 +21,7 @@ from train.config import ConfigError, load_config
 from train.data import Photographs, Source, find_images, split_by_name
 from train.degrade import Mixture
 from train.evaluate import main as evaluate
+from train.evaluate import record
 from train.publish import main as publish
 
 from .conftest import PHOTO, ROOT
@@ -484,6 +485,14 @@ def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp
     assert figures[0]["psnr"] == pytest.approx(np.mean(expected), abs=0.005)
     assert [image["psnr"] for image in figures[0]["images"].values()] == pytest.approx(expected, abs=0.005)
     assert figures[0]["peak_memory_mb"] > 50 and 0 < figures[0]["edge_fidelity"] < 1
+
+
+def test_a_level_measured_again_replaces_the_earlier_figures(tmp_path):
+    rows = [{"dataset": "set", "sigma": sigma, "gray": False, "estimate": False, "psnr": 1.0} for sigma in (15, 25.0)]
+    record(tmp_path / "e.json", rows)
+    record(tmp_path / "e.json", [rows[0] | {"sigma": 15.0, "self_ensemble": False, "psnr": 2.0}])
+    record(tmp_path / "e.json", [rows[0] | {"estimate": True, "psnr": 3.0}])
+    assert [row["psnr"] for row in json.loads((tmp_path / "e.json").read_text())] == [1.0, 2.0, 3.0]
 
 
 def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):

@@ -150,7 +150,8 @@ def record(path: Path, entries: list[dict]) -> None:
     """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
 
     def key(entry: dict) -> tuple:
-        return tuple(str(entry.get(name, False)) for name in ("dataset", "sigma", "gray", "estimate", "self_ensemble"))
+        level = entry["sigma"] if entry["sigma"] is None else float(entry["sigma"])  # 15 and 15.0 are one level
+        return level, *(entry.get(name, False) for name in ("dataset", "gray", "estimate", "self_ensemble"))
 
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     fresh = {key(entry) for entry in entries}
