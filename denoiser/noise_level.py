@@ -73,13 +73,15 @@ def _from_patches(pixels: np.ndarray) -> float | None:
     height, width = (side - PATCH + 1 for side in pixels.shape[:2])
     if min(height, width) < 1:
         return None
-    step = max(1, int(np.ceil((height * width / MOST_PATCHES) ** 0.5)))
+    step = max(1, int((height * width / (16 * MOST_PATCHES)) ** 0.5))
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (PATCH, PATCH), axis=(0, 1))[::step, ::step]
     shares = [clipped_share(plane, windows.shape[:2]) for plane in np.moveaxis(pixels, -1, 0)]
-    whole = np.max(shares, axis=0) < CLEAN
-    if whole.sum() < LEAST_PATCHES:
+    rows, columns = np.nonzero(np.max(shares, axis=0) < CLEAN)
+    if rows.size < LEAST_PATCHES:
         return None
-    patches = windows[whole].reshape(int(whole.sum()), -1)
+    every = -(-rows.size // MOST_PATCHES)
+    patches = windows[rows[::every], columns[::every]]
+    patches = patches.reshape(len(patches), -1)
     patches = patches - patches.mean(0)
     values = np.linalg.eigvalsh((patches.T @ patches / len(patches)).astype(np.float64)).clip(min=0)
     # The largest set of the smallest eigenvalues whose mean is no more than its median is noise alone.

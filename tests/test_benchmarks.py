@@ -1,5 +1,6 @@
 """That the benchmarks work; what they measure is for the machine they run on to say."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -55,8 +56,14 @@ def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
     assert least == pytest.approx(after - before) and abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3
 
 
-def test_what_undoing_clipping_is_worth_is_measured_beside_what_the_network_has(photo):
-    network = Unet(UnetConfig(widths=(8, 8), blocks=(0, 0))).eval()
-    dark = photo[:48, :64].astype("float32") / 255 * 0.1
-    ((before, after),) = clipping.gains(network, [dark], "gaussian", {"sigma": 25})
-    assert before < after < before + 10
+class LocalMean(torch.nn.Module):
+    """A denoiser that returns the mean of the pixels around."""
+
+    def forward(self, x, level):
+        return torch.nn.functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
+
+
+def test_what_undoing_clipping_is_worth_is_measured_beside_what_the_network_has():
+    dark = np.full((48, 64, 3), 0.02, np.float32)
+    ((before, after),) = clipping.gains(LocalMean(), [dark], "gaussian", {"sigma": 25})
+    assert before + 3 < after < np.inf

@@ -84,6 +84,10 @@ class Visitor:
         action()
         self.page.wait_for_function(f"before => {{ const now = ({READ})(); return now && now != before }}", arg=before)
 
+    def until(self, text: str) -> None:
+        """Wait until the figures say something."""
+        self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
+
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
         if clear.count():
@@ -192,11 +196,14 @@ def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
 @pytest.mark.parametrize("name", ["color-small", "photo"])
 def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor, name):
     visitor.page.click("#checkpoint input")
-    visitor.after(lambda: visitor.page.get_by_role("option", name=name).click())
-    visitor.after(lambda: visitor.page.click("#noisy-already input"))
-    assert f"checkpoint {name}" in visitor.figures() and "no PSNR" in visitor.figures()
-    visitor.after(lambda: visitor.page.click("#noisy-already input"))
-    assert f"checkpoint {name}" in visitor.figures() and "PSNR, dB" in visitor.figures()
+    visitor.page.get_by_role("option", name=name).click()
+    visitor.until(f"checkpoint {name}")
+    visitor.page.click("#noisy-already input")
+    visitor.until("no PSNR")
+    assert f"checkpoint {name}" in visitor.figures()
+    visitor.page.click("#noisy-already input")
+    visitor.until("PSNR, dB")
+    assert f"checkpoint {name}" in visitor.figures()
 
 
 def test_the_difference_can_be_of_what_is_missing(visitor):
