@@ -374,9 +374,9 @@ def psnr_text(facts: Facts) -> str:
     groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
     for where, value in facts.psnr:
         dataset, _, condition = where.partition(", ")
-        if not re.search("estimated|grey|ensemble", condition) or facts.channels == 1:
-            groups[dataset].append((condition.removeprefix("sigma="), value))
-    for dataset, rows in sorted(groups.items(), key=lambda group: (group[0] != "cbsd68", group[0] != "nam25")):
+        if not re.search("estimated|ensemble" + ("" if facts.channels == 1 else "|grey"), condition):
+            groups[dataset].append((condition.removeprefix("sigma=").removesuffix(", grey"), value))
+    for dataset, rows in sorted(groups.items(), key=lambda group: not re.match("cbsd68|bsd68|nam25", group[0])):
         values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)
         at = f"at \u03c3 {levels}" if re.fullmatch(r"[\d. /]+", levels) else f"({levels})"
         return f"{values} dB on {dataset} {at}"

@@ -39,6 +39,25 @@ def rounded(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.clip(0, 1) * 255).astype(np.float32) / 255
 
 
+def data_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which clean pictures to take."""
+    parser.add_argument(
+        "--data", required=True, nargs="+", help="clean pictures: folders, tar files, hf://datasets/..."
+    )
+    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+
+
+def load_pictures(options: argparse.Namespace, channels: int) -> list[np.ndarray]:
+    """The clean pictures, float32 (H, W, C) in [0, 1]."""
+    pictures = [load_clean(source, channels) for source in find_images(options.data)[:: options.every]]
+    return [picture.reshape(*picture.shape[:2], channels) for picture in pictures]
+
+
+def label(kind: str, parameters: dict) -> str:
+    """A noise for reading: "sensor, gain 3, read 6"."""
+    return ", ".join([kind, *(f"{name} {value:g}" for name, value in parameters.items())])
+
+
 def gains(model: torch.nn.Module, pictures: list[np.ndarray], kind: str, parameters: dict) -> list[tuple[float, float]]:
     """(PSNR as the network has it, PSNR with clipping undone) of each picture."""
     rows = []
@@ -56,14 +75,10 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clipping", description="What undoing it is worth.")
     parser.add_argument("checkpoint")
-    parser.add_argument(
-        "--data", required=True, nargs="+", help="clean pictures: folders, tar files, hf://datasets/..."
-    )
-    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+    data_options(parser)
     options = parser.parse_args()
     denoiser = Denoiser.from_pretrained(options.checkpoint, device="cpu", dtype="float32")
-    pictures = [load_clean(source, denoiser.model.config.channels) for source in find_images(options.data)]
-    pictures = [picture[..., None] if picture.ndim == 2 else picture for picture in pictures[:: options.every]]
+    pictures = load_pictures(options, denoiser.model.config.channels)
     print(f"{options.checkpoint} on {len(pictures)} pictures\n")
     print("| noise | as the network has it | clipping undone | least / most gained by a picture |")
     print("| --- | --- | --- | --- |")
@@ -71,8 +86,8 @@ def main() -> None:
         rows = gains(denoiser.model, pictures, kind, parameters)
         differences = [after - before for before, after in rows]
         before, after = (statistics.fmean(column) for column in zip(*rows))
-        label = ", ".join([kind, *(f"{name} {value:g}" for name, value in parameters.items())])
-        print(f"| {label} | {before:.2f} | {after:.2f} | {min(differences):.2f} / {max(differences):.2f} |", flush=True)
+        least, most = min(differences), max(differences)
+        print(f"| {label(kind, parameters)} | {before:.2f} | {after:.2f} | {least:.2f} / {most:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
