@@ -454,6 +454,27 @@ def test_livelier_crops_are_preferred(photographs):
     assert texture(4) > texture(1) * 1.1
 
 
+def test_subsampled_copies_lose_fine_colour_and_keep_fine_brightness(tmp_path):
+    squares = np.indices((96, 96)).sum(0) % 2
+    colours = np.where(squares[..., None], np.uint8([168, 112, 112]), np.uint8([88, 144, 144]))  # nearly equal in luma
+    for index in range(8):
+        Image.fromarray(colours + np.uint8(squares * 20)[..., None]).save(tmp_path / f"{index}.png")
+
+    def contrasts(share):
+        """Of neighbouring pixels, for each copy: in colour (red - green) and brightness (luma)."""
+        data = Photographs(find_images([tmp_path]), 3, (1.0, 1.0), 1, 32, torch.device("cpu"), subsampled=share)
+        planes = data.pixels.view(-1, 96, 96, 3).float()
+        colour, luma = planes[..., 0] - planes[..., 1], planes @ torch.tensor([0.299, 0.587, 0.114])
+        return [plane.diff(dim=2).abs().mean((1, 2)) for plane in (colour, luma)]
+
+    colour, luma = contrasts(0.0)
+    assert colour.min() > 100 and luma.min() > 15
+    colour, luma = contrasts(1.0)
+    assert colour.max() < 10 and luma.min() > 15
+    colour, _ = contrasts(0.5)
+    assert 0 < (colour < 10).sum() < 8 and ((colour < 10) | (colour > 100)).all()
+
+
 def test_the_split_depends_on_names_alone(tmp_path):
     sources = [Source(tmp_path / f"{index}.png", f"{index}.png") for index in range(400)]
     training, held_out = split_by_name(sources, 0.1)

@@ -211,6 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
             config.seed,
             [partners[source] for source in training if paired],
             options.cache,
+            config.data.subsampled,
         )
     if not len(photographs):
         if main_process:

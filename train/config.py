@@ -48,6 +48,8 @@ class Data:
         flat: Share of the crops replaced by flat areas of any colour.
         clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are told the
             level :func:`denoiser.clipping.undo_clipping` does it.
+        subsampled: Share of the sizes that go through JPEG with chroma subsampling (4:2:0), as nearly all photographs
+            that people have did: there colour holds no detail finer than two pixels.
         validation: Share of the photographs held out.
         held_out: Names of photographs that are held out besides, for kinds that the share may miss.
     """
@@ -59,13 +61,14 @@ class Data:
     permute: float = 0.0
     flat: float = 0.0
     clip: float = 0.0
+    subsampled: float = 0.0
     validation: float = 0.02
     held_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
-        for name in ("gray", "permute", "flat", "clip"):
+        for name in ("gray", "permute", "flat", "clip", "subsampled"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
         _require(0 < self.validation < 1, "validation must be a share between 0 and 1")
 

@@ -152,14 +152,28 @@ def split_by_name(
     return [source for source in sources if draw(source) >= edge], [source for source in sources if draw(source) < edge]
 
 
-def read_copies(source: Source, channels: int, scales: list[float], smallest: int) -> list[np.ndarray]:
-    """One photograph as uint8 (H, W, C) at each scale, its shorter side never below ``smallest``."""
+def through_jpeg(image: Image.Image, quality: int = 95) -> Image.Image:
+    """As cameras and the web store it: a JPEG whose colour has half the resolution (chroma subsampling 4:2:0)."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return Image.open(file).convert(image.mode)
+
+
+def read_copies(
+    source: Source, channels: int, scales: list[float], smallest: int, subsampled: tuple[bool, ...] = ()
+) -> list[np.ndarray]:
+    """One photograph as uint8 (H, W, C) at each scale, its shorter side never below ``smallest``.
+
+    ``subsampled`` says which copies go through JPEG with chroma subsampling; none if it is empty.
+    """
     image = source.read(channels)
     copies = []
-    for scale in scales:
+    for index, scale in enumerate(scales):
         scale = max(scale, smallest / min(image.size))
         size = tuple(max(smallest, round(side * scale)) for side in image.size)
         resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+        if subsampled and subsampled[index]:
+            resized = through_jpeg(resized)
         copies.append(np.asarray(resized).reshape(size[1], size[0], channels))
     return copies
 
@@ -188,6 +202,7 @@ class Photographs:
         seed: Of the sizes.
         noisy: The noisy pictures of pairs; then nothing is scaled, and crops have 2 C channels, clean first.
         cache: Folder for the decoded pictures; None keeps them in memory alone.
+        subsampled: Share of the copies that go through JPEG with chroma subsampling, see :func:`through_jpeg`.
 
     Without a single usable picture its length is 0.
     """
@@ -203,17 +218,20 @@ class Photographs:
         seed: int = 0,
         noisy: list[Source] | None = None,
         cache: Path | None = None,
+        subsampled: float = 0.0,
     ):
         def decode() -> tuple[list[np.ndarray], list[str]]:
             edges = np.linspace(*scale, copies + 1)
-            draws = np.random.default_rng(seed).uniform(edges[:-1], edges[1:], (len(sources), copies)).tolist()
+            random = np.random.default_rng(seed)
+            draws = random.uniform(edges[:-1], edges[1:], (len(sources), copies)).tolist()
+            stored = (random.uniform(size=(len(sources), copies)) < subsampled).tolist()
             skipped = []
 
             def decode_one(index: int) -> list[np.ndarray]:
                 try:
                     if noisy:
                         return [read_pair(sources[index], noisy[index], channels, smallest)]
-                    return read_copies(sources[index], channels, draws[index], smallest)
+                    return read_copies(sources[index], channels, draws[index], smallest, stored[index])
                 except (OSError, ValueError) as error:
                     skipped.append(
                         str(error) if sources[index].name in str(error) else f"{sources[index].name}: {error}"
@@ -228,7 +246,8 @@ class Photographs:
         stats = [
             (str(s.path), s.offset, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in sources + (noisy or [])
         ]
-        key = hashlib.sha256(repr((stats, channels, scale, copies, smallest, seed, bool(noisy))).encode()).hexdigest()
+        decides = stats, channels, scale, copies, smallest, seed, bool(noisy), subsampled
+        key = hashlib.sha256(repr(decides).encode()).hexdigest()
         pixels, table = _cached(cache and cache / key[:24], decode)
         self.skipped: list[str] = table["skipped"]
         sizes = np.array(table["sizes"], dtype=np.int64).reshape(-1, 2)
