@@ -167,8 +167,9 @@ def _procedure(run: dict) -> str:
     if not run["data"]["paired"]:
         low, high = run["model"]["sigma_range"]
         crops = (
-            f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size; of "
-            f"{data['candidates']} random crops the one with the most texture, flipped and turned at random"
+            f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size"
+            + (f", {data['subsampled']:.0%} of them JPEG with chroma subsampling" if data.get("subsampled") else "")
+            + f"; of {data['candidates']} random crops the one with the most texture, flipped and turned at random"
             + (f"; {data['gray']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
             + (f", {data['permute']:.0%} with shuffled colours" if data.get("permute") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
@@ -184,7 +185,7 @@ def _procedure(run: dict) -> str:
             f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
             f"decay {optimizer['ema']:g}.",
             f"- {crops}.",
-            *([f"- Started from the weights of `{run['init']}`."] if run["init"] else []),
+            *_start(run),
             f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
             "",
@@ -214,6 +215,17 @@ def _mixture(noise: list[dict] | None) -> str:
         kind = component["kind"].replace("_", " ") + (f" ({', '.join(ranges)})" if ranges else "")
         parts.append(f"{share:g} part{'s' if share != 1 else ''} {kind}" if len(noise) > 1 else kind)
     return ", ".join(parts)
+
+
+def _start(run: dict) -> list[str]:
+    """Where the weights came from, back to the first run."""
+    if not run.get("init"):
+        return []
+    if not (earlier := run.get("init_run")):
+        return [f"- Started from the weights of `{run['init']}`."]
+    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes"
+    line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`."
+    return [line, *_start(earlier)]
 
 
 def _optimizer(settings: dict) -> str:

@@ -246,6 +246,11 @@ def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path
     assert main(arguments(path, photographs, tmp_path / "second", "--init", checkpoint)) == 0
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    assert main(arguments(path, photographs, tmp_path / "from run", "--init", str(tmp_path / "first"))) == 0
+    assert all(torch.equal(tensor, second[name]) for name, tensor in weights(tmp_path / "from run").items())
+    assert publish([str(tmp_path / "from run"), "--folder", str(tmp_path / "folder")]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "- Started from the weights of an earlier run: 30 steps in 0 minutes" in card
     other = config(model=TINY["model"] | {"widths": [8, 24]})
     assert main(arguments(other, photographs, tmp_path / "third", "--init", checkpoint)) == 2
     assert "size mismatch" in capsys.readouterr().err

@@ -63,7 +63,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clean", nargs="+", default=[], help="own pairs: the clean pictures, instead of --data")
     parser.add_argument("--noisy", nargs="+", default=[], help="own pairs: the noisy pictures, matched by name")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder of the run; resumed if begun")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="start from these weights: folder, bundled or user/repo")
+    parser.add_argument(
+        "--init", metavar="CHECKPOINT", help="start from these weights: run, folder, bundled, user/repo"
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="wall-clock budget, instead of the config's")
     budget.add_argument("--steps", type=int, help="step budget, instead of the config's")
@@ -171,7 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
         if state and state["recipe"] != recipe:
             raise ConfigError(f"{options.output} holds a run of another configuration; choose another --output")
         if options.init:
-            adopt_weights(model, Denoiser.from_pretrained(options.init, device="cpu").model)
+            checkpoint = Path(options.init) / "checkpoint"
+            start = str(checkpoint) if checkpoint.is_dir() else options.init
+            adopt_weights(model, Denoiser.from_pretrained(start, device="cpu").model)
         if options.tracker and options.tracker not in map(str, get_available_trackers()):
             raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
         if options.push_to_hub:
@@ -249,6 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
             "paired": paired,
         },
         "init": options.init,
+        "init_run": report.earlier_run(options.init),
         "commit": report.commit(),
         "machine": evaluate.machine(device),
         "processes": accelerator.num_processes,

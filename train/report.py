@@ -104,6 +104,14 @@ def draw_samples(run: Path, pictures: list[np.ndarray], paired: bool) -> None:
     Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze()).save(run / SAMPLES_FILE)
 
 
+def earlier_run(start: str | None) -> dict | None:
+    """Of what a run starts from, if that is a finished run's folder: its steps, minutes, commit, and its own start."""
+    if not start or not (file := Path(start) / RUN_FILE).is_file():
+        return None
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    return {name: facts.get(name) for name in ("steps", "minutes", "commit", "init", "init_run")}
+
+
 def write_facts(run: Path, facts: dict) -> None:
     """run.json."""
     (run / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -138,5 +138,5 @@ class Unet(DenoisingAutoencoder):
             # Noise of deviation sigma is hardly ever beyond 4 sigma: what is more cannot be noise, and at sigma 0 the
             # picture stays as it is. On CBSD68 the bound costs nothing (below 0.001 dB).
             bound = (MOST_SIGMAS * level).to(noise.dtype)
-            noise = torch.maximum(torch.minimum(noise, bound), -bound)
+            noise = torch.clamp(noise, -bound, bound)
         return x + noise
