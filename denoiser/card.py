@@ -233,6 +233,7 @@ def _optimizer(settings: dict) -> str:
         return (
             f"Muon at a peak rate of {settings['rate']:g} for the inner convolutions, AdamW at "
             f"{settings['ends_rate']:g} for the first and last"
+            + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("branches") else "")
         )
     return f"AdamW at a peak rate of {settings['rate']:g}"
 

@@ -60,6 +60,36 @@ def test_weights_stay_bounded_under_weight_decay():
     assert norm_after(0.5) < 0.3 * norm_after(0)
 
 
+def test_branches_move_a_kernel_as_a_parallel_pointwise_convolution_would():
+    torch.manual_seed(0)
+    kernel, point = torch.randn(6, 4, 3, 3), torch.randn(6, 4, 1, 1)
+    padded = torch.nn.functional.pad
+    apart = [torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(point.clone())]
+    merged = torch.nn.Parameter(kernel + padded(point, (1, 1, 1, 1)))
+    reference = Muon([{"params": apart}], 0.01, weight_decay=0.1)
+    ours = Muon([{"params": [merged]}], 0.01, weight_decay=0.1, branches=True)
+    pictures = torch.randn(2, 4, 9, 9)
+    for _ in range(6):
+        for optimizer, weight in ((reference, apart[0] + padded(apart[1], (1, 1, 1, 1))), (ours, merged)):
+            optimizer.zero_grad()
+            torch.conv2d(pictures, weight).square().sum().backward()
+            optimizer.step()
+    together = apart[0] + padded(apart[1], (1, 1, 1, 1))
+    assert torch.allclose(merged, together, atol=2e-3) and not torch.allclose(merged, kernel, atol=0.1)
+
+
+def test_branches_leave_kernels_without_a_middle_alone():
+    moved = []
+    for branches in (False, True):
+        parameters = [torch.nn.Parameter(torch.ones(4, 4, size, size)) for size in (1, 2)]
+        optimizer = Muon([{"params": parameters}], 0.01, branches=branches)
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+        optimizer.step()
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    assert torch.equal(*moved)
+
+
 def test_the_log_loss_counts_every_noise_level_alike():
     clean = torch.zeros(2, 3, 8, 8)
     error = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)]).requires_grad_()

@@ -97,6 +97,7 @@ class Optimizer:
         rate: Peak rate.
         ends_rate: Under muon, the peak rate of what AdamW trains.
         warmup: Steps.
+        branches: Under muon, train each kernel as if a 1x1 convolution ran beside it (:class:`train.optim.Muon`).
         weight_decay: Per step, times the rate; under muon of the inner convolutions only.
         clip: Largest gradient norm.
         ema: Decay of the weights' exponential moving average.
@@ -105,6 +106,7 @@ class Optimizer:
     kind: str = "adamw"
     rate: float = 8e-4
     ends_rate: float = 8e-4
+    branches: bool = False
     warmup: int = 200
     weight_decay: float = 0.0
     clip: float = 1.0

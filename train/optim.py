@@ -21,7 +21,7 @@ def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
     groups = [{"params": inner, "orthogonal": True, "share": 1.0}] if inner else []
     share = settings.ends_rate / settings.rate
     groups.append({"params": rest, "orthogonal": False, "share": share, "weight_decay": 0.0})
-    return Muon(groups, settings.rate, weight_decay=settings.weight_decay)
+    return Muon(groups, settings.rate, weight_decay=settings.weight_decay, branches=settings.branches)
 
 
 def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
@@ -41,24 +41,31 @@ def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return (wide.mT if tall else wide).to(matrices.dtype)
 
 
+def _orthogonal_update(matrices: torch.Tensor) -> torch.Tensor:
+    """Orthogonalised, with the root mean square that an update of AdamW has (about 0.2)."""
+    return orthogonalise(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised, so that every direction of a weight moves equally.
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
     https://kellerjordan.github.io/posts/muon/. A convolution's weight (out, in, h, w) is taken as the matrix
     (out, in * h * w). The update is brought to the size of AdamW's (Liu et al., "Muon is Scalable for LLM Training",
-    2025, https://arxiv.org/abs/2502.16982). Groups with ``orthogonal=False`` are updated as AdamW does
-    (Loshchilov and Hutter, ICLR 2019).
+    2025, https://arxiv.org/abs/2502.16982). Groups with ``orthogonal=False`` are updated as AdamW does (Loshchilov and
+    Hutter, ICLR 2019).
+
+    With ``branches`` the middle of a kernel gets an orthogonal update of its own on top. That is what a parallel
+    1x1 convolution, merged into the kernel for inference, would learn (re-parameterisation: Ding et al., "RepVGG", CVPR
+    2021, https://arxiv.org/abs/2101.03697), without computing one.
 
     Updates of constant size make weights grow without end unless they decay: without weight decay a run at a rate of
     2.5e-3 came apart after 2,000 steps, its weights ten times their first size.
     """
 
-    def __init__(self, groups, rate: float, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.0):
-        super().__init__(
-            groups,
-            {"lr": rate, "momentum": momentum, "betas": betas, "weight_decay": weight_decay, "orthogonal": True},
-        )
+    def __init__(self, groups, rate: float, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.0, branches=False):
+        settings = {"lr": rate, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(groups, settings | {"orthogonal": True, "branches": branches})
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -85,10 +92,13 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             buffers.append(state["momentum"])
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-        matrices = torch.stack([one.flatten(1) for one in torch._foreach_lerp(gradients, buffers, group["momentum"])])
-        updates = orthogonalise(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
-        shaped = [one.view(parameters[0].shape) for one in updates.unbind()]
-        torch._foreach_add_(parameters, shaped, alpha=-group["lr"])
+        moved = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
+        updates = _orthogonal_update(moved.flatten(2)).view(moved.shape)
+        height, width = moved.shape[3:]
+        if group["branches"] and height % 2 and width % 2 and height * width > 1:
+            middle = ..., height // 2, width // 2
+            updates[middle] += _orthogonal_update(moved[middle])
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"])
 
     def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
         first, second, steps = [], [], []
