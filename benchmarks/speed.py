@@ -37,7 +37,7 @@ class Stack(nn.Module):
         widths = [planes + (unshuffle > 1), *[width] * (depth - 1), planes]
         layers = []
         for fan_in, fan_out in itertools.pairwise(widths):
-            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
