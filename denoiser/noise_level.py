@@ -11,6 +11,7 @@ CLEAN = 0.01
 NEVER_NOISY = 0.6
 PATCH = 8
 MOST_PATCHES, LEAST_PATCHES = 15_000, 2_000
+MOST_COLOURS = 250_000
 BLOCK = 16
 """Side of the blocks of wavelet coefficients among which the quietest are looked for."""
 
@@ -29,7 +30,9 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     Shrinkage", Biometrika 1994) still see that, but take fine texture for noise: a few levels too much on detailed
     photographs, tens on text. The first is believed unless the picture's quiet parts are much noisier than it says.
 
-    Where the file's range has cut noise off the picture is left out; if nothing else remains, that is allowed for.
+    A grey picture kept as three equal planes counts as grey, and so does a toned one; of one with an even plane the
+    other two are looked at. Where the file's range has cut noise off the picture is left out; if nothing else remains,
+    that is allowed for.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -39,11 +42,23 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     """
     if min(pixels.shape[:2]) < 4:
         return 0.0
+    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # grey, but for what a JPEG rounds
+        pixels = pixels.mean(axis=2, keepdims=True)
     level, quiet = _from_wavelets(pixels)
-    floor = _from_patches(pixels) if pixels.shape[2] == 3 else None
+    colours = _colours(pixels)
+    # A single direction is a grey picture's, whose patches are not redundant enough.
+    floor = _from_patches(pixels, colours) if colours.shape[1] > 1 else None
     if floor is not None and (floor > 0.6 * quiet or floor < 0.3):
         return floor
     return level if quiet > 2 else quiet  # where even the quiet parts have next to nothing, the rest is texture
+
+
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """Directions in which the pixels' colours spread by more than a level, (C, directions): noise is in no other."""
+    every = max(1, int((pixels.shape[0] * pixels.shape[1] / MOST_COLOURS) ** 0.5))
+    flat = pixels[::every, ::every].reshape(-1, pixels.shape[2])
+    spread, directions = np.linalg.eigh(np.atleast_2d(np.cov(flat, rowvar=False)))
+    return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
 
 
 def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
@@ -58,18 +73,19 @@ def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
         whole = alive & (share < CLEAN)
         enough = whole.sum() > 0.1 * alive.sum()
         coefficients = plane[whole] if enough else plane[alive] / noise_left(share[alive])
-        levels.append(float(np.median(coefficients)) * TO_SIGMA if coefficients.size else 0.0)
+        if coefficients.size:  # an empty plane says nothing of the others' noise
+            levels.append(float(np.median(coefficients)) * TO_SIGMA)
         rows, columns = (side // BLOCK * BLOCK for side in plane.shape)
         cut = np.where(share < CLEAN, plane, np.nan)[:rows, :columns]
         cut = cut.reshape(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK * BLOCK)
         medians = np.median(cut, axis=1)
         blocks.append(medians[medians > 1e-6] * TO_SIGMA)  # a median of nothing, NaN, is not either
-    level, blocks = sum(levels) / len(levels), np.concatenate(blocks)
+    level, blocks = sum(levels) / max(1, len(levels)), np.concatenate(blocks)
     return level, float(np.quantile(blocks, 0.2)) if blocks.size else level
 
 
-def _from_patches(pixels: np.ndarray) -> float | None:
-    """The floor of the patches' eigenvalues; None where too few patches keep their noise whole."""
+def _from_patches(pixels: np.ndarray, colours: np.ndarray) -> float | None:
+    """The floor of the eigenvalues of the patches along ``colours``; None where too few patches keep their noise whole."""
     height, width = (side - PATCH + 1 for side in pixels.shape[:2])
     if min(height, width) < 1:
         return None
@@ -81,6 +97,8 @@ def _from_patches(pixels: np.ndarray) -> float | None:
         return None
     every = -(-rows.size // MOST_PATCHES)
     patches = windows[rows[::every], columns[::every]]
+    if colours.shape[1] < pixels.shape[2]:
+        patches = np.einsum("ncyx,cd->ndyx", patches, colours)
     patches = patches.reshape(len(patches), -1)
     patches = patches - patches.mean(0)
     values = np.linalg.eigvalsh((patches.T @ patches / len(patches)).astype(np.float64)).clip(min=0)
