@@ -85,7 +85,7 @@ def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
 
 
 def _from_patches(pixels: np.ndarray, colours: np.ndarray) -> float | None:
-    """The floor of the eigenvalues of the patches along ``colours``; None where too few patches keep their noise whole."""
+    """The floor of the patches' eigenvalues along ``colours``; None where too few patches keep their noise whole."""
     height, width = (side - PATCH + 1 for side in pixels.shape[:2])
     if min(height, width) < 1:
         return None

@@ -23,7 +23,7 @@ from train.publish import main as publish
 
 from .conftest import PHOTO, ROOT, free_port
 from .hub_server import Repository
-from .test_train import TINY, own_signal_handlers  # noqa: F401 - the trainer below installs handlers
+from .test_train import TINY
 
 
 @pytest.fixture(scope="module")

@@ -89,15 +89,6 @@ def arguments(cache):
     return arguments
 
 
-@pytest.fixture(autouse=True)
-def own_signal_handlers():
-    """The trainer installs its own; pytest's Ctrl-C comes back afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "train" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_configurations_that_ship_are_valid(path):
     assert load_config(path).build_model().config.sigma_range[1] >= 50
@@ -352,7 +343,46 @@ def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
     wild = TINY["optimizer"] | {"rate": 0.99, "clip": 1e9, "warmup": 0, "weight_decay": 0.0}
     model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
     status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
-    assert status == 1 and "the loss is" in capsys.readouterr().err
+    assert status == 1 and "the run came apart by step" in capsys.readouterr().err
+
+
+def test_a_run_that_falls_far_behind_its_best_stops_and_keeps_its_last_good_state(
+    config, photographs, tmp_path, capsys, arguments
+):
+    path, run = config(budget={"steps": 8}), tmp_path / "run"
+    assert main(arguments(path, photographs, run)) == 0
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save(state | {"step": 4, "best": state["best"] + 5}, run / "state.pt")
+    kept = (run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes()
+    assert main(arguments(path, photographs, run)) == 1
+    message = capsys.readouterr().err
+    assert "came apart by step 8" in message and f"--init {run}" in message
+    assert kept == ((run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes())
+
+
+def test_a_run_goes_on_only_with_what_it_was_begun_with(config, photographs, tmp_path, capsys, arguments):
+    assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "first")) == 0
+    path, run, start = config(budget={"steps": 4}), tmp_path / "run", ["--init", str(tmp_path / "first")]
+    assert main(arguments(path, photographs, run, *start)) == 0
+    torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
+    other = shutil.copytree(photographs, tmp_path / "other", ignore=shutil.ignore_patterns("p1*"))
+    assert main(arguments(path, other, run)) == 2
+    assert "begun with other pictures" in capsys.readouterr().err
+    assert main(arguments(path, photographs, run, "--init", "color-small")) == 2
+    assert f"begun with --init {tmp_path / 'first'}" in capsys.readouterr().err
+    shutil.move(tmp_path / "first", tmp_path / "elsewhere")  # no longer needed, nor is saying it again
+    moved = shutil.copytree(photographs, tmp_path / "moved")
+    assert main(arguments(path, moved, run)) == 0
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["init"] == str(tmp_path / "first") and facts["init_run"]["steps"] == 2 and facts["steps"] == 4
+
+
+def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, arguments):
+    command = arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")
+    assert main(command) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert main(command) == 0 and "is finished" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -420,7 +450,23 @@ def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, argu
     for index in range(3):
         (tmp_path / "bad" / f"{index}.png").write_bytes(b"bad")
     assert main(arguments(config(), tmp_path / "bad", tmp_path / "run")) == 2
-    assert "could be read" in capsys.readouterr().err
+    assert "none of the pictures could be used; the first: 0.png" in capsys.readouterr().err
+
+
+def test_a_held_out_picture_that_is_broken_gives_way_to_the_next(config, photographs, tmp_path, arguments, capsys):
+    folder = shutil.copytree(photographs, tmp_path / "photographs", ignore=shutil.ignore_patterns("broken*"))
+    (folder / "p0.png").write_bytes(b"bad")
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"validation": 1e-9, "held_out": ["p0.png"]})
+    assert main(arguments(path, folder, tmp_path / "run")) == 0
+    assert "skipped p0.png" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["data"]["training"] == 2 and facts["data"]["held_out"] == 1
+
+
+def test_a_handler_of_signals_is_given_back(config, photographs, tmp_path, arguments):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main(arguments(config(budget={"steps": 1}), photographs, tmp_path / "run")) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_missing_and_empty_data_are_named_before_any_work(config, tmp_path, capsys, arguments):

@@ -38,13 +38,14 @@ from denoiser.noise import add_noise
 
 from . import evaluate, publish, report
 from .augment import flat_areas, permute_colours
-from .config import LOSSES, Config, ConfigError, Stage, load_config
-from .data import Photographs, Source, find_images, match_pairs, split_by_name, validation_pictures
+from .config import LOSSES, Budget, Config, ConfigError, Stage, load_config
+from .data import Photographs, Source, find_images, fingerprint, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
 from .optim import build_optimizer
-from .state import adopt_weights, load_state, save_checkpoint, save_state
+from .state import STATE_FILE, adopt_weights, load_state, save_checkpoint, save_state
 
 VALIDATION_SIGMAS = (15, 25, 50)
+COLLAPSE = 2.0  # dB below its best validation at which a run counts as come apart
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
 
@@ -87,6 +88,29 @@ def read_config(options: argparse.Namespace) -> Config:
         budget = type(config.budget)(minutes=options.minutes, steps=options.steps)
         config = dataclasses.replace(config, budget=budget)
     return config if options.seed is None else dataclasses.replace(config, seed=options.seed)
+
+
+def begin(options: argparse.Namespace, state: dict | None, pictures: str) -> dict:
+    """What a run is known by from its first call on: what it began from, and the commits and machines it ran at.
+
+    Raises:
+        ConfigError: The run was begun from other weights or pictures.
+    """
+    if not state:
+        earlier = report.earlier_run(options.init)
+        return {"init": options.init, "init_run": earlier, "pictures": pictures, "commits": [], "machines": []}
+    began = state["began"]
+    if options.init not in (None, began["init"]):
+        raise ConfigError(f"{options.output} was begun with --init {began['init']}; choose another --output")
+    if pictures != began["pictures"]:
+        raise ConfigError(f"{options.output} was begun with other pictures; give the same or choose another --output")
+    return began
+
+
+def is_finished(run: Path, state: dict | None, budget: Budget) -> bool:
+    """Whether nothing is left of the budget, and all that a run leaves is there."""
+    done = state and (state["step"] >= budget.steps if budget.steps else state["seconds"] >= budget.minutes * 60)
+    return bool(done) and all((run / name).exists() for name in (report.RUN_FILE, evaluate.EVALUATION_FILE))
 
 
 def check_output(run: Path) -> None:
@@ -159,9 +183,14 @@ def main(arguments: list[str] | None = None) -> int:
         mixture = Mixture(config.noise or ({"kind": "gaussian", "sigma": [low, min(high, 100)]},))
         if paired == bool(options.data) or bool(options.clean) != bool(options.noisy):
             raise ConfigError("give --data, or --clean and --noisy together")
+        if options.tracker and options.tracker not in map(str, get_available_trackers()):
+            raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
+        if options.push_to_hub:
+            publish.check_target(options.push_to_hub)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if uneven := [stage.batch for stage in config.stages if stage.batch % processes]:
             raise ConfigError(f"a batch of {uneven[0]} cannot be shared by {processes} processes")
+        check_output(options.output)
         partners: dict[Source, Source] = {}
         if paired:
             sources, noisy = match_pairs(options.clean, options.noisy)
@@ -172,19 +201,20 @@ def main(arguments: list[str] | None = None) -> int:
         state = load_state(options.output)
         if state and state["recipe"] != recipe:
             raise ConfigError(f"{options.output} holds a run of another configuration; choose another --output")
-        if options.init:
+        began = begin(options, state, fingerprint(sources + list(partners.values())))
+        if options.init and not state:
             checkpoint = Path(options.init) / "checkpoint"
             start = str(checkpoint) if checkpoint.is_dir() else options.init
             adopt_weights(model, Denoiser.from_pretrained(start, device="cpu").model)
-        if options.tracker and options.tracker not in map(str, get_available_trackers()):
-            raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
-        if options.push_to_hub:
-            publish.check_target(options.push_to_hub)
-        check_output(options.output)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
         if speaks:
             print(f"error: {error}", file=sys.stderr)
         return 2
+    if is_finished(options.output, state, config.budget):
+        if not speaks:
+            return 0
+        print(f"{options.output} is finished: {options.output / 'checkpoint'}")
+        return publish.main([str(options.output), options.push_to_hub]) if options.push_to_hub else 0
 
     accelerator = Accelerator(
         cpu=options.cpu, mixed_precision="bf16" if config.bfloat16 else "no", log_with=options.tracker
@@ -199,15 +229,20 @@ def main(arguments: list[str] | None = None) -> int:
         if main_process:
             print(f"error: data.held_out names all {len(held_out)} pictures; none is left to train on", file=sys.stderr)
         return 2
-    pictures = validation_pictures(held_out, model.config.channels, [partners[source] for source in held_out if paired])
+    channels = model.config.channels
+    pictures, unread = validation_pictures(held_out, channels, [partners[source] for source in held_out if paired])
+    while not pictures and len(training) > 1:  # of a handful of pictures the one held out may be broken: the next, then
+        held_out = [training.pop(0)]
+        pictures, more = validation_pictures(held_out, channels, [partners[source] for source in held_out if paired])
+        unread += more
     if not pictures:
         if main_process:
-            print(f"error: none of the {len(held_out)} held-out pictures could be read", file=sys.stderr)
+            print(f"error: none of the pictures could be used; the first: {unread[0]}", file=sys.stderr)
         return 2
-    with accelerator.main_process_first():  # the others find the cache filled
+    with accelerator.local_main_process_first():  # the others of this machine find the cache filled
         photographs = Photographs(
             training,
-            model.config.channels,
+            channels,
             config.data.scale,
             config.data.copies,
             max(stage.patch for stage in config.stages),
@@ -227,18 +262,29 @@ def main(arguments: list[str] | None = None) -> int:
     optimizer = build_optimizer(model, config.optimizer)
 
     # Go on where an earlier call stopped, if there was one.
-    step, spent, loss_average = 0, 0.0, torch.zeros((), device=device)
+    step, spent, loss_average, loss_kind = 0, 0.0, torch.zeros((), device=device), None
     if state:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent, loss_average = state["step"], state["seconds"], state["loss"].to(device)
+        loss_kind = state["loss_kind"]
         if main_process:
             report.trim_log(options.output, step)
+    if len(set(accelerator.gather(torch.tensor([step], device=device)).tolist())) > 1:
+        if speaks:
+            print(
+                f"error: {options.output} is not the same folder on all machines; put it on a shared disk",
+                file=sys.stderr,
+            )
+        return 2
     prepared, optimizer = accelerator.prepare(model, optimizer)
     # Compiled anew for each stage's size: with sizes left open (after the second one seen) inductor has failed.
     forward = torch.compile(prepared, dynamic=False) if config.compile else prepared
 
+    for known, now in ((began["commits"], report.commit()), (began["machines"], evaluate.machine(device))):
+        if now not in known:
+            known.append(now)
     facts = {
         "config": dataclasses.asdict(config),
         "model": dataclasses.asdict(model.config),
@@ -248,18 +294,19 @@ def main(arguments: list[str] | None = None) -> int:
         "data": {
             "training": len(training) - len(photographs.skipped),
             "held_out": len(pictures),
+            "apart": not set(training) & set(held_out),
             "megapixels": photographs.pixels.shape[0] / 1e6,
             "licences": report.licences([source.path for source in training], [source.name for source in training]),
             "paired": paired,
         },
-        "init": options.init,
-        "init_run": report.earlier_run(options.init),
-        "commit": report.commit(),
-        "machine": evaluate.machine(device),
+        "init": began["init"],
+        "init_run": began["init_run"],
+        "commit": ", then ".join(began["commits"]),
+        "machine": ", then ".join(began["machines"]),
         "processes": accelerator.num_processes,
     }
     if main_process:
-        for line in photographs.skipped:
+        for line in photographs.skipped + unread:
             print(f"skipped {line}", file=sys.stderr)
         if absent := set(config.data.held_out) - {source.name for source in held_out}:
             print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
@@ -267,6 +314,10 @@ def main(arguments: list[str] | None = None) -> int:
             f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; {len(pictures)} held out; "
             f"{facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, {processes} process(es)"
         )
+        if not model.config.blind and (paired or any(noise["kind"] != "gaussian" for noise in config.noise)):
+            print(
+                "this network is told the noise's level, which is only estimated later: `blind: true` may serve better"
+            )
         if state:
             print(f"resuming {options.output} at step {step}, {spent / 60:.1f} minutes in")
 
@@ -297,18 +348,24 @@ def main(arguments: list[str] | None = None) -> int:
             for part in (clean, noisy, level)
         )
 
-    def progress_and_stop() -> tuple[float, bool]:
-        """Share of the budget used, by the main process's clock, and whether any process was asked to stop."""
+    def progress_and_stop() -> tuple[float, bool, bool]:
+        """Share of the budget used, by the main process's clock; whether any process was asked to stop, or failed."""
         budget = config.budget
         now = step / budget.steps if budget.steps else spent / (budget.minutes * 60)
         if accelerator.num_processes == 1:
-            return now, bool(stop)
-        said = torch.tensor([now if main_process else 0.0, float(bool(stop))], device=device)
-        now, asked = reduce(said, "sum").tolist()
-        return now, asked > 0
+            return now, bool(stop), diverged
+        said = torch.tensor([now if main_process else 0.0, float(bool(stop)), float(diverged)], device=device)
+        now, asked, failed = reduce(said, "sum").tolist()
+        return now, asked > 0, failed > 0
 
-    def save() -> dict[str, float]:
-        """Save the state and the averaged checkpoint, validate, log."""
+    def save() -> dict[str, float] | None:
+        """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has come apart."""
+        nonlocal best
+        scores = validate(average.module, pictures, validation_noises(config, mixture, paired))
+        mean = sum(scores.values()) / len(scores)
+        if not math.isfinite(float(loss_average)) or mean < best - COLLAPSE:
+            return None
+        best = max(best, mean)
         save_state(
             options.output,
             recipe=recipe,
@@ -318,22 +375,33 @@ def main(arguments: list[str] | None = None) -> int:
             step=step,
             seconds=spent,
             loss=loss_average.cpu(),
+            loss_kind=loss_kind,
+            best=best,
+            began=began,
         )
         save_checkpoint(average.module, options.output / "checkpoint", config.storage)
-        scores = validate(average.module, pictures, validation_noises(config, mixture, paired))
-        record = {"step": step, "seconds": round(spent, 1), "loss": float(loss_average), "rate": rate} | scores
+        record = {"step": step, "seconds": round(spent, 1), "loss": float(loss_average), "rate": rate}
+        record |= {"objective": loss_kind} | scores
         with open(options.output / report.LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")
         accelerator.log({name: value for name, value in record.items() if name != "step"}, step=step)
         return scores
 
     stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):  # finish the step, save, leave
-        signal.signal(number, lambda number, frame: stop.append(number))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask_to_stop(number: int, frame) -> None:
+        """Finish the step, save, leave; asked again, leave at once."""
+        stop.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, ask_to_stop)
 
     ahead = ThreadPoolExecutor(1)  # on a CPU the next batch is drawn while this one is computed
     drawn: tuple[int, Stage, object] | None = None
     rate, known, saved_at, diverged = 0.0, {}, time.monotonic(), False
+    best = state["best"] if state else -math.inf
     total = config.budget.steps or round(config.budget.minutes * 60)
     bar = tqdm(
         total=total,
@@ -344,8 +412,8 @@ def main(arguments: list[str] | None = None) -> int:
     looked_at, looked_step = time.monotonic(), step
     while True:
         started = time.monotonic()
-        progress, asked = progress_and_stop()
-        if progress >= 1 or asked:
+        progress, asked, diverged = progress_and_stop()
+        if progress >= 1 or asked or diverged:
             break
         stage = next(stage for stage in config.stages if progress < stage.until)
         rate = config.optimizer.rate * min(1, (step + 1) / (config.optimizer.warmup + 1))
@@ -365,14 +433,14 @@ def main(arguments: list[str] | None = None) -> int:
         optimizer.step()
         average.update_parameters(model)
         healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
-        loss_average = torch.lerp(loss_average, healthy, 0.01) if step else healthy
+        # Losses of two kinds are not averaged with each other.
+        loss_average = torch.lerp(loss_average, healthy, 0.01) if stage.loss == loss_kind else healthy
+        loss_kind = stage.loss
         step += 1
 
         save_now = time.monotonic() - saved_at > options.save_every
         if step % CHECK_EVERY == 0 or save_now:
-            if not math.isfinite(float(loss_average)):
-                diverged = True
-                break
+            diverged |= not math.isfinite(float(loss_average))
             now = time.monotonic()
             speed = (step - looked_step) / (now - looked_at)
             looked_at, looked_step = now, step
@@ -380,24 +448,28 @@ def main(arguments: list[str] | None = None) -> int:
         spent += time.monotonic() - started
         bar.update(1 if config.budget.steps else int(spent) - bar.n)
         if save_now:
-            if main_process:
-                known = {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in save().items()}
+            scores = save() if main_process else {}
+            diverged |= scores is None
+            known = {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in (scores or {}).items()}
             saved_at = looked_at = time.monotonic()
             looked_step = step
     bar.close()
     ahead.shutdown()
-    if diverged or not math.isfinite(float(loss_average)):
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if diverged or (main_process and save() is None):
         if main_process:
+            kept = (options.output / STATE_FILE).exists()
             print(
-                f"error: the loss is no longer finite at step {step}: lower optimizer.rate or optimizer.clip. "
-                + (f"The last good state is in {options.output}" if known else "No state had been saved yet."),
+                f"error: the run came apart by step {step} (loss {float(loss_average):.4g}): begin again in another "
+                "--output with a lower optimizer.rate"
+                + (f", from the last good weights with --init {options.output}" if kept else ""),
                 file=sys.stderr,
             )
         return 1
     if not main_process:
         return 130 if progress < 1 else 0
 
-    save()
     if progress < 1:
         print(f"stopped at step {step}, {spent / 60:.1f} minutes in; the same command goes on from there")
         return 130

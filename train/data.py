@@ -22,11 +22,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from denoiser.errors import ImageUnreadable
+from denoiser.errors import ImageTooLarge, ImageUnreadable
 from denoiser.image import read
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
+SMALLEST = 16
+"""Shorter side of the smallest photograph that is enlarged to the size of a crop; what is thinner is left out."""
 HUB_PREFIX = "hf://datasets/"
 
 
@@ -56,6 +58,8 @@ class Source:
                     picture = read(opened)
             except UnidentifiedImageError as error:
                 raise ImageUnreadable(f"{self.name} is not a picture") from error
+            except Image.DecompressionBombError as error:
+                raise ImageTooLarge(f"{self.name} unpacks to far more pixels than any photograph: {error}") from error
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         return image.convert("L" if channels == 1 else "RGB")
@@ -106,7 +110,7 @@ def _in_tar(path: Path) -> list[Source]:
 
 def _download(address: str) -> Path:
     repo_id = address.removeprefix(HUB_PREFIX)
-    patterns = [f"*{extension}" for extension in (*EXTENSIONS, ".tar", ".tsv")]
+    patterns = [f"*{case(end)}" for end in (*EXTENSIONS, ".tar", ".tsv") for case in (str.lower, str.upper)]
     try:
         return Path(huggingface_hub.snapshot_download(repo_id, repo_type="dataset", allow_patterns=patterns))
     except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, OSError) as error:
@@ -120,14 +124,28 @@ def match_pairs(clean_places: Iterable, noisy_places: Iterable) -> tuple[list[So
 
     Raises:
         FileNotFoundError: A clean picture has no noisy one, or the other way round; the message names one.
+        ValueError: Two clean or two noisy pictures have the same name.
     """
-    clean, noisy = (
-        {ROLE.sub("", Path(source.name).stem): source for source in find_images(places)}
-        for places in (clean_places, noisy_places)
-    )
+
+    def by_name(places: Iterable) -> dict[str, Source]:
+        named: dict[str, Source] = {}
+        for source in find_images(places):
+            name = ROLE.sub("", Path(source.name).stem)
+            if name in named:
+                raise ValueError(f"{named[name].path} and {source.path}: both pictures are called {name}; rename one")
+            named[name] = source
+        return named
+
+    clean, noisy = by_name(clean_places), by_name(noisy_places)
     if alone := sorted(clean.keys() ^ noisy.keys()):
         raise FileNotFoundError(f"{len(alone)} pictures have no partner of the same name, such as {alone[0]}")
     return [clean[name] for name in sorted(clean)], [noisy[name] for name in sorted(clean)]
+
+
+def fingerprint(sources: list[Source]) -> str:
+    """The same for the same pictures, wherever they lie: a hash of their names and sizes."""
+    sizes = sorted((source.name, source.size if source.size >= 0 else source.path.stat().st_size) for source in sources)
+    return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
 
 def split_by_name(
@@ -167,6 +185,8 @@ def read_copies(
     ``subsampled`` says which copies go through JPEG with chroma subsampling; none if it is empty.
     """
     image = source.read(channels)
+    if min(image.size) < SMALLEST:
+        raise ValueError(f"{image.width}x{image.height} is too small to learn from")
     copies = []
     for index, scale in enumerate(scales):
         scale = max(scale, smallest / min(image.size))
@@ -233,9 +253,7 @@ class Photographs:
                         return [read_pair(sources[index], noisy[index], channels, smallest)]
                     return read_copies(sources[index], channels, draws[index], smallest, stored[index])
                 except (OSError, ValueError) as error:
-                    skipped.append(
-                        str(error) if sources[index].name in str(error) else f"{sources[index].name}: {error}"
-                    )
+                    skipped.append(_reason(sources[index], error))
                     return []
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -311,27 +329,36 @@ def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
         start += image.shape[0] * image.shape[1]
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "partial.npy", flat)
-        os.replace(folder / "partial.npy", folder / "pixels.npy")
+        own = f"partial-{os.getpid()}"  # another process may be filling the same cache
+        np.save(folder / f"{own}.npy", flat)
+        os.replace(folder / f"{own}.npy", folder / "pixels.npy")
         # Written last: where there is a table, the pixels are whole.
-        (folder / "partial.json").write_text(json.dumps(table))
-        os.replace(folder / "partial.json", folder / "table.json")
+        (folder / f"{own}.json").write_text(json.dumps(table))
+        os.replace(folder / f"{own}.json", folder / "table.json")
     return flat, table
 
 
 def validation_pictures(
     sources: list[Source], channels: int, noisy: list[Source] | None = None, size: int = 256
-) -> list[np.ndarray]:
-    """The middle of each held-out photograph at half its size, uint8 (size, size, C); pairs (.., 2 C) unscaled."""
-    pictures = []
+) -> tuple[list[np.ndarray], list[str]]:
+    """The middle of each held-out photograph at half its size, uint8 (size, size, C); pairs (.., 2 C) unscaled.
+
+    The second list says which could not be used, and why.
+    """
+    pictures, skipped = [], []
     for index, source in enumerate(sources):
         try:
             if noisy:
                 image = read_pair(source, noisy[index], channels, 16)
             else:
                 image = read_copies(source, channels, [0.5], size)[0]
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            skipped.append(_reason(source, error))
             continue
         top, left = (max(0, (side - size) // 2) for side in image.shape[:2])
         pictures.append(np.ascontiguousarray(image[top : top + size, left : left + size]))
-    return pictures
+    return pictures, skipped
+
+
+def _reason(source: Source, error: Exception) -> str:
+    return str(error) if source.name in str(error) else f"{source.name}: {error}"
