@@ -14,11 +14,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
+TASK = "Image denoising"
+METRICS = ("psnr", "ssim")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 _ABOUT = {
     "unet": (
-        "A bias-free residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the "
+        "A {bias_free}residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the "
         "resolution, a decoder back, skip connections between them, and {level}."
     ),
     "bottleneck": (
@@ -27,19 +29,22 @@ _ABOUT = {
         "fine detail alike."
     ),
 }
-_BLIND_LIMITS = (
+_CAMERA_LIMITS = (
     "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
-    "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, demosaicing, tone curve, "
-    "JPEG), so what a maker's own noise reduction leaves may differ from what it knows; JPEG blocks at low quality are "
-    "softened, not undone. Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of "
-    "a denoised picture where it decides anything (medicine, forensics)."
+    "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, white balance, the grain "
+    "that demosaicing leaves, tone curve, JPEG), so what a maker's own noise reduction leaves may differ from what it "
+    "knows; JPEG blocks at low quality are softened, not undone."
 )
-_LIMITS = (
+_WHITE_LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
     "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
-    "of phone photographs are partly taken for texture and kept (blind checkpoints are for those). Fine texture below "
-    "the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture where it decides "
-    "anything (medicine, forensics). A noise level told too high smooths, one told too low leaves noise."
+    "of phone photographs are partly taken for texture and kept (blind checkpoints are for those)."
+)
+_OTHER_LIMITS = "For noise like that it was trained on ({noise}); on other noise it may do worse, or nothing."
+_TOLD_LIMITS = " A noise level told too high smooths, one told too low leaves noise."
+_ALL_LIMITS = (
+    " Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture "
+    "where it decides anything (medicine, forensics)."
 )
 _PROTOCOL = (
     "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
@@ -72,7 +77,7 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
         blind=run["model"]["blind"],
         model_class=run["model_class"],
         about=_about(run),
-        limits=_limits(run["model"]),
+        limits=_limits(run),
         data=_data(run),
         procedure=_procedure(run),
         evaluation=_evaluation(evaluation, name),
@@ -84,11 +89,13 @@ def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
     results = []
     for entry in evaluation:
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"
-        for metric in ("psnr", "ssim"):
+        for metric in METRICS:
+            if entry[metric] is None:
+                continue
             results.append(
                 EvalResult(
                     task_type="image-to-image",
-                    task_name="Image denoising",
+                    task_name=TASK,
                     dataset_type=entry["dataset"],
                     dataset_name=_dataset(entry),
                     # Rows that differ only in dataset_name would be merged into one (huggingface_hub).
@@ -113,6 +120,11 @@ def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
     )
 
 
+def _is_ours(result: EvalResult) -> bool:
+    """Whether a measurement in a card's metadata is one that :func:`_metadata` puts there."""
+    return result.task_name == TASK and result.metric_type in METRICS
+
+
 def _how(entry: dict) -> str:
     """What sets a measurement apart from the plain one."""
     return ", estimated" * entry["estimate"] + ", self-ensemble" * entry.get("self_ensemble", False)
@@ -128,27 +140,49 @@ def _about(run: dict) -> str:
     text = _ABOUT[model["architecture"]].format(
         coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1),
         compression=run.get("compression") or 0,
-        noise="the noise of photographs" if model["blind"] else "Gaussian noise",
+        bias_free="" if model.get("bias") else "bias-free ",
+        noise={"white": "Gaussian noise", "camera": "the noise of photographs"}.get(_noise_kind(run), "noise"),
         level="no noise level to tell it" if model["blind"] else "the noise level as an extra input plane",
     )
     colours = "Colour pictures" if model["channels"] == 3 else "Grey pictures"
     low, high = model["sigma_range"]
-    return (
-        f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters, one network for noise levels sigma "
-        f"{low:g} to {high:g}."
-    )
+    levels = "." if model["blind"] else f", one network for noise levels sigma {low:g} to {high:g}."
+    return f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
 
 
-def _limits(model: dict) -> str:
-    low, high = model["sigma_range"]
-    return _BLIND_LIMITS if model["blind"] else _LIMITS.format(low=low, high=high)
+def _noise_kind(run: dict) -> str:
+    """What a run was trained on: "white" (Gaussian alone), "camera" (that among others), or "other"."""
+    kinds = {component["kind"] for component in run["config"].get("noise") or ()}
+    if run["data"]["paired"]:
+        return "other"
+    if "camera" in kinds:
+        return "camera"
+    return "white" if kinds <= {"gaussian"} else "other"
+
+
+def _limits(run: dict) -> str:
+    low, high = run["model"]["sigma_range"]
+    text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
+    if text is None:
+        text = _OTHER_LIMITS.format(noise=_mixture(run["config"].get("noise")) or "that of its pairs")
+    return text + _ALL_LIMITS + (_TOLD_LIMITS if not run["model"]["blind"] else "")
 
 
 def _data(run: dict) -> str:
-    data = run["data"]
+    text = _pictures(run["data"])
+    earlier = run.get("init_run")
+    while earlier:
+        if (before := _pictures(earlier["data"])) not in text:
+            text += f"\n\nThe weights it started from were trained on other pictures:\n\n{before}"
+        earlier = earlier.get("init_run")
+    return text
+
+
+def _pictures(data: dict) -> str:
+    """How many pictures there were, and under which licences."""
+    others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
     lines = [
-        f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, "
-        f"{data['held_out']} others held out for validation by name. No test picture is among them."
+        f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
     ]
     if data.get("licences"):
         lines += ["", "| licence, as stated where the photograph comes from | photographs |", "| --- | --- |"]
@@ -198,8 +232,18 @@ def _procedure(run: dict) -> str:
             "```",
             "",
             "</details>",
+            *_earlier_configurations(run),
         ]
     )
+
+
+def _earlier_configurations(run: dict) -> list[str]:
+    """The configurations of the runs before, folded up."""
+    if not (earlier := run.get("init_run")):
+        return []
+    text = yaml.safe_dump(_plain(earlier["config"]), sort_keys=False, default_flow_style=None).strip()
+    lines = ["", "<details><summary>Configuration of the run before</summary>", "", "```yaml", text, "```", ""]
+    return [*lines, "</details>", *_earlier_configurations(earlier)]
 
 
 def _mixture(noise: list[dict] | None) -> str:
@@ -223,7 +267,7 @@ def _start(run: dict) -> list[str]:
         return []
     if not (earlier := run.get("init_run")):
         return [f"- Started from the weights of `{run['init']}`."]
-    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes"
+    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes on {earlier['machine']}"
     line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`."
     return [line, *_start(earlier)]
 
@@ -252,16 +296,17 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
     ]
     for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], _how(e), e["sigma"] or 0)):
         level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + _how(entry)
-        edges = "" if entry["edge_fidelity"] is None else f"{entry['edge_fidelity']:.3f}"
-        lines.append(
-            f"| {_dataset(entry)} | {entry['pictures']} | {level} | {entry['noisy_psnr']:.2f} | {entry['psnr']:.2f} "
-            f"| {entry['ssim']:.4f} | {edges} | {entry['seconds_per_megapixel']:.2f} |"
-        )
-    last, again = evaluation[-1], []
+        figures = [("noisy_psnr", 2), ("psnr", 2), ("ssim", 4), ("edge_fidelity", 3), ("seconds_per_megapixel", 2)]
+        shown = ["-" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, digits in figures]
+        lines.append(f"| {_dataset(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
+    machines = dict.fromkeys(f"{entry['machine']}, {entry['dtype']}" for entry in evaluation)
+    again = []
     lines += ["", _PROTOCOL]
-    if any(entry["sigma"] is not None for entry in evaluation):
-        again.append(f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50`")
     for entry in evaluation:
+        if entry["sigma"] is not None:
+            options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
+            more = "".join(f" --{option}" for option, given in options.items() if given)
+            again.append(f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50{more}`")
         if entry["sigma"] is None:
             gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
             gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
@@ -273,8 +318,7 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
             again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
     lines += [
         "",
-        f"Times: {last['machine']}, {last['dtype']}; on a busy machine, so an upper bound. Again: "
-        f"{', '.join(dict.fromkeys(again))}.",
+        f"Times, other work beside it included: {'; '.join(machines)}. Again: {', '.join(dict.fromkeys(again))}.",
         "",
         "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
         "",
@@ -284,10 +328,21 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
 
 
 def _merge(existing: str, fresh: ModelCard) -> str:
-    """``existing`` with our sections and metadata renewed; sections a person deleted stay deleted."""
-    card = ModelCard(existing, ignore_metadata_errors=True)
+    """``existing`` with our sections and metadata renewed.
+
+    Sections a person deleted stay deleted; below a text without any of them ours is put, whole.
+    """
+    try:
+        card = ModelCard(existing, ignore_metadata_errors=True)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the card that is there has metadata that is not YAML; mend or delete it: {error}") from error
     sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}
-    card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
+    if SECTION.search(card.text):
+        card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
+    else:
+        card.text = f"{card.text.rstrip()}\n{fresh.text}"
+    theirs = [result for result in card.data.eval_results or () if not _is_ours(result)]
+    fresh.data.eval_results = [*fresh.data.eval_results, *theirs]
     for name in ("eval_results", "model_name", "library_name", "pipeline_tag", "denoiser"):
         setattr(card.data, name, getattr(fresh.data, name))
     card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))

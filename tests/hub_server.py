@@ -67,7 +67,7 @@ class Hub:
         self.tokens = {"token-of-user": "user", "token-of-guest": "guest"}
         self.faults: list[tuple[str, int | str]] = []
         self.requests: list[str] = []
-        self._blobs: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
         routes = [
             Route("/api/whoami-v2", self.whoami),
             Route("/api/validate-yaml", self.validate_yaml, methods=["POST"]),
@@ -76,6 +76,7 @@ class Hub:
             Route("/api/collections/{user}/{name}", self.collection),
             Route("/api/{kind}/{user}/{name}", self.info),
             Route("/api/{kind}/{user}/{name}/revision/{revision}", self.info),
+            Route("/api/{kind}/{user}/{name}/refs", self.refs),
             Route("/api/{kind}/{user}/{name}/tree/{revision}", self.tree),
             Route("/api/{kind}/{user}/{name}/paths-info/{revision}", self.paths_info, methods=["POST"]),
             Route("/api/{kind}/{user}/{name}/preupload/{revision}", self.preupload, methods=["POST"]),
@@ -207,7 +208,10 @@ class Hub:
         import yaml
 
         readme = repository.commits[repository.branches["main"]].get("README.md", b"").decode()
-        return (yaml.safe_load(readme.split("---")[1]) or {}) if readme.startswith("---") else {}
+        try:
+            return (yaml.safe_load(readme.split("---")[1]) or {}) if readme.startswith("---") else {}
+        except yaml.YAMLError:
+            return {}
 
     async def info(self, request: Request) -> Response:
         repository = self.find(request)
@@ -256,6 +260,17 @@ class Hub:
             entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
         return entry
 
+    async def refs(self, request: Request) -> Response:
+        repository = self.find(request)
+        if isinstance(repository, Response):
+            return repository
+
+        def listed(kind: str, names: dict[str, str]) -> list[dict]:
+            return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in names.items()]
+
+        branches, tags = listed("heads", repository.branches), listed("tags", repository.tags)
+        return JSONResponse({"branches": branches, "tags": tags, "converts": []})
+
     async def tree(self, request: Request) -> Response:
         repository = self.find(request)
         if isinstance(repository, Response):
@@ -298,7 +313,7 @@ class Hub:
         objects = []
         for item in (await request.json())["objects"]:
             answer = {"oid": item["oid"], "size": item["size"]}
-            if item["oid"] not in self._blobs:
+            if item["oid"] not in self.blobs:
                 answer["actions"] = {"upload": {"href": f"{self.url}/_lfs/{item['oid']}", "header": {}}}
             objects.append(answer)
         return JSONResponse({"transfer": "basic", "objects": objects})
@@ -307,7 +322,7 @@ class Hub:
         content = await request.body()
         if hashlib.sha256(content).hexdigest() != request.path_params["oid"]:
             return refuse(400, None, "wrong bytes")
-        self._blobs[request.path_params["oid"]] = content
+        self.blobs[request.path_params["oid"]] = content
         return Response()
 
     async def commit(self, request: Request) -> Response:
@@ -315,6 +330,7 @@ class Hub:
         if isinstance(repository, Response):
             return repository
         branch = request.path_params["revision"]
+        head = repository.branches[branch]
         before = repository.commits[repository.branches[branch]]
         files, message = dict(before), ""
         for line in (await request.body()).splitlines():
@@ -322,10 +338,12 @@ class Hub:
             value = item["value"]
             if item["key"] == "header":
                 message = value["summary"]
+                if value.get("parentCommit") not in (None, head):
+                    return refuse(412, None, "A commit has happened since")
             elif item["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif item["key"] == "lfsFile":
-                files[value["path"]] = self._blobs[value["oid"]]
+                files[value["path"]] = self.blobs[value["oid"]]
             elif item["key"] == "deletedFile":
                 files.pop(value["path"], None)
         sha = repository.branches[branch] if files == before else repository.commit(files, branch, message)

@@ -50,6 +50,7 @@ def run(finished_run, tmp_path) -> Path:
 def hub(hub_server, monkeypatch):
     """An empty Hub that this process's client talks to, as "user"."""
     hub_server.repositories.clear()
+    hub_server.blobs.clear()
     hub_server.faults.clear()
     monkeypatch.setenv("HF_TOKEN", "token-of-user")
     return hub_server
@@ -181,7 +182,9 @@ def test_a_dry_run_says_what_would_be_pushed_and_pushes_nothing(run, hub, monkey
     [
         (None, "user/mine", "there is no token"),
         ("token-of-nobody", "user/mine", "does not take this token"),
-        ("token-of-guest", "user/mine", "may not write to user/mine"),
+        ("token-of-guest", "user/mine", "user/mine is not guest's to write: the token is for guest, use guest/mine"),
+        ("token-of-user", "mine", "mine is no name for a repository: it must be user/name"),
+        ("token-of-user", "user/mine/too", "must be user/name"),
     ],
 )
 def test_without_the_right_token_nothing_happens_and_it_says_why(
@@ -196,8 +199,111 @@ def test_without_the_right_token_nothing_happens_and_it_says_why(
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_a_token_that_may_not_write_is_named(run, hub, capsys):
+    hub.faults = [("POST /api/repos/create", 403)]
+    assert publish([str(run), "user/mine"]) == 1
+    assert "may not write to user/mine" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "fault", [("POST /api/models/user/mine/commit", 500), ("POST /api/models/user/mine/commit", "cut")]
+    "words", ["---\nlicense: mit\n---\n", "---\nlicense: mit\n---\n# My telescope\n\nFor stars.\n", "Only words.\n"]
+)
+def test_a_card_without_our_sections_gets_them_below_its_words(run, hub, words):
+    hub.repositories["user/mine"] = Repository()
+    hub.repositories["user/mine"].commit({"README.md": words.encode()})
+    assert publish([str(run), "user/mine"]) == 0
+    text = readme(hub)
+    assert all(line in text for line in words.splitlines()) and {match[1] for match in card.SECTION.finditer(text)} >= {
+        "about",
+        "use",
+        "limits",
+        "data",
+        "evaluation",
+    }
+    before = text
+    assert publish([str(run), "user/mine"]) == 0 and readme(hub) == before
+    assert ModelCard(text).data.license == ("mit" if "mit" in words else "apache-2.0")
+
+
+def test_measurements_that_a_person_added_stay(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    mine = ModelCard(readme(hub))
+    theirs = huggingface_hub.EvalResult("image-to-image", "stars", "Stars", "lpips", 0.1, task_name="Image denoising")
+    mine.data.eval_results = [*mine.data.eval_results, theirs]
+    huggingface_hub.HfApi().upload_file(
+        path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine"
+    )
+    for _ in range(2):
+        assert publish([str(run), "user/mine"]) == 0
+    results = ModelCard(readme(hub)).data.eval_results
+    assert [result.metric_type for result in results].count("lpips") == 1 and len(results) == 7
+
+
+def test_metadata_that_is_not_yaml_is_named(run, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("---\na: [\n---\nMy words.\n")
+    assert publish([str(run), "--folder", str(tmp_path / "mine")]) == 2
+    assert "not YAML" in capsys.readouterr().err and [path.name for path in (tmp_path / "mine").iterdir()] == [
+        "README.md"
+    ]
+
+
+def test_figures_of_other_weights_are_not_published(run, hub, capsys):
+    rows = json.loads((run / "evaluation.json").read_text())
+    rows.append(rows[0] | {"dataset": "cbsd68", "weights": "0123456789abcdef"})
+    (run / "evaluation.json").write_text(json.dumps(rows))
+    assert publish([str(run), "user/mine"]) == 2 and not hub.repositories
+    assert "cbsd68 was measured with other weights" in capsys.readouterr().err
+
+
+def test_a_card_edited_during_the_push_is_not_overwritten(run, hub, monkeypatch, capsys):
+    assert publish([str(run), "user/mine"]) == 0
+    upload = huggingface_hub.HfApi.upload_folder
+
+    def edited_meanwhile(api, **arguments):
+        hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": readme(hub).encode() + b"\nFor stars.\n"})
+        return upload(api, **arguments)
+
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"steps": 41}))
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", edited_meanwhile)
+    assert publish([str(run), "user/mine"]) == 1
+    assert "was changed meanwhile" in capsys.readouterr().err and "For stars." in readme(hub)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    assert publish([str(run), "user/mine"]) == 0
+    assert "For stars." in readme(hub) and "41 steps" in readme(hub)
+
+
+def test_a_new_branch_keeps_the_words_on_main(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": readme(hub).encode() + b"\nFor stars.\n"})
+    assert publish([str(run), "user/mine", "--branch", "next"]) == 0
+    repository = hub.repositories["user/mine"]
+    assert b"For stars." in repository.commits[repository.branches["next"]]["README.md"]
+
+
+def test_what_the_hub_would_silently_not_do_is_refused(run, hub, capsys):
+    for _ in range(2):
+        assert publish([str(run), "user/mine", "--tag", "v1"]) == 0  # repeated as it is
+    assert publish([str(run), "user/mine", "--private"]) == 2
+    assert "is there and public" in capsys.readouterr().err
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"steps": 41}))
+    assert publish([str(run), "user/mine", "--tag", "v1"]) == 2
+    assert "v1 is the tag of an earlier commit" in capsys.readouterr().err
+    assert publish([str(run), "user/mine", "--tag", "v1"]) == 2
+    assert "has a tag v1 already" in capsys.readouterr().err
+    assert publish([str(run), "user/mine", "--tag", "v2"]) == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("POST /api/models/user/mine/commit", 500),
+        ("POST /api/models/user/mine/commit", "cut"),
+        ("PUT /_lfs/", 403),
+    ],
 )
 def test_a_push_that_broke_off_can_be_repeated(run, hub, capsys, fault):
     hub.faults = [fault] * 8

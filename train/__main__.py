@@ -477,7 +477,9 @@ def main(arguments: list[str] | None = None) -> int:
         options.output, facts | {"steps": step, "minutes": spent / 60, "finished": date.today().isoformat()}
     )
     report.draw_curve(options.output)
-    report.draw_samples(options.output, pictures, paired)
+    noises = validation_noises(config, mixture, paired)
+    shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
+    report.draw_samples(options.output, pictures, shown)
     measured = write_validation(options.output, pictures, paired)
     evaluate.main([str(options.output), *measured, "--name", "held-out photographs"])
     accelerator.end_training()

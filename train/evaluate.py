@@ -13,6 +13,7 @@ the same name in ``--data``.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
@@ -26,9 +27,11 @@ from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
 from denoiser.metrics import edge_fidelity, psnr, ssim
+from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 
 from .data import Source, find_images, match_pairs
+from .state import write_atomically
 
 EVALUATION_FILE = "evaluation.json"
 MEANS = ("noisy_psnr", "psnr", "noisy_ssim", "ssim", "noisy_edge_fidelity", "edge_fidelity")
@@ -107,6 +110,9 @@ def evaluate(
         figures of each picture by file name.
     """
     channels = 1 if gray else denoiser.model.config.channels
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):  # of several folders: the folder tells them apart
+        names = [f"{source.path.parent.name}/{source.name}" for source in sources]
     images = {}
     for index, source in enumerate(tqdm(sources, "pairs" if sigma is None else f"sigma {sigma:g}", leave=False)):
         clean = load_clean(source, channels)
@@ -116,7 +122,7 @@ def evaluate(
                 raise ValueError(f"the pair {source.name} differs in size: {noisy.shape}, {clean.shape}")
         else:
             noisy = add_noise(clean, "gaussian", seed=index, sigma=sigma)
-        images[source.name] = measure(denoiser, clean, noisy, None if estimate or noisy_sources else sigma)
+        images[names[index]] = measure(denoiser, clean, noisy, None if estimate or noisy_sources else sigma)
     rows = images.values()
     result = {
         name: statistics.fmean(finite) if (finite := [row[name] for row in rows if np.isfinite(row[name])]) else None
@@ -146,6 +152,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def weights_hash(run: Path) -> str:
+    """What tells the weights of a run's checkpoint from any others."""
+    return hashlib.sha256((run / "checkpoint" / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+
+
+def show(figure: float | None, digits: int = 2) -> str:
+    """A figure for a table; where no picture has one that is finite, "-"."""
+    return "-" if figure is None else f"{figure:.{digits}f}"
+
+
 def record(path: Path, entries: list[dict]) -> None:
     """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
 
@@ -156,16 +172,18 @@ def record(path: Path, entries: list[dict]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     fresh = {key(entry) for entry in entries}
     kept = [entry for entry in known if key(entry) not in fresh]
-    path.write_text(json.dumps(kept + entries, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(kept + entries, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse_arguments(arguments)
-    name, output = options.checkpoint, options.json
+    name, output, weights = options.checkpoint, options.json, None
     run = Path(name)
     if (run / "checkpoint").is_dir():
         name, output = str(run / "checkpoint"), output or run / EVALUATION_FILE
+        weights = weights_hash(run)
     try:
         sources, noisy_sources = find_images(options.data), None
         if options.noisy:
@@ -192,8 +210,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         print(
-            f"| {'real' if sigma is None else f'{sigma:g}'} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} "
-            f"| {row['ssim']:.4f} | {row['edge_fidelity'] or float('nan'):.3f} "
+            f"| {'real' if sigma is None else f'{sigma:g}'} | {show(row['noisy_psnr'])} | {show(row['psnr'])} "
+            f"| {show(row['ssim'], 4)} | {show(row['edge_fidelity'], 3)} "
             f"| {row['seconds_per_megapixel']:.2f} | {row['peak_memory_mb']:.0f} |",
             flush=True,
         )
@@ -206,6 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             "pictures": len(sources),
             "dtype": dtype,
             "machine": machine(denoiser.device),
+            "weights": weights,
         }
         entries.append(about | row)
     if output:

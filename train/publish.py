@@ -23,8 +23,9 @@ from denoiser._download import is_network_error
 from denoiser.errors import CheckpointInvalid
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
-from .evaluate import EVALUATION_FILE
+from .evaluate import EVALUATION_FILE, weights_hash
 from .report import CURVE_FILE, RUN_FILE, SAMPLES_FILE
+from .state import write_atomically
 
 
 class CannotPublish(Exception):
@@ -42,6 +43,12 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         facts = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         measured = run / EVALUATION_FILE
         evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
+        weights = weights_hash(run)
+        if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
+            raise CannotPublish(
+                f"{', '.join(stale)} was measured with other weights than these: measure again with "
+                f"`python -m train.evaluate {run} --data DIR --name NAME`, or delete {measured}"
+            )
         text = card.render(facts, evaluation, name, existing)
     except CheckpointInvalid as error:
         raise CannotPublish(f"the checkpoint does not load: {error}") from error
@@ -54,7 +61,7 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         shutil.copyfile(run / "checkpoint" / file, target / file)
     for file in (CURVE_FILE, SAMPLES_FILE):
         shutil.copyfile(run / file, target / file)
-    (target / "README.md").write_text(text, encoding="utf-8")
+    write_atomically(target / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
     return sorted(target.iterdir())
 
 
@@ -62,9 +69,18 @@ def check_target(repo_id: str) -> str:
     """Find out before any work whether a push can succeed; returns the account.
 
     Raises:
-        CannotPublish: No token or a wrong one, no valid name, or the name holds what is no checkpoint of ours.
+        CannotPublish: No token or a wrong one; no valid name, one of another account, or one that holds what is no
+            checkpoint of ours.
     """
-    who = check_token()
+    owner, slash, name = repo_id.partition("/")
+    if not (owner and slash and name) or "/" in name:
+        raise CannotPublish(f"{repo_id} is no name for a repository: it must be user/name")
+    account = check_token()
+    who = account["name"]
+    if owner not in {who, *(organisation["name"] for organisation in account.get("orgs") or ())}:
+        raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
+    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise CannotPublish("this token may only read: make one that may write, and log in with `hf auth login`")
     api = huggingface_hub.HfApi()
     try:
         info = api.model_info(repo_id)
@@ -82,22 +98,47 @@ def check_target(repo_id: str) -> str:
     return who
 
 
-def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> str | None:
-    """The card on the Hub, if there is one."""
+def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> tuple[str | None, str | None]:
+    """The card on the Hub and the commit it is of; None where there is none. A branch that is to be made has main's."""
     try:
-        return Path(api.hf_hub_download(repo_id, "README.md", revision=branch)).read_text(encoding="utf-8")
-    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError, hub_errors.RemoteEntryNotFoundError):
-        return None
+        revision = branch if branch in {ref.name for ref in api.list_repo_refs(repo_id).branches} else None
+        commit = api.model_info(repo_id, revision=revision).sha
+        # Read anew: where the Hub fails for a moment the client would pass off an older copy as this one.
+        path = api.hf_hub_download(repo_id, "README.md", revision=commit, force_download=True)
+        return Path(path).read_text(encoding="utf-8"), commit
+    except hub_errors.RepositoryNotFoundError:
+        return None, None
+    except hub_errors.RemoteEntryNotFoundError:
+        return None, commit
 
 
-def check_token() -> str:
-    """The account of the token that huggingface_hub finds.
+def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
+    """Refuse what the Hub would silently not do.
+
+    Raises:
+        CannotPublish: The tag is there, on an earlier commit, or the repository is public and should be private.
+    """
+    try:
+        if private and not api.model_info(repo_id).private:
+            raise CannotPublish(
+                f"{repo_id} is there and public: make it private in its settings, or leave --private out"
+            )
+        refs = api.list_repo_refs(repo_id) if tag else None
+    except hub_errors.RepositoryNotFoundError:
+        return
+    heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")} if refs else set()
+    if refs and any(ref.name == tag and ref.target_commit not in heads for ref in refs.tags):
+        raise CannotPublish(f"{repo_id} has a tag {tag} already, on another commit: choose another, or delete that one")
+
+
+def check_token() -> dict:
+    """The account of the token that huggingface_hub finds, as the Hub describes it: name, orgs, auth.
 
     Raises:
         CannotPublish: There is no token, the Hub does not take it, or does not answer.
     """
     try:
-        return huggingface_hub.HfApi().whoami()["name"]
+        return huggingface_hub.HfApi().whoami()
     except hub_errors.LocalTokenNotFoundError as error:
         raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except hub_errors.HfHubHTTPError as error:
@@ -113,9 +154,11 @@ def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | 
     api = huggingface_hub.HfApi()
     if not dry_run:
         print(f"publishing as {check_target(repo_id)}")
+        check_options(api, repo_id, private, branch, tag)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
-        files = assemble(run, target, repo_id, existing_card(api, repo_id, branch))
+        existing, commit = existing_card(api, repo_id, branch)
+        files = assemble(run, target, repo_id, existing)
         listing = "\n".join(f"  {file.name}  {file.stat().st_size / 1e3:,.0f} kB" for file in files)
         if dry_run:
             return f"would push to {repo_id}:\n{listing}"
@@ -123,11 +166,23 @@ def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | 
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if branch:
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repo_id, folder_path=target, revision=branch, commit_message=f"Publish {run.resolve().name}"
-        )
+        try:
+            done = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=target,
+                revision=branch,
+                commit_message=f"Publish {run.resolve().name}",
+                parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
+            )
+        except ValueError as error:  # the Hub's check of the card's metadata
+            raise CannotPublish(f"the Hub does not take the card: {error}") from error
         if tag:
-            api.create_tag(repo_id, tag=tag, revision=branch, exist_ok=True)
+            api.create_tag(repo_id, tag=tag, revision=done.oid, exist_ok=True)
+            tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
+            if tagged != {done.oid}:
+                raise CannotPublish(
+                    f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another"
+                )
         return str(done.commit_url)
 
 
@@ -161,13 +216,17 @@ def main(arguments: list[str] | None = None) -> int:
             401: "the token is wrong or has run out: log in again with `hf auth login`",
             403: f"this token may not write to {options.repo_id}: it needs write access to that account",
             404: f"{options.repo_id} cannot be written: no such account, or no access to it",
-        }.get(status, f"the Hub answered {status}; try again later")
+            412: f"{options.repo_id} was changed meanwhile",
+        }.get(status, f"the Hub answered {status}: {error.server_message or 'try again later'}")
         print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
     except Exception as error:
-        if not is_network_error(error):
+        cause = error
+        while cause and not is_network_error(cause):  # the client wraps what goes wrong in an upload
+            cause = cause.__cause__
+        if not cause:
             raise
-        print(f"error: the Hub cannot be reached ({type(error).__name__}: {error}).", file=sys.stderr)
+        print(f"error: the Hub cannot be reached ({type(cause).__name__}: {cause}).", file=sys.stderr)
         print("The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
     return 0

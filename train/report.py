@@ -20,7 +20,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
-SAMPLE_SIGMAS = (25, 50)
+START = ("init", "init_run")
+LOSS_COLOURS = ("#0f766e", "#b45309", "#6d28d9")
 
 
 def commit() -> str:
@@ -67,20 +68,30 @@ def trim_log(run: Path, step: int) -> None:
 
 
 def draw_curve(run: Path) -> None:
-    """Loss and validation PSNR over the steps, from the log."""
+    """Loss and validation PSNR over the steps, from the log; each kind of loss on a scale of its own."""
     records = read_log(run)
     steps = [record["step"] for record in records]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=110, layout="constrained")
-    left.plot(steps, [record["loss"] for record in records], color="#0f766e")
-    left.set(title="Training loss (smoothed)", xlabel="step", yscale="log")
+    kinds = list(dict.fromkeys(record["objective"] for record in records))
+    left.set(title="Training loss (smoothed)", xlabel="step")
+    for index, kind in enumerate(kinds):
+        axes = left.twinx() if index else left
+        colour = LOSS_COLOURS[index % len(LOSS_COLOURS)]
+        rows = [record for record in records if record["objective"] == kind]
+        axes.plot([row["step"] for row in rows], [row["loss"] for row in rows], ".-", color=colour, markersize=3)
+        axes.set_ylabel(kind.replace("_", " ").upper(), color=colour)
+        axes.spines[["top"]].set_visible(False)
+        if index > 1:  # beside the second one's
+            axes.spines["right"].set_position(("outward", 45 * (index - 1)))
     for key in [key for key in records[-1] if key.startswith("psnr_")]:
         right.plot(steps, [record.get(key) for record in records], label=_label(key.removeprefix("psnr_")))
     right.set(title="Validation PSNR, dB", xlabel="step")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(run / CURVE_FILE)
+    right.spines[["top", "right"]].set_visible(False)
+    left.spines["right"].set_visible(len(kinds) > 1)
+    write_atomically(run / CURVE_FILE, lambda path: figure.savefig(path, format="png"))
     plt.close(figure)
 
 
@@ -88,30 +99,36 @@ def _label(name: str) -> str:
     return f"\u03c3 = {name}" if name.isdigit() else name
 
 
-def draw_samples(run: Path, pictures: list[np.ndarray], paired: bool) -> None:
-    """Noisy, denoised and amplified difference of the last held-out crops, one row each."""
+def draw_samples(run: Path, pictures: list[np.ndarray], noises: list[tuple[str, dict] | None]) -> None:
+    """Noisy, denoised and amplified difference of the last held-out crops, one row each.
+
+    ``noises``: kind and parameters of each row's, weakest first; None for pairs, which have their own.
+    """
     denoiser = Denoiser.from_pretrained(run / "checkpoint", device="cpu")
     rows = []
-    for sigma, picture in zip(SAMPLE_SIGMAS, pictures[-2:]):
-        noisy = np.split(picture, 2, axis=2)[1] if paired else picture
+    for index, picture in enumerate(pictures[-2:]):
+        noise = noises[index % len(noises)]
+        noisy = picture if noise else np.split(picture, 2, axis=2)[1]
         source = read(Image.fromarray(noisy.squeeze()))
-        kind, parameters = (None, None) if paired else ("gaussian", {"sigma": sigma})
+        kind, parameters = noise or (None, None)
         result = experiment.run(denoiser, source, kind, parameters, seed=0)
         delta, _ = experiment.difference(result.noisy, result.denoised)
         strip = [np.asarray(image).reshape(delta.shape) for image in (result.noisy, result.denoised)]
         rows.append(np.concatenate([*strip, delta], axis=1))
     width = min(row.shape[1] for row in rows)
-    Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze()).save(run / SAMPLES_FILE)
+    strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
+    write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))
 
 
 def earlier_run(start: str | None) -> dict | None:
-    """Of what a run starts from, if that is a finished run's folder: its steps, minutes, commit, and its own start."""
+    """Of what a run starts from, if that is a finished run's folder: its length, data, config, and its own start."""
     if not start or not (file := Path(start) / RUN_FILE).is_file():
         return None
     facts = json.loads(file.read_text(encoding="utf-8"))
-    return {name: facts.get(name) for name in ("steps", "minutes", "commit", "init", "init_run")}
+    return {name: facts.get(name) for name in ("steps", "minutes", "commit", "machine", "data", "config", *START)}
 
 
 def write_facts(run: Path, facts: dict) -> None:
     """run.json."""
-    (run / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(facts, indent=1) + "\n"
+    write_atomically(run / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
