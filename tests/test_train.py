@@ -18,7 +18,7 @@ from denoiser import Denoiser, ImageUnreadable, add_noise
 from denoiser.metrics import psnr
 from train.__main__ import main
 from train.config import ConfigError, load_config
-from train.data import Photographs, Source, find_images, split_by_name
+from train.data import Photographs, Source, find_images, match_pairs, split_by_name
 from train.degrade import Mixture
 from train.evaluate import main as evaluate
 from train.evaluate import record
@@ -574,6 +574,33 @@ def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):
     clean, noisy = (np.asarray(Image.open(pairs / role / f"00_{role}.png")) / 255 for role in ("gt", "noise"))
     assert row["images"]["00_gt.png"]["noisy_psnr"] == pytest.approx(psnr(clean, noisy), abs=0.005)
     assert row["sigma"] is None and row["pictures"] == 6
+
+
+def test_evaluate_tells_pictures_of_one_name_apart_and_shows_what_is_no_number(tiny_checkpoint, tmp_path, capsys):
+    for folder, value in (("a", 90), ("b", 160)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (9, 8), (value, value, 20)).save(tmp_path / folder / "01.png")
+    command = [str(tiny_checkpoint), "--data", str(tmp_path / "a"), str(tmp_path / "b"), "--sigma", "0"]
+    assert evaluate([*command, "--json", str(tmp_path / "row.json")]) == 0
+    (row,) = json.loads((tmp_path / "row.json").read_text())
+    assert list(row["images"]) == ["a/01.png", "b/01.png"] and row["noisy_psnr"] is None
+    assert "| 0 | - |" in capsys.readouterr().out  # PSNR is infinite without noise
+
+
+def test_pairs_of_which_two_have_one_name_are_refused(pairs, tmp_path):
+    shutil.copytree(pairs / "gt", tmp_path / "scene" / "gt")
+    with pytest.raises(ValueError, match="both pictures are called 00"):
+        match_pairs([pairs / "gt", tmp_path / "scene"], [pairs / "noise"])
+
+
+def test_each_kind_of_loss_is_averaged_and_logged_by_itself(config, photographs, tmp_path, arguments):
+    stages = [TINY["stages"][0], TINY["stages"][1] | {"loss": "log_mse"}]
+    path = config(stages=stages, budget={"steps": 40})
+    assert main(arguments(path, photographs, tmp_path / "run", "--save-every", "0.01")) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["objective"] for record in log] == sorted(record["objective"] for record in log)  # l1, log_mse
+    assert {record["objective"] for record in log} == {"l1", "log_mse"}
+    assert all(record["loss"] > 0 if record["objective"] == "l1" else record["loss"] < -2 for record in log)
 
 
 def test_evaluate_ends_with_a_sentence_on_a_bad_picture(photographs, tiny_checkpoint, capsys):
