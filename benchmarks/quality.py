@@ -4,8 +4,8 @@
     python -m benchmarks.quality --data data --checkpoints color-small --plot docs/quality.png
 
 ``--data`` holds ``cbsd68/`` and ``set12/`` (and ``nam25/clean``, ``nam25/noisy`` for blind checkpoints). Colour
-checkpoints are measured on CBSD68, grey ones on its grey version (BSD68) and on Set12, blind ones on the pairs of
-nam25, all under the protocol of ``train.evaluate``. Times and time ratios are those of ``benchmarks.speed``, from the
+checkpoints are measured on CBSD68, its grey version (BSD68) and Set12, grey ones on the latter two, blind ones on the
+pairs of nam25, all under the protocol of ``train.evaluate``. Times and time ratios are those of ``benchmarks.speed``, from the
 same run. PSNR of other methods is as published; their times, where given, are of networks of their shape with random
 weights, here.
 """
@@ -46,7 +46,7 @@ def measure(denoiser: Denoiser, data: Path) -> dict[str, tuple[float, ...]]:
     return {
         name: tuple(evaluate(denoiser, find_images([str(data / folder)]), sigma, gray=gray)["psnr"] for sigma in SIGMAS)
         for name, (folder, is_gray) in SETS.items()
-        if is_gray == gray
+        if is_gray or not gray
     }
 
 
