@@ -5,9 +5,9 @@
 
 ``--data`` holds ``cbsd68/`` and ``set12/`` (and ``nam25/clean``, ``nam25/noisy`` for blind checkpoints). Colour
 checkpoints are measured on CBSD68, its grey version (BSD68) and Set12, grey ones on the latter two, blind ones on the
-pairs of nam25, all under the protocol of ``train.evaluate``. Times and time ratios are those of ``benchmarks.speed``, from the
-same run. PSNR of other methods is as published; their times, where given, are of networks of their shape with random
-weights, here.
+pairs of nam25, all under the protocol of ``train.evaluate``. Times and time ratios are those of ``benchmarks.speed``,
+from the same run. PSNR of other methods is as published; their times, where given, are of networks of their shape with
+random weights, here.
 """
 
 import argparse

@@ -30,10 +30,11 @@ def test_times_are_ratios_to_the_yardstick_of_the_same_run(tiny_model):
 
 
 def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tiny_model, photo, tmp_path):
-    (tmp_path / "cbsd68").mkdir()
-    Image.fromarray(photo[:48, :64]).save(tmp_path / "cbsd68" / "a.png")
+    for folder, picture in (("cbsd68", photo[:48, :64]), ("set12", photo[:40, :40, 0])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
     measured = quality.measure(Denoiser(tiny_model, dtype="float32"), tmp_path)
-    assert set(measured) == {"CBSD68"} and len(measured["CBSD68"]) == 3
+    assert set(measured) == {"CBSD68", "BSD68", "Set12"} and len(measured["CBSD68"]) == 3
     assert all(5 < value < 60 for value in measured["CBSD68"])
     times = {"tiny": {"float32": (0.5, 0.4), "bfloat16": (0.2, 0.3)}, "FFDNet": {"float32": (1.2, 1.0)}}
     times["FFDNet"]["bfloat16"] = (0.7, 1.0)
