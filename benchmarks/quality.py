@@ -44,7 +44,9 @@ def measure(denoiser: Denoiser, data: Path) -> dict[str, tuple[float, ...]]:
         return {"nam25": (row["noisy_psnr"], row["psnr"], least)}
     gray = denoiser.model.config.channels == 1
     return {
-        name: tuple(evaluate(denoiser, find_images([str(data / folder)]), sigma, gray=gray)["psnr"] for sigma in SIGMAS)
+        name: tuple(
+            evaluate(denoiser, find_images([str(data / folder)]), sigma, gray=is_gray)["psnr"] for sigma in SIGMAS
+        )
         for name, (folder, is_gray) in SETS.items()
         if is_gray or not gray
     }
@@ -93,10 +95,9 @@ def plot(ours: dict[str, dict], times: dict[str, dict], path: Path) -> None:
         ]
         axes.scatter([p[0] for p in points], [p[1] for p in points], color=colour, label=kind, zorder=3)
         for seconds, value, name in points:
-            below = -13 if rows is ours else 5  # names of neighbours stay apart
-            axes.annotate(
-                name, (seconds, value), xytext=(6, below), textcoords="offset points", fontsize=9, color=colour
-            )
+            # Names of neighbours stay apart: ours above their points, the others' beside them.
+            place = {"xytext": (0, 7), "ha": "center"} if rows is ours else {"xytext": (7, -4)}
+            axes.annotate(name, (seconds, value), textcoords="offset points", fontsize=9, color=colour, **place)
     axes.set_xscale("log")
     axes.set_xlabel("seconds a megapixel on two processor cores, float32")
     axes.set_ylabel("PSNR on CBSD68, sigma 25, dB")

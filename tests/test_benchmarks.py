@@ -9,6 +9,8 @@ from benchmarks import clipping, quality, speed
 from denoiser import Denoiser
 from denoiser.metrics import psnr
 from denoiser.models import Unet, UnetConfig
+from train.data import find_images
+from train.evaluate import evaluate
 
 
 def test_the_yardstick_has_the_published_shape():
@@ -36,6 +38,8 @@ def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tin
     measured = quality.measure(Denoiser(tiny_model, dtype="float32"), tmp_path)
     assert set(measured) == {"CBSD68", "BSD68", "Set12"} and len(measured["CBSD68"]) == 3
     assert all(5 < value < 60 for value in measured["CBSD68"])
+    grey = evaluate(Denoiser(tiny_model, dtype="float32"), find_images([tmp_path / "cbsd68"]), 25, gray=True)
+    assert measured["BSD68"][1] == pytest.approx(grey["psnr"]) != measured["CBSD68"][1]
     times = {"tiny": {"float32": (0.5, 0.4), "bfloat16": (0.2, 0.3)}, "FFDNet": {"float32": (1.2, 1.0)}}
     times["FFDNet"]["bfloat16"] = (0.7, 1.0)
     markdown = quality.table({"tiny": measured}, times, {"tiny": 1000})
