@@ -169,11 +169,14 @@ def _limits(run: dict) -> str:
 
 
 def _data(run: dict) -> str:
-    text = _pictures(run["data"])
-    earlier = run.get("init_run")
+    """The pictures of the run, and of the runs before where they differ (but for the random sizes)."""
+    seen = [run["data"]]
+    text, earlier = _pictures(run["data"]), run.get("init_run")
     while earlier:
-        if (before := _pictures(earlier["data"])) not in text:
-            text += f"\n\nThe weights it started from were trained on other pictures:\n\n{before}"
+        data = earlier["data"]
+        if all(any(data[key] != other[key] for key in ("training", "held_out", "licences")) for other in seen):
+            text += f"\n\nThe weights it started from were trained on other pictures:\n\n{_pictures(data)}"
+            seen.append(data)
         earlier = earlier.get("init_run")
     return text
 

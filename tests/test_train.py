@@ -242,6 +242,12 @@ def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path
     assert publish([str(tmp_path / "from run"), "--folder", str(tmp_path / "folder")]) == 0
     card = (tmp_path / "folder" / "README.md").read_text()
     assert "- Started from the weights of an earlier run: 30 steps in 0 minutes" in card
+    assert "Configuration of the run before" in card and "other pictures" not in card
+    fewer = shutil.copytree(photographs, tmp_path / "fewer", ignore=shutil.ignore_patterns("p1*", "broken*"))
+    assert main(arguments(path, fewer, tmp_path / "fewer run", "--init", str(tmp_path / "from run"))) == 0
+    assert publish([str(tmp_path / "fewer run"), "--folder", str(tmp_path / "folder")]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert card.count("trained on other pictures") == 1 and card.count("Started from the weights") == 2
     other = config(model=TINY["model"] | {"widths": [8, 24]})
     assert main(arguments(other, photographs, tmp_path / "third", "--init", checkpoint)) == 2
     assert "size mismatch" in capsys.readouterr().err
