@@ -63,8 +63,7 @@ def test_flat_areas_gain_no_texture_and_no_tint(told, colour, sigma, clip):
     restored = told(noisy.clip(0, 1) if clip else noisy, sigma)
     shift = np.abs((restored - clean).mean((0, 1))).max() * 255
     assert shift <= 2 + 0.06 * sigma
-    # What is left is at the borders: pure green, next to the zeros around the picture, keeps most (color-small: 3.6).
-    assert restored.std((0, 1)).max() * 255 <= 2 + 0.12 * sigma
+    assert restored.std((0, 1)).max() * 255 <= 2 + 0.1 * sigma
 
 
 @pytest.mark.parametrize("sigma", [75, 100])
