@@ -31,7 +31,7 @@ from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 
 from .data import Source, find_images, match_pairs
-from .state import write_atomically
+from .state import write_text
 
 EVALUATION_FILE = "evaluation.json"
 MEANS = ("noisy_psnr", "psnr", "noisy_ssim", "ssim", "noisy_edge_fidelity", "edge_fidelity")
@@ -172,8 +172,7 @@ def record(path: Path, entries: list[dict]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     fresh = {key(entry) for entry in entries}
     kept = [entry for entry in known if key(entry) not in fresh]
-    text = json.dumps(kept + entries, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(kept + entries, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash
 from .report import CURVE_FILE, RUN_FILE, SAMPLES_FILE
-from .state import write_atomically
+from .state import write_text
 
 
 class CannotPublish(Exception):
@@ -61,7 +61,7 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         shutil.copyfile(run / "checkpoint" / file, target / file)
     for file in (CURVE_FILE, SAMPLES_FILE):
         shutil.copyfile(run / file, target / file)
-    write_atomically(target / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(target / "README.md", text)
     return sorted(target.iterdir())
 
 

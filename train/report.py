@@ -14,13 +14,12 @@ from PIL import Image
 from denoiser import Denoiser, experiment
 from denoiser.image import read
 
-from .state import write_atomically
+from .state import write_atomically, write_text
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
-START = ("init", "init_run")
 LOSS_COLOURS = ("#0f766e", "#b45309", "#6d28d9")
 
 
@@ -64,7 +63,7 @@ def read_log(run: Path) -> list[dict]:
 def trim_log(run: Path, step: int) -> None:
     """Make the log that of a run which goes on from ``step``: whole lines, none of later steps."""
     lines = [json.dumps(record) + "\n" for record in read_log(run) if record["step"] <= step]
-    write_atomically(run / LOG_FILE, lambda path: path.write_text("".join(lines), encoding="utf-8"))
+    write_text(run / LOG_FILE, "".join(lines))
 
 
 def draw_curve(run: Path) -> None:
@@ -125,10 +124,10 @@ def earlier_run(start: str | None) -> dict | None:
     if not start or not (file := Path(start) / RUN_FILE).is_file():
         return None
     facts = json.loads(file.read_text(encoding="utf-8"))
-    return {name: facts.get(name) for name in ("steps", "minutes", "commit", "machine", "data", "config", *START)}
+    kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run")
+    return {name: facts.get(name) for name in kept}
 
 
 def write_facts(run: Path, facts: dict) -> None:
     """run.json."""
-    text = json.dumps(facts, indent=1) + "\n"
-    write_atomically(run / RUN_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(run / RUN_FILE, json.dumps(facts, indent=1) + "\n")

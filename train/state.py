@@ -17,6 +17,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text file, the old or the new, whole at any moment."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def adopt_weights(model, source) -> None:
     """Start ``model`` from the weights of ``source``, a network of the same form.
 
