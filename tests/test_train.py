@@ -222,6 +222,31 @@ def test_what_was_decoded_is_cached_until_the_files_change(photographs, tmp_path
     assert not torch.equal(load(folder).pixels[:1000], first.pixels[:1000])
 
 
+def test_the_caches_used_last_are_kept_and_nothing_else_is_touched(photographs, tmp_path):
+    caches = tmp_path / "cache"
+    mine = caches / ("a" * 24)  # looks like a cache, holds something else
+    mine.mkdir(parents=True)
+    (mine / "notes.txt").write_text("mine")
+    (caches / "elsewhere").mkdir()
+    (caches / "elsewhere" / "table.json").write_text("{}")
+    sources = find_images([photographs])
+
+    def load(seed):
+        Photographs(sources, 3, (0.5, 1), 1, 32, torch.device("cpu"), seed, cache=caches)
+        tables = [folder / "table.json" for folder in caches.iterdir() if (folder / "pixels.npy").exists()]
+        used = max(tables, key=lambda table: table.stat().st_mtime_ns)
+        os.utime(used, (load.clock, load.clock))  # a second apart, whatever the disk resolves
+        load.clock += 1
+        return used.parent
+
+    load.clock = 1_000_000_000
+    kept = [load(seed) for seed in range(4)]
+    assert load(0) == kept[0]  # used again, so the second is now the oldest
+    kept.append(load(4))
+    assert [entry.exists() for entry in kept] == [True, False, True, True, True]
+    assert (mine / "notes.txt").read_text() == "mine" and (caches / "elsewhere" / "table.json").exists()
+
+
 def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / "deep.png")

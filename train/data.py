@@ -5,6 +5,7 @@ a single gather whose indices already hold the random place, flip and turn: the 
 in its memory, on a GPU. What was decoded once is kept in a cache on disk for later runs.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -30,6 +31,9 @@ ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
 SMALLEST = 16
 """Shorter side of the smallest photograph that is enlarged to the size of a crop; what is thinner is left out."""
 HUB_PREFIX = "hf://datasets/"
+CACHES = 4
+"""Caches of decoded photographs that are kept."""
+CACHE_NAME = re.compile("[0-9a-f]{24}")
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,7 @@ class Photographs:
         device: Where the tensor lies.
         seed: Of the sizes.
         noisy: The noisy pictures of pairs; then nothing is scaled, and crops have 2 C channels, clean first.
-        cache: Folder for the decoded pictures; None keeps them in memory alone.
+        cache: Folder for the decoded pictures, where the last few choices are kept; None keeps them in memory alone.
         subsampled: Share of the copies that go through JPEG with chroma subsampling, see :func:`through_jpeg`.
 
     Without a single usable picture its length is 0.
@@ -315,6 +319,7 @@ class Photographs:
 def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
     """(flat pixels, table) from the cache folder, or decoded and put there."""
     if folder and (folder / "table.json").exists():
+        (folder / "table.json").touch()  # last used now
         # Read, not mapped: crops touch a page a row, and the small pages of a file cost 12 % of a step on a CPU.
         return np.load(folder / "pixels.npy"), json.loads((folder / "table.json").read_text())
     images, skipped = decode()
@@ -335,7 +340,19 @@ def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
         # Written last: where there is a table, the pixels are whole.
         (folder / f"{own}.json").write_text(json.dumps(table))
         os.replace(folder / f"{own}.json", folder / "table.json")
+        _prune(folder.parent)
     return flat, table
+
+
+def _prune(caches: Path) -> None:
+    """Leave the caches used last: every choice of sizes makes another, of a gigabyte for a few hundred photographs."""
+    ours = [folder for folder in caches.iterdir() if CACHE_NAME.fullmatch(folder.name)]
+    tables = [folder / "table.json" for folder in ours if (folder / "table.json").exists()]
+    for table in sorted(tables, key=lambda table: table.stat().st_mtime)[:-CACHES]:
+        table.unlink()  # first: pixels without a table are no cache
+        (table.parent / "pixels.npy").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else lies there
+            table.parent.rmdir()
 
 
 def validation_pictures(
