@@ -27,23 +27,22 @@ def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
 def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Bring the singular values of (N, rows, columns) matrices near 1 and keep their singular vectors.
 
-    A quintic Newton-Schulz iteration in bfloat16: the values end within about 0.7..1.2, which serves as well as 1.
+    A quintic Newton-Schulz iteration in bfloat16, the dtype of the result: the values end within about 0.7..1.2, which
+    serves as well as 1.
     """
-    wide = matrices.bfloat16()
-    tall = wide.shape[-2] > wide.shape[-1]
-    if tall:
-        wide = wide.mT
-    wide = wide / (wide.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).bfloat16()
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    wide = matrices.mT if tall else matrices
+    wide = (wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(steps):
         gram = wide @ wide.mT
         wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return (wide.mT if tall else wide).to(matrices.dtype)
+    return wide.mT if tall else wide
 
 
-def _orthogonal_update(matrices: torch.Tensor) -> torch.Tensor:
-    """Orthogonalised, with the root mean square that an update of AdamW has (about 0.2)."""
-    return orthogonalise(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
+def _size(matrices: torch.Tensor) -> float:
+    """What brings an orthogonal matrix of this shape to the root mean square of an update of AdamW (about 0.2)."""
+    return 0.2 * max(matrices.shape[1:]) ** 0.5
 
 
 class Muon(torch.optim.Optimizer):
@@ -92,13 +91,21 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             buffers.append(state["momentum"])
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-        moved = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"]))
-        updates = _orthogonal_update(moved.flatten(2)).view(moved.shape)
-        height, width = moved.shape[3:]
+        # Taken as (out, h, w, in), the order of channels_last weights in memory; the order of a matrix's columns
+        # changes nothing.
+        first = parameters[0].permute(0, 2, 3, 1)
+        moved = torch.empty(len(parameters), *first.shape, dtype=first.dtype, device=first.device)
+        for place, gradient, buffer in zip(moved.permute(0, 1, 4, 2, 3), gradients, buffers):
+            torch.lerp(gradient, buffer, group["momentum"], out=place)
+        matrices = moved.flatten(2)
+        updates = orthogonalise(matrices).view(moved.shape)
+        height, width = moved.shape[2:4]
         if group["branches"] and height % 2 and width % 2 and height * width > 1:
-            middle = ..., height // 2, width // 2
-            updates[middle] += _orthogonal_update(moved[middle])
-        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"])
+            middle = moved[:, :, height // 2, width // 2]
+            share = _size(middle) / _size(matrices)
+            updates[:, :, height // 2, width // 2].add_(orthogonalise(middle), alpha=share)
+        updates = updates.permute(0, 1, 4, 2, 3)
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * _size(matrices))
 
     def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
         first, second, steps = [], [], []
