@@ -12,6 +12,7 @@ whoever wants that does it. Only JPEG ends in [0, 1] by nature.
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -159,10 +160,10 @@ def correlated(x, random, sigma, grain):
 
 def _lowpass(noise, grain):
     """White noise through a Gaussian filter of standard deviation ``grain`` pixels that keeps its variance."""
-    squared = np.fft.fftfreq(noise.shape[-2])[:, None] ** 2 + np.fft.fftfreq(noise.shape[-1])[None, :] ** 2
-    fft = np.fft
-    if isinstance(noise, torch.Tensor):
-        squared, fft = torch.from_numpy(squared).to(noise), torch.fft
+    fft, frequencies = np.fft, np.fft.fftfreq
+    if isinstance(noise, torch.Tensor):  # made on its device: copying them there would make a GPU wait
+        fft, frequencies = torch.fft, partial(torch.fft.fftfreq, dtype=noise.dtype, device=noise.device)
+    squared = frequencies(noise.shape[-2])[:, None] ** 2 + frequencies(noise.shape[-1])[None, :] ** 2
     response = np.e ** (-2 * np.pi**2 * grain**2 * squared)
     response = response / (response**2).mean(axis=(-2, -1), keepdims=True) ** 0.5
     return fft.ifft2(fft.fft2(noise) * response).real

@@ -247,6 +247,37 @@ def test_the_caches_used_last_are_kept_and_nothing_else_is_touched(photographs, 
     assert (mine / "notes.txt").read_text() == "mine" and (caches / "elsewhere" / "table.json").exists()
 
 
+def test_training_goes_on_without_a_cache_that_cannot_be_used(photographs, tmp_path, capsys):
+    def load(cache, folder=photographs):
+        return Photographs(find_images([folder]), 3, (0.5, 1), 1, 32, torch.device("cpu"), cache=cache)
+
+    (tmp_path / "file").write_text("not a folder")
+    reference = load(None)
+    assert torch.equal(load(tmp_path / "file").pixels, reference.pixels)
+    assert f"not cached in {tmp_path / 'file'}" in capsys.readouterr().err
+    caches = tmp_path / "cache"
+    load(caches)
+    (pixels,) = caches.glob("*/pixels.npy")
+    for broken in (lambda: pixels.write_bytes(pixels.read_bytes()[:1000]), pixels.unlink):
+        broken()
+        assert torch.equal(load(caches).pixels, reference.pixels)
+    assert torch.equal(torch.from_numpy(np.load(pixels)), reference.pixels)
+    assert [entry.name for entry in sorted(pixels.parent.iterdir())] == ["pixels.npy", "table.json"]
+
+
+def test_pictures_all_smaller_than_the_crops_are_told(tmp_path, config, capsys):
+    for folder in ("clean", "noisy"):
+        (tmp_path / folder).mkdir()
+        for index in range(4):
+            Image.new("RGB", (24, 24), (index * 9, 50, 90)).save(tmp_path / folder / f"{index}.png")
+    path = config(stages=[{"until": 1.0, "patch": 64, "batch": 4}])
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    assert main(["--config", str(path), "--output", str(tmp_path / "run"), "--cpu", *folders]) == 2
+    assert (
+        "none of the pictures could be used" in (said := capsys.readouterr().err) and "smaller than the crops" in said
+    )
+
+
 def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / "deep.png")

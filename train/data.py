@@ -11,7 +11,9 @@ import io
 import json
 import os
 import re
+import sys
 import tarfile
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from tqdm import tqdm
 
 from denoiser.errors import ImageTooLarge, ImageUnreadable
 from denoiser.image import read
+
+from .state import write_text
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
@@ -244,12 +248,12 @@ class Photographs:
         cache: Path | None = None,
         subsampled: float = 0.0,
     ):
-        def decode() -> tuple[list[np.ndarray], list[str]]:
+        def decode() -> tuple[list[np.ndarray], list[str], bool]:
             edges = np.linspace(*scale, copies + 1)
             random = np.random.default_rng(seed)
             draws = random.uniform(edges[:-1], edges[1:], (len(sources), copies)).tolist()
             stored = (random.uniform(size=(len(sources), copies)) < subsampled).tolist()
-            skipped = []
+            skipped, passing = [], []
 
             def decode_one(index: int) -> list[np.ndarray]:
                 try:
@@ -258,11 +262,13 @@ class Photographs:
                     return read_copies(sources[index], channels, draws[index], smallest, stored[index])
                 except (OSError, ValueError) as error:
                     skipped.append(_reason(sources[index], error))
+                    if getattr(error, "errno", None):  # of the disk, not of the picture: another day it may be read
+                        passing.append(index)
                     return []
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # each holds a whole photograph
                 jobs = tqdm(pool.map(decode_one, range(len(sources))), "reading photographs", len(sources))
-                return [copy for several in jobs for copy in several], skipped
+                return [copy for several in jobs for copy in several], skipped, not passing
 
         # Whatever decides the pixels is in the key, the files' sizes and times included.
         stats = [
@@ -278,7 +284,7 @@ class Photographs:
         self.offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes.prod(1))[:-1]])).to(device)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self.sizes)
 
     def crops(self, batch: int, patch: int, candidates: int, generator: torch.Generator) -> torch.Tensor:
         """Random crops with random flips and quarter turns, float (batch, C, patch, patch) in [0, 1].
@@ -319,10 +325,13 @@ class Photographs:
 def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
     """(flat pixels, table) from the cache folder, or decoded and put there."""
     if folder and (folder / "table.json").exists():
-        (folder / "table.json").touch()  # last used now
-        # Read, not mapped: crops touch a page a row, and the small pages of a file cost 12 % of a step on a CPU.
-        return np.load(folder / "pixels.npy"), json.loads((folder / "table.json").read_text())
-    images, skipped = decode()
+        with contextlib.suppress(OSError):  # it may be another's, for reading only
+            os.utime(folder / "table.json")  # last used now
+        # Gone in between, or broken: then it is made anew. Read, not mapped: crops touch a page a row, and the small
+        # pages of a file cost 12 % of a step on a CPU.
+        with contextlib.suppress(OSError, ValueError):
+            return np.load(folder / "pixels.npy"), json.loads((folder / "table.json").read_text())
+    images, skipped, lasting = decode()
     table = {"sizes": [image.shape[:2] for image in images], "skipped": skipped}
     if not images:
         return np.empty((0, 0), np.uint8), table
@@ -332,24 +341,36 @@ def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
         image = images.pop(0)
         flat[start : start + image.shape[0] * image.shape[1]] = image.reshape(-1, image.shape[2])
         start += image.shape[0] * image.shape[1]
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        own = f"partial-{os.getpid()}"  # another process may be filling the same cache
-        np.save(folder / f"{own}.npy", flat)
-        os.replace(folder / f"{own}.npy", folder / "pixels.npy")
-        # Written last: where there is a table, the pixels are whole.
-        (folder / f"{own}.json").write_text(json.dumps(table))
-        os.replace(folder / f"{own}.json", folder / "table.json")
-        _prune(folder.parent)
+    if folder and lasting:
+        try:
+            _store(folder, flat, table)
+            _prune(folder.parent)
+        except OSError as error:  # a full disk, a folder for reading only: the run needs no cache
+            print(f"the photographs are not cached in {folder.parent}: {error.strerror}", file=sys.stderr)
     return flat, table
+
+
+def _store(folder: Path, flat: np.ndarray, table: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / f"partial-{os.getpid()}.npy"  # another process may be filling the same cache
+    try:
+        np.save(own, flat)
+        os.replace(own, folder / "pixels.npy")
+    finally:
+        own.unlink(missing_ok=True)
+    # Written last: where there is a table, the pixels are whole.
+    write_text(folder / "table.json", json.dumps(table))
 
 
 def _prune(caches: Path) -> None:
     """Leave the caches used last: every choice of sizes makes another, of a gigabyte for a few hundred photographs."""
     ours = [folder for folder in caches.iterdir() if CACHE_NAME.fullmatch(folder.name)]
+    for left in (partial for folder in ours for partial in folder.glob("partial-*.npy")):
+        if left.stat().st_mtime < time.time() - 86400:  # of a run that was killed
+            left.unlink(missing_ok=True)
     tables = [folder / "table.json" for folder in ours if (folder / "table.json").exists()]
     for table in sorted(tables, key=lambda table: table.stat().st_mtime)[:-CACHES]:
-        table.unlink()  # first: pixels without a table are no cache
+        table.unlink(missing_ok=True)  # first: pixels without a table are no cache
         (table.parent / "pixels.npy").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something else lies there
             table.parent.rmdir()

@@ -42,6 +42,7 @@ class Mixture:
             if given:
                 raise ConfigError(f"{where}: {kind} has no parameter {', '.join(map(str, given))}")
             self._components.append((kind, float(share), ranges))
+        self._shares = torch.tensor([share for _, share, _ in self._components])
 
     def middles(self) -> dict[str, tuple[str, dict[str, float]]]:
         """One fixed noise of each component, for validation: name -> kind and parameters amid their ranges."""
@@ -62,8 +63,9 @@ class Mixture:
             The noisy crops, and each one's noise level (B,) on the scale of ``clean``: sigma itself for Gaussian noise,
             the standard deviation of what was added for the others.
         """
-        shares = torch.tensor([share for _, share, _ in self._components], device=clean.device)
-        choice = torch.multinomial(shares, len(clean), replacement=True, generator=generator)
+        if self._shares.device != clean.device:  # moved once: a copy in every step would make a GPU wait
+            self._shares = self._shares.to(clean.device)
+        choice = torch.multinomial(self._shares, len(clean), replacement=True, generator=generator)
         noisy, level = clean.clone(), clean.new_zeros(len(clean))
         for index, (kind, _, ranges) in enumerate(self._components):
             # One component takes all; asking which crops it takes would make a GPU wait.

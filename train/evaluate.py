@@ -113,6 +113,8 @@ def evaluate(
     names = [source.name for source in sources]
     if len(set(names)) < len(names):  # of several folders: the folder tells them apart
         names = [f"{source.path.parent.name}/{source.name}" for source in sources]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({index + 1})" for index, name in enumerate(names)]
     images = {}
     for index, source in enumerate(tqdm(sources, "pairs" if sigma is None else f"sigma {sigma:g}", leave=False)):
         clean = load_clean(source, channels)
@@ -202,6 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     print("| sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP | peak MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     entries = []
+    if denoiser.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(denoiser.device)  # training may have gone before
     for sigma in [None] if options.noisy else options.sigma:
         try:
             row = evaluate(denoiser, sources, sigma, options.gray, options.estimate, noisy_sources)

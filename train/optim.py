@@ -50,9 +50,9 @@ class Muon(torch.optim.Optimizer):
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
     https://kellerjordan.github.io/posts/muon/. A convolution's weight (out, in, h, w) is taken as the matrix
-    (out, in * h * w). The update is brought to the size of AdamW's (Liu et al., "Muon is Scalable for LLM Training",
-    2025, https://arxiv.org/abs/2502.16982). Groups with ``orthogonal=False`` are updated as AdamW does (Loshchilov and
-    Hutter, ICLR 2019).
+    (out, in * h * w), a transposed one's (in, out, h, w) as (in, out * h * w). The update is brought to the size of
+    AdamW's (Liu et al., "Muon is Scalable for LLM Training", 2025, https://arxiv.org/abs/2502.16982). Groups with
+    ``orthogonal=False`` are updated as AdamW does (Loshchilov and Hutter, ICLR 2019).
 
     With ``branches`` the middle of a kernel gets an orthogonal update of its own on top. That is what a parallel
     1x1 convolution, merged into the kernel for inference, would learn (re-parameterisation: Ding et al., "RepVGG", CVPR

@@ -1,6 +1,7 @@
 """A run's state on disk: written beside the old one and renamed, so that a kill leaves the old or the new, whole."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def save_checkpoint(model, folder: Path, storage: str = "float32") -> None:
         tensors = safetensors.torch.load_file(staging / "model.safetensors")
         rounded = {name: tensor.to(getattr(torch, storage)) for name, tensor in tensors.items()}
         safetensors.torch.save_file(rounded, staging / "model.safetensors", {"format": "pt"})
+    shutil.copymode(staging / "config.json", staging / "model.safetensors")  # safetensors writes for the owner alone
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         os.replace(staging / name, folder / name)
