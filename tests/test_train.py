@@ -16,7 +16,7 @@ from PIL import Image
 
 from denoiser import Denoiser, ImageUnreadable, add_noise
 from denoiser.metrics import psnr
-from train.__main__ import main
+from train.__main__ import main, validate
 from train.config import ConfigError, load_config
 from train.data import Photographs, Source, find_images, match_pairs, split_by_name
 from train.degrade import Mixture
@@ -258,7 +258,11 @@ def test_training_goes_on_without_a_cache_that_cannot_be_used(photographs, tmp_p
     caches = tmp_path / "cache"
     load(caches)
     (pixels,) = caches.glob("*/pixels.npy")
-    for broken in (lambda: pixels.write_bytes(pixels.read_bytes()[:1000]), pixels.unlink):
+    for broken in (
+        lambda: pixels.write_bytes(pixels.read_bytes()[:1000]),
+        lambda: pixels.write_bytes(b""),
+        pixels.unlink,
+    ):
         broken()
         assert torch.equal(load(caches).pixels, reference.pixels)
     assert torch.equal(torch.from_numpy(np.load(pixels)), reference.pixels)
@@ -627,6 +631,24 @@ def test_a_level_measured_again_replaces_the_earlier_figures(tmp_path):
     record(tmp_path / "e.json", [rows[0] | {"sigma": 15.0, "self_ensemble": False, "psnr": 2.0}])
     record(tmp_path / "e.json", [rows[0] | {"estimate": True, "psnr": 3.0}])
     assert [row["psnr"] for row in json.loads((tmp_path / "e.json").read_text())] == [1.0, 2.0, 3.0]
+
+
+def test_every_picture_is_measured_whatever_its_name(tiny_checkpoint, tmp_path):
+    for index, folder in enumerate(("a/clean", "b/clean", "c")):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (24, 24), (60 * index, 90, 120)).save(tmp_path / folder / "same.png")
+    command = [str(tiny_checkpoint), "--sigma", "25", "--json", str(tmp_path / "e.json"), "--data"]
+    assert evaluate([*command, *(str(tmp_path / folder) for folder in ("a/clean", "b/clean", "c"))]) == 0
+    (row,) = json.loads((tmp_path / "e.json").read_text())
+    assert len(row["images"]) == row["pictures"] == 3 and row["psnr"] == pytest.approx(
+        np.mean([image["psnr"] for image in row["images"].values()])
+    )
+
+
+def test_noise_far_beyond_white_does_not_end_a_run(tiny_model):
+    white = np.full((1100, 1100, 3), 255, np.uint8)
+    assert add_noise(white / np.float32(255), "poisson", seed=0, peak=1).max() > 8  # more than a picture may hold
+    assert 0 < validate(tiny_model, [white], {"dim": ("poisson", {"peak": 1})})["psnr_dim"] < 40
 
 
 def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):

@@ -133,7 +133,7 @@ def follow(average, model, updates: int, decay: float) -> None:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what is freed: each step needs it again, and page faults cost a sixth of its time on a CPU."""
+    """Have glibc keep what is freed: each step needs it again, and page faults cost a tenth of its time on a CPU."""
     with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most: larger pieces are mapped anew each time

@@ -329,7 +329,7 @@ def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
             os.utime(folder / "table.json")  # last used now
         # Gone in between, or broken: then it is made anew. Read, not mapped: crops touch a page a row, and the small
         # pages of a file cost 12 % of a step on a CPU.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, EOFError):
             return np.load(folder / "pixels.npy"), json.loads((folder / "table.json").read_text())
     images, skipped, lasting = decode()
     table = {"sizes": [image.shape[:2] for image in images], "skipped": skipped}
