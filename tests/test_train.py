@@ -277,9 +277,8 @@ def test_pictures_all_smaller_than_the_crops_are_told(tmp_path, config, capsys):
     path = config(stages=[{"until": 1.0, "patch": 64, "batch": 4}])
     folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
     assert main(["--config", str(path), "--output", str(tmp_path / "run"), "--cpu", *folders]) == 2
-    assert (
-        "none of the pictures could be used" in (said := capsys.readouterr().err) and "smaller than the crops" in said
-    )
+    said = capsys.readouterr().err
+    assert "none of the pictures could be used" in said and "smaller than the crops" in said
 
 
 def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
@@ -640,9 +639,8 @@ def test_every_picture_is_measured_whatever_its_name(tiny_checkpoint, tmp_path):
     command = [str(tiny_checkpoint), "--sigma", "25", "--json", str(tmp_path / "e.json"), "--data"]
     assert evaluate([*command, *(str(tmp_path / folder) for folder in ("a/clean", "b/clean", "c"))]) == 0
     (row,) = json.loads((tmp_path / "e.json").read_text())
-    assert len(row["images"]) == row["pictures"] == 3 and row["psnr"] == pytest.approx(
-        np.mean([image["psnr"] for image in row["images"].values()])
-    )
+    assert len(row["images"]) == row["pictures"] == 3
+    assert row["psnr"] == pytest.approx(np.mean([image["psnr"] for image in row["images"].values()]))
 
 
 def test_noise_far_beyond_white_does_not_end_a_run(tiny_model):

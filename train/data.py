@@ -5,15 +5,11 @@ a single gather whose indices already hold the random place, flip and turn: the 
 in its memory, on a GPU. What was decoded once is kept in a cache on disk for later runs.
 """
 
-import contextlib
 import hashlib
 import io
-import json
 import os
 import re
-import sys
 import tarfile
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,16 +24,13 @@ from tqdm import tqdm
 from denoiser.errors import ImageTooLarge, ImageUnreadable
 from denoiser.image import read
 
-from .state import write_text
+from .cache import cached
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
 SMALLEST = 16
 """Shorter side of the smallest photograph that is enlarged to the size of a crop; what is thinner is left out."""
 HUB_PREFIX = "hf://datasets/"
-CACHES = 4
-"""Caches of decoded photographs that are kept."""
-CACHE_NAME = re.compile("[0-9a-f]{24}")
 
 
 @dataclass(frozen=True)
@@ -276,7 +269,7 @@ class Photographs:
         ]
         decides = stats, channels, scale, copies, smallest, seed, bool(noisy), subsampled
         key = hashlib.sha256(repr(decides).encode()).hexdigest()
-        pixels, table = _cached(cache and cache / key[:24], decode)
+        pixels, table = cached(cache and cache / key[:24], decode)
         self.skipped: list[str] = table["skipped"]
         sizes = np.array(table["sizes"], dtype=np.int64).reshape(-1, 2)
         self.pixels = torch.from_numpy(pixels).to(device)
@@ -320,60 +313,6 @@ class Photographs:
             best = rough.view(-1, candidates).argmax(1)
             crops = crops[best + torch.arange(len(best), device=device) * candidates]
         return crops.permute(0, 3, 1, 2).float().div_(255)  # channels_last in memory
-
-
-def _cached(folder: Path | None, decode) -> tuple[np.ndarray, dict]:
-    """(flat pixels, table) from the cache folder, or decoded and put there."""
-    if folder and (folder / "table.json").exists():
-        with contextlib.suppress(OSError):  # it may be another's, for reading only
-            os.utime(folder / "table.json")  # last used now
-        # Gone in between, or broken: then it is made anew. Read, not mapped: crops touch a page a row, and the small
-        # pages of a file cost 12 % of a step on a CPU.
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            return np.load(folder / "pixels.npy"), json.loads((folder / "table.json").read_text())
-    images, skipped, lasting = decode()
-    table = {"sizes": [image.shape[:2] for image in images], "skipped": skipped}
-    if not images:
-        return np.empty((0, 0), np.uint8), table
-    flat = np.empty((sum(image.shape[0] * image.shape[1] for image in images), images[0].shape[2]), dtype=np.uint8)
-    start = 0
-    while images:  # freed one by one, so that the memory is needed once, not twice
-        image = images.pop(0)
-        flat[start : start + image.shape[0] * image.shape[1]] = image.reshape(-1, image.shape[2])
-        start += image.shape[0] * image.shape[1]
-    if folder and lasting:
-        try:
-            _store(folder, flat, table)
-            _prune(folder.parent)
-        except OSError as error:  # a full disk, a folder for reading only: the run needs no cache
-            print(f"the photographs are not cached in {folder.parent}: {error.strerror}", file=sys.stderr)
-    return flat, table
-
-
-def _store(folder: Path, flat: np.ndarray, table: dict) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    own = folder / f"partial-{os.getpid()}.npy"  # another process may be filling the same cache
-    try:
-        np.save(own, flat)
-        os.replace(own, folder / "pixels.npy")
-    finally:
-        own.unlink(missing_ok=True)
-    # Written last: where there is a table, the pixels are whole.
-    write_text(folder / "table.json", json.dumps(table))
-
-
-def _prune(caches: Path) -> None:
-    """Leave the caches used last: every choice of sizes makes another, of a gigabyte for a few hundred photographs."""
-    ours = [folder for folder in caches.iterdir() if CACHE_NAME.fullmatch(folder.name)]
-    for left in (partial for folder in ours for partial in folder.glob("partial-*.npy")):
-        if left.stat().st_mtime < time.time() - 86400:  # of a run that was killed
-            left.unlink(missing_ok=True)
-    tables = [folder / "table.json" for folder in ours if (folder / "table.json").exists()]
-    for table in sorted(tables, key=lambda table: table.stat().st_mtime)[:-CACHES]:
-        table.unlink(missing_ok=True)  # first: pixels without a table are no cache
-        (table.parent / "pixels.npy").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else lies there
-            table.parent.rmdir()
 
 
 def validation_pictures(
