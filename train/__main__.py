@@ -38,12 +38,13 @@ from denoiser.metrics import psnr
 from denoiser.noise import add_noise
 
 from . import evaluate, publish, report
+from .adopt import adopt_weights
 from .augment import flat_areas, permute_colours
 from .config import LOSSES, Budget, Config, ConfigError, Stage, load_config
 from .data import Photographs, Source, find_images, fingerprint, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
 from .optim import build_optimizer
-from .state import STATE_FILE, adopt_weights, load_state, save_checkpoint, save_state
+from .state import STATE_FILE, load_state, save_checkpoint, save_state
 
 VALIDATION_SIGMAS = (15, 25, 50)
 COLLAPSE = 2.0  # dB below its best validation at which a run counts as come apart

@@ -23,21 +23,6 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def adopt_weights(model, source) -> None:
-    """Start ``model`` from the weights of ``source``, a network of the same form.
-
-    A blind network may start from one that is told the noise level: the weights of the level's plane are left out.
-
-    Raises:
-        RuntimeError: The networks differ otherwise.
-    """
-    weights = source.state_dict()
-    if model.config.blind and not source.config.blind and "head.weight" in weights:
-        planes = model.state_dict()["head.weight"].shape[1]  # the level's are the last
-        weights["head.weight"] = weights["head.weight"][:, :planes]
-    model.load_state_dict(weights)
-
-
 def save_checkpoint(model, folder: Path, storage: str = "float32") -> None:
     """config.json and model.safetensors, each whole at any moment; ``storage`` is what the weights are rounded to.
 

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from denoiser.models import Unet, UnetConfig
+from train.adopt import adopt_weights
+
+PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def source():
+    torch.manual_seed(0)
+    return Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 2, 2)))
+
+
+def grown(source, **config) -> Unet:
+    model = Unet(UnetConfig(**{"widths": (8, 12, 16), "blocks": (1, 2, 2)} | config))
+    adopt_weights(model, source)
+    return model
+
+
+@pytest.mark.parametrize("blocks", [(1, 2, 2), (2, 2, 2), (1, 3, 2), (1, 2, 5), (3, 4, 3)])
+def test_more_blocks_compute_what_fewer_did(source, blocks):
+    model = grown(source, blocks=blocks)
+    assert torch.equal(model(PICTURE, 0.1), source(PICTURE, 0.1))
+    loss = model(PICTURE, 0.1).square().mean()
+    loss.backward()
+    assert all(weight.grad.any() for name, weight in model.named_parameters() if name.endswith("conv2.weight"))
+
+
+def test_fewer_blocks_are_the_first_ones(source):
+    kept = grown(source, blocks=(1, 1, 1)).state_dict()
+    assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in kept.items())
+    assert len(kept) < len(source.state_dict())
+
+
+def test_finer_levels_start_afresh_and_the_others_keep_their_weights(source):
+    model = grown(source, widths=(6, 8, 12, 16), blocks=(1, 1, 2, 2), unshuffle=1)
+    ours, theirs = model.state_dict(), source.state_dict()
+    pairs = {"bottleneck.": "bottleneck.", "encoder.1.": "encoder.0.", "decoder.2.": "decoder.1.", "down.2": "down.1"}
+    for new, old in pairs.items():
+        names = [name for name in ours if name.startswith(new)]
+        assert names and all(torch.equal(ours[name], theirs[name.replace(new, old)]) for name in names)
+    fresh = ("head", "tail", "encoder.0", "decoder.0", "down.0", "up.0")
+    assert all(tensor.any() for name, tensor in ours.items() if name.startswith(fresh))
+    assert model(PICTURE, 0.1).shape == PICTURE.shape
+
+
+def test_a_blind_network_grows_from_one_that_is_told_the_level(source):
+    model = grown(source, blocks=(1, 2, 4), blind=True)
+    assert torch.equal(model.head.weight, source.head.weight[:, :12])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"widths": (8, 12, 24)}, {"widths": (12, 16), "blocks": (1, 1)}, {"channels": 1}, {"bias": True}],
+    ids=["widths", "levels", "channels", "bias"],
+)
+def test_networks_that_differ_otherwise_are_refused(source, config):
+    with pytest.raises(RuntimeError, match="cannot start from one of widths"):
+        grown(source, **config)

@@ -1,0 +1,65 @@
+"""The weights a run starts from: those of another network, which may be smaller than the one to be trained."""
+
+import torch
+
+from denoiser.models import Unet
+
+
+def adopt_weights(model, source) -> None:
+    """Start ``model`` from the weights of ``source``, a network of the same form or one that it can grow from.
+
+    A blind network may start from one that is told the noise level: the weights of the level's plane are left out.
+    Between two U-Nets, levels are matched from the coarsest on and must be as wide; ``model`` may have
+
+    - more blocks in a level: the new ones come last and pass on what they get (their second convolution starts at
+      zero), so that the level computes what it did (Chen et al., "Net2Net", ICLR 2016,
+      https://arxiv.org/abs/1511.05641);
+    - fewer blocks in a level: the source's last ones are left out;
+    - further finest levels, or another unshuffling: those, and the first and last convolution, start afresh.
+
+    Raises:
+        RuntimeError: The networks differ otherwise.
+    """
+    weights, own = source.state_dict(), model.state_dict()
+    if model.config.blind and not source.config.blind and "head.weight" in weights:
+        planes = own["head.weight"].shape[1]  # the level's are the last
+        weights["head.weight"] = weights["head.weight"][:, :planes]
+    if isinstance(model, Unet) and isinstance(source, Unet):
+        weights = _grown(model, source, weights, own)
+    model.load_state_dict(weights)
+
+
+def _grown(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
+    """For U-Nets: ``weights`` of the source by the names they have in ``model``, filled up from ``own``."""
+    wide, narrow = model.config.widths, source.config.widths
+    new_levels = len(wide) - len(narrow)
+    alike = model.config.channels == source.config.channels and model.config.bias == source.config.bias
+    if not alike or new_levels < 0 or wide[new_levels:] != narrow:
+        ours, theirs = (
+            f"widths {list(network.config.widths)}, {network.config.channels} channels, bias {network.config.bias}"
+            for network in (model, source)
+        )
+        raise RuntimeError(
+            f"a network of {ours} cannot start from one of {theirs}: "
+            "only finer levels and the numbers of blocks may differ"
+        )
+    blocks_of = {f"bottleneck.{i}": f"bottleneck.{i}" for i in range(source.config.blocks[-1])}
+    for level, blocks in enumerate(source.config.blocks[:-1]):
+        for half in ("encoder", "decoder"):
+            for i in range(blocks):
+                blocks_of[f"{half}.{level + new_levels}.{i}"] = f"{half}.{level}.{i}"
+    for level in range(len(narrow) - 1):
+        for step in ("down", "up"):
+            blocks_of[f"{step}.{level + new_levels}"] = f"{step}.{level}"
+    if not new_levels and model.config.unshuffle == source.config.unshuffle:
+        blocks_of |= {"head": "head", "tail": "tail"}
+    grown = {}
+    for name, tensor in own.items():
+        module, _, rest = name.partition(".conv") if ".conv" in name else name.rpartition(".")
+        if module in blocks_of:
+            grown[name] = weights[name.replace(module, blocks_of[module], 1)]
+        else:
+            levels = module.split(".")
+            new_block = rest.startswith("2") and (levels[0] == "bottleneck" or int(levels[1]) >= new_levels)
+            grown[name] = torch.zeros_like(tensor) if new_block else tensor
+    return grown
