@@ -325,7 +325,7 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
         "",
         "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
         "",
-        "![Noisy, denoised and difference](samples.png)",
+        "![Noisy, denoised and difference](samples.webp)",
     ]
     return "\n".join(lines)
 

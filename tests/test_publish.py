@@ -91,7 +91,7 @@ def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, t
         "config.json",
         "curve.png",
         "model.safetensors",
-        "samples.png",
+        "samples.webp",
     ]
     assert publish([str(run), "user/mine"]) == 0
     np.save(tmp_path / "noisy.npy", photo[:64, :64])

@@ -107,7 +107,7 @@ def test_training_learns_and_leaves_a_checkpoint(config, photographs, tmp_path, 
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["steps"] == 250 and run["data"]["training"] + run["data"]["held_out"] == 4
     assert set(run["data"]["licences"]) <= {"CC0", "CC BY"}
-    for name in ("curve.png", "samples.png"):
+    for name in ("curve.png", "samples.webp"):
         with Image.open(tmp_path / "run" / name) as drawn:
             assert np.asarray(drawn).std() > 5
     # The held-out crops are kept, so that what the run says of itself can be measured again.

@@ -5,7 +5,7 @@
 
 Reads top to bottom. RUN (``--output``) then holds ``checkpoint/`` (the averaged weights as a checkpoint folder),
 ``state.pt`` (everything needed to go on after a kill; the same command resumes), ``log.jsonl``, ``curve.png``,
-``samples.png``, ``validation/`` (the held-out crops), ``evaluation.json`` (measured on those) and ``run.json``.
+``samples.webp``, ``validation/`` (the held-out crops), ``evaluation.json`` (measured on those) and ``run.json``.
 
 Everything drawn in a step follows from the seed and the step's number alone: a run that was killed draws the same
 crops and noise when it goes on, and several processes, each working on its share, see the same global batch as one.
