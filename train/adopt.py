@@ -43,21 +43,22 @@ def _grown(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
             f"a network of {ours} cannot start from one of {theirs}: "
             "only finer levels and the numbers of blocks may differ"
         )
-    blocks_of = {f"bottleneck.{i}": f"bottleneck.{i}" for i in range(source.config.blocks[-1])}
+    # Modules by the names they have in the model, and what they are called in the source.
+    renamed = {f"bottleneck.{i}": f"bottleneck.{i}" for i in range(source.config.blocks[-1])}
     for level, blocks in enumerate(source.config.blocks[:-1]):
         for half in ("encoder", "decoder"):
             for i in range(blocks):
-                blocks_of[f"{half}.{level + new_levels}.{i}"] = f"{half}.{level}.{i}"
+                renamed[f"{half}.{level + new_levels}.{i}"] = f"{half}.{level}.{i}"
     for level in range(len(narrow) - 1):
         for step in ("down", "up"):
-            blocks_of[f"{step}.{level + new_levels}"] = f"{step}.{level}"
+            renamed[f"{step}.{level + new_levels}"] = f"{step}.{level}"
     if not new_levels and model.config.unshuffle == source.config.unshuffle:
-        blocks_of |= {"head": "head", "tail": "tail"}
+        renamed |= {"head": "head", "tail": "tail"}
     grown = {}
     for name, tensor in own.items():
         module, _, rest = name.partition(".conv") if ".conv" in name else name.rpartition(".")
-        if module in blocks_of:
-            grown[name] = weights[name.replace(module, blocks_of[module], 1)]
+        if module in renamed:
+            grown[name] = weights[name.replace(module, renamed[module], 1)]
         else:
             levels = module.split(".")
             new_block = rest.startswith("2") and (levels[0] == "bottleneck" or int(levels[1]) >= new_levels)
