@@ -196,7 +196,7 @@ def _pictures(data: dict) -> str:
 def _procedure(run: dict) -> str:
     stages = "; ".join(
         f"{stage['loss'].upper()} on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until "
-        f"{stage['until']:.0%}"
+        f"{stage['until']:.0%}" + (f", {share:.0%} of it against the teacher" if (share := stage.get("distil")) else "")
         for stage in run["config"]["stages"]
     )
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
@@ -222,6 +222,7 @@ def _procedure(run: dict) -> str:
             f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
             f"decay {optimizer['ema']:g}.",
             f"- {crops}.",
+            *_teacher(run),
             *_start(run),
             f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
@@ -262,6 +263,13 @@ def _mixture(noise: list[dict] | None) -> str:
         kind = component["kind"].replace("_", " ") + (f" ({', '.join(ranges)})" if ranges else "")
         parts.append(f"{share:g} part{'s' if share != 1 else ''} {kind}" if len(noise) > 1 else kind)
     return ", ".join(parts)
+
+
+def _teacher(run: dict) -> list[str]:
+    if not (teacher := run.get("teacher")):
+        return []
+    size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
+    return [f"- Teacher, whose output was learnt from beside the clean crops: `{teacher['name']}`, {size}."]
 
 
 def _start(run: dict) -> list[str]:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ._jpeg import compress
+
 
 class NumpyRandom:
     """Random draws for channel-first numpy pictures (C, H, W).
@@ -131,11 +133,8 @@ def jpeg(x, random, quality):
     ``quality``: libjpeg's quality, 1..95. The picture is clipped and rounded to 8 bits first.
     Source: Wallace, "The JPEG Still Picture Compression Standard", CACM 1991.
     """
-    if isinstance(x, torch.Tensor):
-        pictures = x.reshape(-1, *x.shape[-3:]).cpu().numpy()
-        levels = torch.as_tensor(quality).flatten().expand(len(pictures)).tolist()
-        packed = [jpeg(picture, random, level) for picture, level in zip(pictures, levels)]
-        return torch.from_numpy(np.stack(packed)).reshape(x.shape).to(x)
+    if isinstance(x, torch.Tensor):  # on its device, by the same steps
+        return compress(x, quality)
     pixels = np.moveaxis(np.rint(x.clip(0, 1) * 255).astype(np.uint8), 0, -1)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -312,6 +312,44 @@ def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path
     assert "only finer levels and the numbers of blocks may differ" in capsys.readouterr().err
 
 
+def test_a_teacher_is_learnt_from(config, photographs, tmp_path, arguments, capsys):
+    """At a share of 1 the clean crops do not count: whoever starts as the teacher has nothing to learn."""
+    assert main(arguments(config(budget={"steps": 30}), photographs, tmp_path / "teacher")) == 0
+    teacher = weights(tmp_path / "teacher")
+    ways = {}
+    for share in (0.0, 1.0):
+        stages = [{"until": 1.0, "patch": 32, "batch": 4, "distil": share}]
+        path = config(budget={"steps": 3}, stages=stages)
+        start = ["--init", str(tmp_path / "teacher"), *(["--teacher", str(tmp_path / "teacher")] if share else [])]
+        assert main(arguments(path, photographs, tmp_path / str(share), *start)) == 0
+        learnt = weights(tmp_path / str(share))
+        ways[share] = max(float((learnt[name] - teacher[name]).abs().max()) for name in teacher)
+    assert ways[1.0] < 1e-6 < 1e-4 < ways[0.0]
+    assert publish([str(tmp_path / "1.0"), "--folder", str(tmp_path / "folder")]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "100% of it against the teacher" in card and "learnt from beside the clean crops: `teacher`, 0.0" in card
+    assert str(tmp_path) not in card
+    run = tmp_path / "begun"
+    assert main(arguments(path, photographs, run, "--teacher", str(tmp_path / "teacher"))) == 0
+    torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
+    assert main(arguments(path, photographs, run, "--teacher", "color-small")) == 2
+    assert f"begun with --teacher {tmp_path / 'teacher'}" in capsys.readouterr().err
+    assert main(arguments(path, photographs, run)) == 0  # nor need it be said again
+
+
+def test_a_teacher_that_cannot_teach_is_named_before_any_work(config, photographs, tmp_path, arguments, capsys):
+    plain = config(budget={"steps": 1})
+    assert main(arguments(plain, photographs, tmp_path / "run", "--teacher", "color-small")) == 2
+    assert "no stage has `distil`" in capsys.readouterr().err
+    path = config(stages=[{"until": 1.0, "patch": 32, "batch": 4, "distil": 0.5}])
+    assert main(arguments(path, photographs, tmp_path / "run")) == 2
+    assert "give --teacher" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "run", "--teacher", "gray-base")) == 2
+    assert "gray-base has 1 channels, the network 3" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "run", "--teacher", str(tmp_path / "nobody"))) == 2
+    assert "nobody" in capsys.readouterr().err
+
+
 def test_a_blind_network_starts_from_one_that_is_told_the_level(config, photographs, tmp_path, arguments):
     assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / "told")) == 0
     model, data = TINY["model"] | {"blind": True}, TINY["data"] | {"clip": 0.5}
@@ -356,10 +394,11 @@ def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_err
     assert "none is left to train on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGKILL, "muon")])
-def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
+@pytest.mark.parametrize(("number", "kind", "workers"), [(signal.SIGINT, "adamw", "1"), (signal.SIGKILL, "muon", "0")])
+def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind, workers):
     path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
-    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", "--save-every", "0.05")]
+    more = ["--save-every", "0.05", "--workers", workers]
+    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 100
@@ -458,6 +497,7 @@ def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, 
         ({"stages": [{"until": 0.5, "patch": 32, "batch": 4}]}, "until must rise to 1.0"),
         ({"stages": [{"until": 1, "patch": 32, "batch": 4, "loss": "l3"}]}, "loss must be l1, mse, charbonnier"),
         ({"stages": [{"until": 1, "patch": 32}]}, "batch"),
+        ({"stages": [{"until": 1, "patch": 32, "batch": 4, "distil": 2}]}, "distil must be a share"),
         ({"optimizer": {"rate": "fast"}}, "optimizer.rate must be a float"),
         ({"optimizer": {"speed": 1}}, "unknown speed"),
         ({"budget": {}}, "either minutes or steps"),

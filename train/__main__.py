@@ -12,16 +12,19 @@ crops and noise when it goes on, and several processes, each working on its shar
 """
 
 import argparse
+import collections
 import contextlib
 import copy
 import ctypes
 import dataclasses
+import itertools
 import json
 import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -35,14 +38,15 @@ from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
 from denoiser.metrics import psnr
+from denoiser.models import DenoisingAutoencoder
 from denoiser.noise import add_noise
 
 from . import evaluate, publish, report
 from .adopt import adopt_weights
-from .augment import flat_areas, permute_colours
 from .config import LOSSES, Budget, Config, ConfigError, Stage, load_config
 from .data import Photographs, Source, find_images, fingerprint, match_pairs, split_by_name, validation_pictures
 from .degrade import Mixture
+from .draw import Draws, spare_workers, stream
 from .optim import build_optimizer
 from .state import STATE_FILE, load_state, save_checkpoint, save_state
 
@@ -69,6 +73,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--init", metavar="CHECKPOINT", help="start from these weights: run, folder, bundled, user/repo"
     )
+    parser.add_argument(
+        "--teacher", metavar="CHECKPOINT", help="what the stages with `distil` learn from; given as for --init"
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=float, help="wall-clock budget, instead of the config's")
     budget.add_argument("--steps", type=int, help="step budget, instead of the config's")
@@ -77,6 +84,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--save-every", type=float, default=120, metavar="SECONDS", help="how often to save and validate"
     )
     parser.add_argument("--cpu", action="store_true", help="train on the processor even if there is a GPU")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes that draw ahead, on a CPU (default 1; 0: none)",
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"folder for decoded photographs (default {CACHE})")
     parser.add_argument("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
     parser.add_argument("--push-to-hub", metavar="user/name", help="publish the finished run there")
@@ -99,14 +112,50 @@ def begin(options: argparse.Namespace, state: dict | None, pictures: str) -> dic
         ConfigError: The run was begun from other weights or pictures.
     """
     if not state:
-        earlier = report.earlier_run(options.init)
-        return {"init": options.init, "init_run": earlier, "pictures": pictures, "commits": [], "machines": []}
-    began = state["began"]
-    if options.init not in (None, began["init"]):
-        raise ConfigError(f"{options.output} was begun with --init {began['init']}; choose another --output")
+        return {
+            "init": options.init,
+            "init_run": report.earlier_run(options.init),
+            "teacher": options.teacher,
+            "pictures": pictures,
+            "commits": [],
+            "machines": [],
+        }
+    began = {"teacher": None} | state["began"]
+    for option in ("init", "teacher"):
+        if getattr(options, option) not in (None, began[option]):
+            raise ConfigError(
+                f"{options.output} was begun with --{option} {began[option]}; choose another --output"
+                if began[option]
+                else f"{options.output} was begun without --{option}; choose another --output"
+            )
     if pictures != began["pictures"]:
         raise ConfigError(f"{options.output} was begun with other pictures; give the same or choose another --output")
     return began
+
+
+def load_network(start: str) -> DenoisingAutoencoder:
+    """The network of a run, a folder, a bundled checkpoint or one on the Hub."""
+    checkpoint = Path(start) / "checkpoint"
+    return Denoiser.from_pretrained(str(checkpoint) if checkpoint.is_dir() else start, device="cpu").model
+
+
+def load_teacher(start: str | None, config: Config) -> DenoisingAutoencoder | None:
+    """The network whose output is learnt from, if any stage does so.
+
+    Raises:
+        ConfigError: A teacher that no stage wants, or a stage that wants one without it, or one for other pictures.
+        DenoiserError: It cannot be loaded.
+    """
+    if not start and any(stage.distil for stage in config.stages):
+        raise ConfigError("a stage has `distil`: give --teacher, the checkpoint to learn from")
+    if not start:
+        return None
+    if not any(stage.distil for stage in config.stages):
+        raise ConfigError("--teacher: no stage has `distil`, the share of the loss that is against its output")
+    teacher, wanted = load_network(start), config.build_model().config.channels
+    if teacher.config.channels != wanted:
+        raise ConfigError(f"the teacher {start} has {teacher.config.channels} channels, the network {wanted}")
+    return teacher.eval().requires_grad_(False)
 
 
 def is_finished(run: Path, state: dict | None, budget: Budget) -> bool:
@@ -197,6 +246,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError("give --data, or --clean and --noisy together")
         if options.tracker and options.tracker not in map(str, get_available_trackers()):
             raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
+        if options.workers is not None and options.workers < 0:
+            raise ConfigError(f"--workers must not be negative, got {options.workers}")
         if options.push_to_hub:
             publish.check_target(options.push_to_hub)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -215,14 +266,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError(f"{options.output} holds a run of another configuration; choose another --output")
         began = begin(options, state, fingerprint(sources + list(partners.values())))
         if options.init and not state:
-            checkpoint = Path(options.init) / "checkpoint"
-            start = str(checkpoint) if checkpoint.is_dir() else options.init
-            adopt_weights(model, Denoiser.from_pretrained(start, device="cpu").model)
+            adopt_weights(model, load_network(options.init))
+        finished = is_finished(options.output, state, config.budget)
+        teacher = None if finished else load_teacher(began["teacher"], config)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
         if speaks:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    if is_finished(options.output, state, config.budget):
+    if finished:
         if not speaks:
             return 0
         print(f"{options.output} is finished: {options.output / 'checkpoint'}")
@@ -293,6 +344,9 @@ def main(arguments: list[str] | None = None) -> int:
     prepared, optimizer = accelerator.prepare(model, optimizer)
     # Compiled anew for each stage's size: with sizes left open (after the second one seen) inductor has failed.
     forward = torch.compile(prepared, dynamic=False) if config.compile else prepared
+    if teacher:
+        teacher.to(device, memory_format=torch.channels_last)
+        teach = torch.compile(teacher, dynamic=False) if config.compile else teacher
 
     for known, now in ((began["commits"], report.commit()), (began["machines"], evaluate.machine(device))):
         if now not in known:
@@ -313,6 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
         },
         "init": began["init"],
         "init_run": began["init_run"],
+        "teacher": teacher and report.teacher_facts(began["teacher"], teacher),
         "commit": ", then ".join(began["commits"]),
         "machine": ", then ".join(began["machines"]),
         "processes": accelerator.num_processes,
@@ -332,33 +387,6 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if state:
             print(f"resuming {options.output} at step {step}, {spent / 60:.1f} minutes in")
-
-    def draw(step: int, stage: Stage) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """This process's share of a step's batch: clean crops, noisy crops, noise levels. A function of the step."""
-        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + step)
-        crops = photographs.crops(stage.batch, stage.patch, config.data.candidates, generator)
-        if paired:
-            clean, noisy = crops.chunk(2, dim=1)
-            level = (noisy - clean).square().mean((1, 2, 3)).sqrt()
-        else:
-            if config.data.permute:
-                crops = permute_colours(crops, config.data.permute, generator)
-            if config.data.flat:
-                crops = flat_areas(crops, config.data.flat, generator)
-            # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
-            gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.gray
-            clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
-            noisy, level = mixture(clean, generator)
-            noisy = torch.where(gray, noisy[:, :1], noisy)
-            if config.data.clip:
-                clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < config.data.clip
-                noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
-        share = stage.batch // accelerator.num_processes
-        mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-        return tuple(
-            part[mine].contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part[mine]
-            for part in (clean, noisy, level)
-        )
 
     def progress_and_stop() -> tuple[float, bool, bool]:
         """Share of the budget used, by the main process's clock; whether any process was asked to stop, or failed."""
@@ -420,23 +448,45 @@ def main(arguments: list[str] | None = None) -> int:
         disable=not main_process,
     )
     looked_at, looked_step = time.monotonic(), step
+    asked_for: collections.deque[Stage] = collections.deque()
+
+    def requests() -> Iterator[tuple[int, Stage]]:
+        """The steps to come and their stages; under a wall-clock budget the stage of when a batch is asked for."""
+        for number in itertools.count(step):
+            share = number / config.budget.steps if config.budget.steps else progress
+            asked_for.append(next((stage for stage in config.stages if share < stage.until), config.stages[-1]))
+            yield number, asked_for[-1]
+
+    progress, _, _ = progress_and_stop()
+    draws = Draws(
+        photographs,
+        None if paired else mixture,
+        config.data,
+        config.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    workers = 0 if device.type != "cpu" else spare_workers() if options.workers is None else options.workers
+    batches = stream(draws, requests(), workers)
     while True:
         started = time.monotonic()
         progress, asked, diverged = progress_and_stop()
         if progress >= 1 or asked or diverged:
             break
-        stage = next(stage for stage in config.stages if progress < stage.until)
         rate = config.optimizer.rate * min(1, (step + 1) / (config.optimizer.warmup + 1))
         rate *= 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
 
-        # No worker draws ahead on a CPU: drawing takes 4 % of a step on all cores, a thread of threads beside the
-        # network's slowed every step by 18 to 42 % (two cores).
-        clean, noisy, level = draw(step, stage)
+        clean, noisy, level = next(batches)
+        stage = asked_for.popleft()
         with accelerator.autocast():
             restored = forward(noisy, None if model.config.blind else level)
         loss = LOSSES[stage.loss](restored.float(), clean)
+        if stage.distil:
+            with torch.no_grad(), accelerator.autocast():
+                taught = teach(noisy, None if teacher.config.blind else level)
+            loss = torch.lerp(loss, LOSSES[stage.loss](restored.float(), taught.float()), stage.distil)
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip)
@@ -464,6 +514,7 @@ def main(arguments: list[str] | None = None) -> int:
             saved_at = looked_at = time.monotonic()
             looked_step = step
     bar.close()
+    del batches  # its workers end now
     for number, handler in before.items():
         signal.signal(number, handler)
     if diverged or (main_process and save() is None):

@@ -75,16 +75,27 @@ class Data:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run, until that share of the budget: crop size, crops per step, and the loss."""
+    """A part of the run.
+
+    Attributes:
+        until: Share of the budget at which it ends.
+        patch: Side of the crops, pixels.
+        batch: Crops per step, over all processes.
+        loss: A name in ``LOSSES``.
+        distil: Share of the loss that is taken against the teacher's output (``--teacher``) instead of the clean crops.
+            Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531
+    """
 
     until: float
     patch: int
     batch: int
     loss: str = "l1"
+    distil: float = 0.0
 
     def __post_init__(self):
         _require(0 < self.until <= 1, "until must be a share of the budget in (0, 1]")
         _require(self.patch >= 16 and self.batch >= 1, "patch must be at least 16 and batch at least 1")
+        _require(0 <= self.distil <= 1, "distil must be a share in [0, 1]")
         _require(self.loss in LOSSES, f"loss must be {', '.join(LOSSES)}, not {self.loss!r}")
 
 

@@ -132,8 +132,17 @@ def earlier_run(start: str | None) -> dict | None:
     if not start or not (file := Path(start) / RUN_FILE).is_file():
         return None
     facts = json.loads(file.read_text(encoding="utf-8"))
-    kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run")
+    kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run", "teacher")
     return {name: facts.get(name) for name in kept}
+
+
+def teacher_facts(start: str, teacher) -> dict:
+    """What a card says of the teacher: its name (of a folder the last part alone) and how large it is."""
+    folder = Path(start)
+    return {
+        "name": folder.resolve().name if folder.is_dir() else start,
+        "parameters": sum(parameter.numel() for parameter in teacher.parameters()),
+    }
 
 
 def write_facts(run: Path, facts: dict) -> None:

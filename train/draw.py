@@ -1,0 +1,92 @@
+"""What a step learns from: clean crops, noisy crops, noise levels, as a function of the seed and the step's number."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .augment import flat_areas, permute_colours
+from .config import Data, Stage
+from .data import Photographs
+from .degrade import Mixture
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Draws(Dataset):
+    """Batches by (step, stage), drawn on the device where the photographs lie.
+
+    Args:
+        photographs: Clean ones, or pairs of 2 C channels.
+        mixture: The noise; None for pairs, which bring their own.
+        data: How crops are drawn.
+        seed: Of all that is drawn.
+        process, processes: Which share of each batch is this process's.
+    """
+
+    def __init__(
+        self, photographs: Photographs, mixture: Mixture | None, data: Data, seed: int, process: int, processes: int
+    ):
+        self.photographs, self._mixture, self._data, self._seed = photographs, mixture, data, seed
+        self._process, self._processes = process, processes
+
+    def __getitem__(self, request: tuple[int, Stage]) -> Batch:
+        """Clean and noisy crops (B, C, patch, patch) in [0, 1], channels_last, and noise levels (B,)."""
+        step, stage = request
+        data, device = self._data, self.photographs.pixels.device
+        generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + step)
+        crops = self.photographs.crops(stage.batch, stage.patch, data.candidates, generator)
+        if self._mixture is None:
+            clean, noisy = crops.chunk(2, dim=1)
+            level = (noisy - clean).square().mean((1, 2, 3)).sqrt()
+        else:
+            if data.permute:
+                crops = permute_colours(crops, data.permute, generator)
+            if data.flat:
+                crops = flat_areas(crops, data.flat, generator)
+            # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
+            gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.gray
+            clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
+            noisy, level = self._mixture(clean, generator)
+            noisy = torch.where(gray, noisy[:, :1], noisy)
+            if data.clip:
+                clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.clip
+                noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
+        share = stage.batch // self._processes
+        mine = slice(self._process * share, (self._process + 1) * share)
+        clean, noisy = (part[mine].contiguous(memory_format=torch.channels_last) for part in (clean, noisy))
+        return clean, noisy, level[mine]
+
+
+def _leave_terminal(worker: int) -> None:
+    """A session of its own: Ctrl-C goes to every process of a terminal, and a worker has batches to hand over yet."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
+def spare_workers() -> int:
+    """How many workers pay on a CPU: one, if there are more processors than the network's threads take.
+
+    Where there are not, a worker holds one of those threads up and the others wait for it: on two cores each step took
+    1.06 times as long with Gaussian noise and 1.16 times with camera noise (EXPERIMENTS.md, "What a step costs").
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(usable > torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def stream(draws: Draws, requests: Iterable[tuple[int, Stage]], workers: int) -> Iterator[Batch]:
+    """A batch for each request, in order; ``workers`` processes draw ahead (at 0 each is drawn when it is asked for).
+
+    Requests are taken two a worker ahead. On a GPU nothing is drawn ahead: kernels are queued before they are needed.
+    """
+    loader = DataLoader(
+        draws,
+        sampler=requests,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_leave_terminal,
+        generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
+    )
+    return iter(loader)
