@@ -1,12 +1,11 @@
 """What JPEG does to a picture, as tensor operations: for batches, each picture at its own quality, on any device.
 
-Baseline JPEG with 4:2:0 chroma, in the steps of libjpeg: colour conversion, halved chroma, 8x8 cosine transform,
-quantisation, and back with the triangle filter for the chroma. Only the entropy coding, which loses nothing, is left
-out.
+Baseline JPEG with 4:2:0 chroma, in the steps and with the roundings of libjpeg: colour conversion, halved chroma, 8x8
+cosine transform, quantisation, and back with the triangle filter for the chroma. Only the entropy coding, which loses
+nothing, is left out. All sums are whole numbers or short binary fractions that the dtype holds exactly, so the values
+are those of a file whatever the order of the sums; a few greens in ten thousand are one level away.
 Source: Wallace, "The JPEG Still Picture Compression Standard", CACM 1991; tables of ITU-T T.81, annex K.
 """
-
-import math
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +29,30 @@ CHROMA = (
 )
 
 
-def _cosine(u: int, i: int) -> float:
-    return math.sqrt((1 if u == 0 else 2) / 8) * math.cos((2 * i + 1) * u * math.pi / 16)
+def _transform(v: list[int]) -> list[int]:
+    """libjpeg's cosine transform of 8 values (``jfdctint``), before its rounding: 2^13 sqrt(8) times the orthonormal.
+    Source: Loeffler, Ligtenberg and Moschytz, "Practical fast 1-D DCT algorithms with 11 multiplications", 1989."""
+    even = [v[i] + v[7 - i] for i in range(4)]
+    odd = [v[3 - i] - v[4 + i] for i in range(4)]
+    outer, inner = even[0] - even[3], even[1] - even[2]
+    turned = 4433 * (outer + inner)
+    mixed = 9633 * sum(odd)
+    ends, middle = -7373 * (odd[0] + odd[3]), -20995 * (odd[1] + odd[2])
+    evens, odds = mixed - 16069 * (odd[0] + odd[2]), mixed - 3196 * (odd[1] + odd[3])
+    return [
+        8192 * sum(even),
+        12299 * odd[3] + ends + odds,
+        turned + 6270 * outer,
+        25172 * odd[2] + middle + evens,
+        8192 * (even[0] - even[1] - even[2] + even[3]),
+        16819 * odd[1] + middle + odds,
+        turned - 15137 * inner,
+        2446 * odd[0] + ends + evens,
+    ]
 
 
-PLACES = [(row, column) for row in range(8) for column in range(8)]
-TRANSFORM = tuple(tuple(_cosine(u, i) * _cosine(v, j) for u, v in PLACES) for i, j in PLACES)
-"""The cosine transform of a block of 64 values in one row, as an orthogonal matrix (values, frequencies)."""
+TRANSFORM = tuple(tuple(_transform([int(i == j) for j in range(8)])) for i in range(8))
+"""The cosine transform as libjpeg computes it, whole numbers, as a matrix (values, frequencies)."""
 
 
 def compress(x: torch.Tensor, quality: torch.Tensor | float) -> torch.Tensor:
@@ -52,21 +68,50 @@ def compress(x: torch.Tensor, quality: torch.Tensor | float) -> torch.Tensor:
     height, width = x.shape[-2:]
     quality = torch.as_tensor(quality, device=x.device, dtype=x.dtype).reshape(-1).expand(len(x)).round()
     levels = (x.clamp(0, 1) * 255).round() - 128
-    levels = F.pad(levels, (0, -width % 16, 0, -height % 16), mode="replicate")
     if x.shape[1] == 1:
-        back = _quantised(levels, _table(LUMA, quality))
+        back = _coded(levels, _table(LUMA, quality))
     else:
-        red, green, blue = levels.unbind(1)
-        luma = 0.299 * red + 0.587 * green + 0.114 * blue
-        colour = torch.stack([(blue - luma) / 1.772, (red - luma) / 1.402], 1)
-        luma = _quantised(luma[:, None].round(), _table(LUMA, quality))
-        halved = _quantised(F.avg_pool2d(colour.round(), 2).round(), _table(CHROMA, quality))
-        # Weights of 3/4 and 1/4: libjpeg's triangle filter.
-        blueness, redness = F.interpolate(halved, scale_factor=2, mode="bilinear").round().split(1, dim=1)
-        red, blue = luma + 1.402 * redness, luma + 1.772 * blueness
-        green = luma - (0.299 * 1.402 * redness + 0.114 * 1.772 * blueness) / 0.587
+        luma = _mixed(levels, 0.299, 0.587, 0.114, bias=0.5)
+        blueness = _mixed(levels, -0.168735892, -0.331264108, 0.5, bias=HALF_DOWN)
+        redness = _mixed(levels, 0.5, -0.418687589, -0.081312411, bias=HALF_DOWN)
+        luma = _coded(luma, _table(LUMA, quality))
+        colour = _coded(_halved(torch.cat([blueness, redness], 1)), _table(CHROMA, quality))
+        colour = _doubled(colour[..., : (width + 1) // 2])[..., :height, :width]
+        red = luma + _mixed(colour, 0, 1.402, bias=0.5)
+        green = luma + _mixed(colour, -0.344136286, -0.714136286, bias=0.5)
+        blue = luma + _mixed(colour, 1.772, 0, bias=0.5)
         back = torch.cat([red, green, blue], 1)
-    return (back[..., :height, :width].round() + 128).clamp(0, 255) / 255
+    return (back + 128).clamp_(0, 255) / 255
+
+
+HALF_DOWN = 0.5 - 2**-16
+"""Added before rounding down: rounds a half down, in fractions of 16 bits."""
+
+
+def _mixed(planes: torch.Tensor, *weights: float, bias: float) -> torch.Tensor:
+    """The weighted sum (B, 1, H, W) of planes, weights in 16-bit fractions, rounded."""
+    mixed = sum(round(weight * 2**16) * plane for weight, plane in zip(weights, planes.unbind(1)))
+    return (mixed / 2**16 + bias).floor_()[:, None]
+
+
+def _halved(planes: torch.Tensor) -> torch.Tensor:
+    """Means of 2x2 values, halves of neighbours rounded to either side. The last row or column of an odd size is
+    repeated, and what then lacks to whole blocks of 16 on the right: libjpeg repeats there before it halves."""
+    height, width = planes.shape[-2:]
+    halves = F.avg_pool2d(F.pad(planes, (0, -width % 16, 0, height % 2), mode="replicate"), 2)
+    halves[..., 0::2] += 1 / 4
+    halves[..., 1::2] += 2 / 4
+    return halves.floor_()
+
+
+def _doubled(planes: torch.Tensor) -> torch.Tensor:
+    """Twice the size by the triangle filter, weights 3/4 and 1/4; libjpeg repeats the values of up to two columns."""
+    if planes.shape[-1] <= 2:
+        return F.interpolate(planes, scale_factor=2, mode="nearest")
+    doubled = F.interpolate(planes, scale_factor=2, mode="bilinear")
+    doubled[..., 0::2] += 8 / 16
+    doubled[..., 1::2] += 7 / 16
+    return doubled.floor_()
 
 
 def _table(base: tuple, quality: torch.Tensor) -> torch.Tensor:
@@ -75,15 +120,26 @@ def _table(base: tuple, quality: torch.Tensor) -> torch.Tensor:
     return ((_constant(base, quality).reshape(1, 1, 64) * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)
 
 
-def _quantised(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+def _coded(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """Planes (B, C, H, W) about zero through the cosine transform of 8x8 blocks, quantised, and back."""
-    batch, channels, height, width = planes.shape
-    transform = _constant(TRANSFORM, planes)
-    grid = batch, channels, height // 8, width // 8, 8, 8
-    blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4).reshape(batch, -1, 64)
-    spectrum = (blocks @ transform).div_(table).round_().mul_(table)
-    blocks = (spectrum @ transform.T).round_().clamp_(-128, 127)
-    return blocks.reshape(grid).transpose(3, 4).reshape(planes.shape)
+    height, width = planes.shape[-2:]
+    planes = F.pad(planes, (0, -width % 8, 0, -height % 8), mode="replicate")
+    batch, channels, rows, columns = planes.shape
+    blocks = planes.reshape(batch, channels, rows // 8, 8, columns // 8, 8).transpose(3, 4)
+    # libjpeg's transforms round to whole numbers between rows and columns. Their sums exceed the 24 bits of float32.
+    blocks = blocks.to(x64 := torch.float64 if planes.device.type != "mps" else planes.dtype)
+    transform = _constant(TRANSFORM, blocks)
+    blocks = _rounded(transform.T @ _rounded(blocks @ transform, 2**11), 2**15)
+    # These are eighths. The quantiser rounds halves away from zero.
+    table = table.to(x64).reshape(batch, 1, 1, 1, 8, 8)
+    blocks = (blocks.abs() / (8 * table)).add_(0.5).floor_().mul_(table).copysign_(blocks)
+    blocks = _rounded(_rounded(transform @ blocks, 2**11) @ transform.T, 2**18).clamp_(-128, 127)
+    return blocks.to(planes.dtype).transpose(3, 4).reshape(planes.shape)[..., :height, :width]
+
+
+def _rounded(sums: torch.Tensor, unit: int) -> torch.Tensor:
+    """In units of ``unit``, rounded, halves up."""
+    return sums.div_(unit).add_(0.5).floor_()
 
 
 _constants: dict[tuple, torch.Tensor] = {}

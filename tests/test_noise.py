@@ -151,10 +151,10 @@ def test_lower_jpeg_quality_is_worse(photo):
     assert errors == sorted(errors, reverse=True)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 3), (33, 47), (64, 96)])
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (18, 5), (33, 47), (64, 96)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_on_tensors_is_what_a_jpeg_file_holds(photo, size, channels):
-    """Rounding aside: a value halfway between two steps may fall to either."""
+    """To the bit, but for a rare green that libjpeg rounds otherwise."""
     picture = photo[: size[0], : size[1], :channels].astype(np.float32) / 255
     qualities = [1, 10, 49, 50, 75, 95]
     batch = torch.from_numpy(picture).permute(2, 0, 1).expand(len(qualities), -1, -1, -1)
@@ -162,7 +162,7 @@ def test_jpeg_on_tensors_is_what_a_jpeg_file_holds(photo, size, channels):
     for quality, one in zip(qualities, drawn):
         stored = add_noise(picture, "jpeg", quality=quality)
         away = np.abs(one.permute(1, 2, 0).numpy() - stored) * 255
-        assert away.mean() < 0.7 and (away > 2.5).mean() < 0.05, quality
+        assert away.max() < 1.01 and (away > 0.01).mean() < 0.002, quality
         assert np.allclose(one * 255, (one * 255).round(), atol=1e-3)
 
 
