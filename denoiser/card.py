@@ -16,6 +16,9 @@ TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
 TASK = "Image denoising"
 METRICS = ("psnr", "ssim")
+SAMPLES_FILE = "samples.webp"
+_OTHER_PICTURES = "\n\nThe weights it started from were trained on other pictures:\n\n"
+_SIZES = re.compile(r" \(\d+ megapixels after scaling\)")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 _ABOUT = {
@@ -85,6 +88,11 @@ def render(run: dict, evaluation: list[dict], name: str, existing: str | None = 
     return str(fresh) if existing is None else _merge(existing, fresh)
 
 
+def section(text: str, name: str) -> str | None:
+    """One of our sections of a card, without the comments around it; None if it is not there."""
+    return next((match[2].strip() for match in SECTION.finditer(text) if match[1] == name), None)
+
+
 def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
     results = []
     for entry in evaluation:
@@ -120,9 +128,10 @@ def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
     )
 
 
-def _is_ours(result: EvalResult) -> bool:
-    """Whether a measurement in a card's metadata is one that :func:`_metadata` puts there."""
-    return result.task_name == TASK and result.metric_type in METRICS
+def _is_ours(result: EvalResult, tables: list[str | None]) -> bool:
+    """Whether a measurement in a card's metadata is one that :func:`_metadata` puts there: of a row in our tables."""
+    row = f"\n| {result.dataset_name} | "
+    return result.task_name == TASK and result.metric_type in METRICS and any(row in (table or "") for table in tables)
 
 
 def _how(entry: dict) -> str:
@@ -164,21 +173,21 @@ def _limits(run: dict) -> str:
     low, high = run["model"]["sigma_range"]
     text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
     if text is None:
-        text = _OTHER_LIMITS.format(noise=_mixture(run["config"].get("noise")) or "that of its pairs")
+        mixture = None if run["data"]["paired"] else _mixture(run["config"].get("noise"))
+        text = _OTHER_LIMITS.format(noise=mixture or "that of its pairs")
     return text + _ALL_LIMITS + (_TOLD_LIMITS if not run["model"]["blind"] else "")
 
 
 def _data(run: dict) -> str:
     """The pictures of the run, and of the runs before where they differ (but for the random sizes)."""
-    seen = [run["data"]]
-    text, earlier = _pictures(run["data"]), run.get("init_run")
+    texts, earlier = [_pictures(run["data"])], run
     while earlier:
-        data = earlier["data"]
-        if all(any(data[key] != other[key] for key in ("training", "held_out", "licences")) for other in seen):
-            text += f"\n\nThe weights it started from were trained on other pictures:\n\n{_pictures(data)}"
-            seen.append(data)
-        earlier = earlier.get("init_run")
-    return text
+        earlier, told = earlier.get("init_run"), (earlier.get("init_card") or {}).get("data")
+        text = _pictures(earlier["data"]) if earlier else told
+        for part in text.split(_OTHER_PICTURES) if text else ():
+            if _SIZES.sub("", part) not in {_SIZES.sub("", known) for known in texts}:
+                texts.append(part)
+    return _OTHER_PICTURES.join(texts)
 
 
 def _pictures(data: dict) -> str:
@@ -221,6 +230,7 @@ def _procedure(run: dict) -> str:
             f"- {_optimizer(optimizer)}, {optimizer['warmup']} steps of warm-up and a cosine to zero, weight decay "
             f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
             f"decay {optimizer['ema']:g}.",
+            *_places(run),
             f"- {crops}.",
             *_teacher(run),
             *_start(run),
@@ -228,26 +238,30 @@ def _procedure(run: dict) -> str:
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
             "",
             "![Loss and validation PSNR over the steps](curve.png)",
-            "",
-            "<details><summary>Configuration</summary>",
-            "",
-            "```yaml",
-            yaml.safe_dump(_plain(run["config"]), sort_keys=False, default_flow_style=None).strip(),
-            "```",
-            "",
-            "</details>",
+            *_configuration("Configuration", run["config"]),
             *_earlier_configurations(run),
         ]
     )
 
 
 def _earlier_configurations(run: dict) -> list[str]:
-    """The configurations of the runs before, folded up."""
-    if not (earlier := run.get("init_run")):
+    """The configurations of the runs before, folded up; of a checkpoint started from, what its card says."""
+    if earlier := run.get("init_run"):
+        folded = _configuration("Configuration of the run before", earlier["config"])
+        return [*folded, *_earlier_configurations(earlier)]
+    told = run.get("init_card") or {}
+    if not told.get("procedure"):
         return []
-    text = yaml.safe_dump(_plain(earlier["config"]), sort_keys=False, default_flow_style=None).strip()
-    lines = ["", "<details><summary>Configuration of the run before</summary>", "", "```yaml", text, "```", ""]
-    return [*lines, "</details>", *_earlier_configurations(earlier)]
+    return _folded(f"How the weights of {told['name']} that it started from were trained", told["procedure"])
+
+
+def _configuration(title: str, config: dict) -> list[str]:
+    text = yaml.safe_dump(_plain(config), sort_keys=False, default_flow_style=None).strip()
+    return _folded(title, f"```yaml\n{text}\n```")
+
+
+def _folded(title: str, text: str) -> list[str]:
+    return ["", f"<details><summary>{title}</summary>", "", text, "", "</details>"]
 
 
 def _mixture(noise: list[dict] | None) -> str:
@@ -265,11 +279,23 @@ def _mixture(noise: list[dict] | None) -> str:
     return ", ".join(parts)
 
 
+def _places(run: dict) -> list[str]:
+    """What the pictures were read from."""
+    places = run["data"].get("places")
+    return [f"- Pictures from {', '.join(f'`{place}`' for place in places)}."] if places else []
+
+
 def _teacher(run: dict) -> list[str]:
     if not (teacher := run.get("teacher")):
         return []
     size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
-    return [f"- Teacher, whose output was learnt from beside the clean crops: `{teacher['name']}`, {size}."]
+    return [f"- Teacher, whose output was learnt from beside the clean crops: {_weights(teacher)}, {size}."]
+
+
+def _weights(told: dict) -> str:
+    """A checkpoint by its name, and which weights exactly."""
+    commit = f" at commit `{told['revision']}`" if told["revision"] else ""
+    return f"`{told['name']}`{commit} (weights with SHA-256 `{told['weights']}...`)"
 
 
 def _start(run: dict) -> list[str]:
@@ -277,9 +303,12 @@ def _start(run: dict) -> list[str]:
     if not run.get("init"):
         return []
     if not (earlier := run.get("init_run")):
-        return [f"- Started from the weights of `{run['init']}`."]
+        if not (told := run.get("init_card")):  # of a run by an earlier version
+            return [f"- Started from the weights of `{run['init']}`."]
+        return [f"- Started from {_weights(told)}."]
     length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes on {earlier['machine']}"
-    line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`."
+    teacher = f", with {_weights(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
+    line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
     return [line, *_start(earlier)]
 
 
@@ -311,13 +340,13 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
         shown = ["-" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, digits in figures]
         lines.append(f"| {_dataset(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
     machines = dict.fromkeys(f"{entry['machine']}, {entry['dtype']}" for entry in evaluation)
-    again = []
+    again, levels = [], {}
     lines += ["", _PROTOCOL]
     for entry in evaluation:
         if entry["sigma"] is not None:
             options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
             more = "".join(f" --{option}" for option, given in options.items() if given)
-            again.append(f"`python -m train.evaluate {name} --data DIR --sigma 15 25 50{more}`")
+            levels.setdefault(more, set()).add(entry["sigma"])
         if entry["sigma"] is None:
             gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
             gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
@@ -327,13 +356,16 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
                 f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
             ]
             again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
+    for more, sigmas in levels.items():
+        told = " ".join(f"{sigma:g}" for sigma in sorted(sigmas))
+        again.append(f"`python -m train.evaluate {name} --data DIR --sigma {told}{more}`")
     lines += [
         "",
         f"Times, other work beside it included: {'; '.join(machines)}. Again: {', '.join(dict.fromkeys(again))}.",
         "",
         "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
         "",
-        "![Noisy, denoised and difference](samples.webp)",
+        f"![Noisy, denoised and difference]({SAMPLES_FILE})",
     ]
     return "\n".join(lines)
 
@@ -348,11 +380,12 @@ def _merge(existing: str, fresh: ModelCard) -> str:
     except yaml.YAMLError as error:
         raise ValueError(f"the card that is there has metadata that is not YAML; mend or delete it: {error}") from error
     sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}
+    tables = [section(text, "evaluation") for text in (card.text, fresh.text)]
     if SECTION.search(card.text):
         card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
     else:
         card.text = f"{card.text.rstrip()}\n{fresh.text}"
-    theirs = [result for result in card.data.eval_results or () if not _is_ours(result)]
+    theirs = [result for result in card.data.eval_results or () if not _is_ours(result, tables)]
     fresh.data.eval_results = [*fresh.data.eval_results, *theirs]
     for name in ("eval_results", "model_name", "library_name", "pipeline_tag", "denoiser"):
         setattr(card.data, name, getattr(fresh.data, name))

@@ -155,12 +155,12 @@ def _from_file(path: Path, max_pixels: int) -> Picture:
         raise ImageUnreadable(f"{name} is a folder, not a picture.")
     if path.stat().st_size == 0:
         raise ImageUnreadable(f"{name} is empty (0 bytes).")
-    with _damage_reported(name), Image.open(path, formats=FORMATS) as opened:
+    with damage_reported(name), Image.open(path, formats=FORMATS) as opened:
         return _from_pil(opened, name, max_pixels)
 
 
 @contextmanager
-def _damage_reported(name: str) -> Iterator[None]:
+def damage_reported(name: str) -> Iterator[None]:
     """Whatever Pillow raises on a bad file, as our errors. Its decoders raise nearly anything on damaged files."""
     try:
         yield
@@ -192,9 +192,11 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     if image.mode not in _MODES:
         raise ImageUnreadable(f"{name} has colour mode {image.mode}; convert it to RGB or grey first.")
     # The second frame of a phone's MPO is a preview or depth map; elsewhere frames are pictures of their own.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ImageUnreadable(f"{name} has {image.n_frames} frames or pages; pass one of them.")
-    with _damage_reported(name):
+    with damage_reported(name):
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise ImageUnreadable(f"{name} has {frames} frames or pages; pass one of them.")
+    with damage_reported(name):
         about = image.getexif() if image.format == "TIFF" else {}
         image = ImageOps.exif_transpose(image)
         if any(tag in about for tag in _ABOUT_TAGS):

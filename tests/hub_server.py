@@ -55,8 +55,8 @@ class Hub:
     """The server. ``tokens`` maps tokens to accounts; ``faults`` are used up in order by matching requests.
 
     A fault is ``(text in "METHOD path", kind)`` with kind a status to answer, "cut" (half the body, then the
-    connection ends), "corrupt" (right length, wrong bytes), "stall" (half the body, then nothing for 30 s) or
-    "login page" (what a hotel's network answers).
+    connection ends), "corrupt" (right length, wrong bytes), "stall" (half the body, then nothing for 30 s), "wait"
+    (half the body, the rest when ``go_on`` is set) or "login page" (what a hotel's network answers).
     """
 
     def __init__(self, port: int):
@@ -66,6 +66,7 @@ class Hub:
         self.collections: dict[str, list[str]] = {}
         self.tokens = {"token-of-user": "user", "token-of-guest": "guest"}
         self.faults: list[tuple[str, int | str]] = []
+        self.go_on = threading.Event()
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
         routes = [
@@ -157,6 +158,11 @@ class Hub:
                     yield body[: len(body) // 2]
                     if kind == "stall":
                         await asyncio.sleep(30)
+                    if kind == "wait":
+                        while not self.go_on.is_set():
+                            await asyncio.sleep(0.05)
+                        yield body[len(body) // 2 :]
+                        return
                     raise ConnectionError("cut on order")
 
                 return StreamingResponse(half(), response.status_code, dict(response.headers))

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import time
 import urllib.parse
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.metrics import psnr
 
-from .conftest import Demo
+from .conftest import HOSTILE_CARD
 from .test_app import BAD_CHECKPOINTS, put_bad
 
 FLAGS = [
@@ -114,13 +115,17 @@ class Visitor:
             return np.asarray(image)
 
 
-@pytest.fixture
-def visitor(browser, demo):
+def visit(browser, demo):
     visitor = Visitor(browser, demo.url)
     yield visitor
     assert not visitor.elsewhere, "the page asked other machines"
     assert not visitor.problems
     visitor.context.close()
+
+
+# A page for each test, and one that goes through many mishaps in a row.
+visitor = pytest.fixture(visit)
+unlucky = pytest.fixture(visit, scope="module")
 
 
 def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
@@ -231,7 +236,8 @@ def test_a_large_photo_says_what_will_happen(visitor, photo):
         (png(np.zeros((6000, 6000), np.uint8)), "36.0 megapixels; the limit is 25.0"),
     ],
 )
-def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(visitor, photo, content, message):
+def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(unlucky, photo, content, message):
+    visitor = unlucky
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     visitor.upload("bad.png", content)
     visitor.page.get_by_text(message).wait_for(timeout=15_000)
@@ -262,27 +268,6 @@ def test_the_page_fits_a_phone(browser, demo):
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
-
-HOSTILE_CARD = b"""---
-license: mit
-tags: [denoising-autoencoder]
----
-# A hostile card
-
-![pixel](http://elsewhere.example/a.png) !![pixel](http://elsewhere.example/f.png)
-<img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
-<script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
-![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
-
-[picture]: http://elsewhere.example/e.png
-
-```mermaid
-flowchart TD
-    A@{ img: "http://elsewhere.example/g.png", label: "x" }
-```
-
-The end of it.
-"""
 
 
 def pull(visitor, name):
@@ -334,22 +319,17 @@ def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_c
     visitor.context.close()
 
 
-def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
-    hub.put("user/listed", tiny_checkpoint, README_md=HOSTILE_CARD)
-    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-    running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
-    try:
-        visitor = Visitor(browser, running.url)
-        visitor.page.click("#offers button >> nth=0")
-        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
-        assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
-        visitor.page.click("#checkpoint input")
-        for name in ("user/listed", "user/tiny@main"):
-            assert visitor.page.get_by_role("option", name=name).count() == 1
-        visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
-        visitor.context.close()
-    finally:
-        running.stop()
+def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hosted):
+    visitor = Visitor(browser, hosted.url)
+    visitor.page.click("#offers button >> nth=0")
+    visitor.page.get_by_text("The menu holds 3 from the Hub").wait_for(timeout=20_000)
+    assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
+    assert "user/own" in visitor.page.input_value("#checkpoint input")
+    visitor.page.click("#checkpoint input")
+    for name in ("user/listed", "user/tiny@main"):
+        assert visitor.page.get_by_role("option", name=name).count() == 1
+    visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
+    visitor.context.close()
 
 
 def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, visitor, hub, tiny_checkpoint):
@@ -365,28 +345,39 @@ def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, 
 
 
 @pytest.mark.parametrize("case", BAD_CHECKPOINTS)
-def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(visitor, hub, tiny_checkpoint, case):
-    pull(visitor, put_bad(hub, tiny_checkpoint, case))
-    failed = visitor.page.locator("#pull .failed")
-    failed.wait_for(timeout=30_000)
-    assert BAD_CHECKPOINTS[case][1] in failed.inner_text()
-    assert f"Still in use: {DEFAULT_CHECKPOINT}" in failed.inner_text()
-    assert not re.search(r"token-of|/tmp|Traceback", failed.inner_text())
+def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(unlucky, hub, tiny_checkpoint, case):
+    failed = unlucky.page.locator("#pull .failed")
+    before = failed.inner_text() if failed.count() else ""
+    pull(unlucky, put_bad(hub, tiny_checkpoint, case))
+    unlucky.page.wait_for_function(
+        "before => { const now = document.querySelector('#pull .failed')?.innerText; return now && now != before }",
+        arg=before,
+    )
+    said = failed.inner_text()
+    assert BAD_CHECKPOINTS[case][1] in said and f"user/{case}" in said
+    assert f"Still in use: {DEFAULT_CHECKPOINT}" in said
+    assert not re.search(r"token-of|/tmp|Traceback", said)
     assert failed.locator("a").count() == (case == "gated")  # where to ask for access
-    assert DEFAULT_CHECKPOINT in visitor.page.input_value("#checkpoint input")
-    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
-    assert f"checkpoint {DEFAULT_CHECKPOINT}" in visitor.figures()
+    assert DEFAULT_CHECKPOINT in unlucky.page.input_value("#checkpoint input")
+    unlucky.after(lambda: unlucky.page.click("#reroll"))
+    assert f"checkpoint {DEFAULT_CHECKPOINT}" in unlucky.figures()
 
 
 def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):
     hub.put("user/late", tiny_checkpoint)
-    hub.faults = [("/api/models/user/late", "stall")]
+    hub.faults = [("/api/models/user/late", "wait")]
     pull(visitor, "user/late")
     visitor.page.get_by_text("Asking the Hub for user/late").wait_for()
     visitor.page.click("#checkpoint input")
     visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
-    visitor.page.wait_for_timeout(12_000)  # by then the slow one has failed, unnoticed
+    hub.go_on.set()
+    deadline = time.monotonic() + 20
+    while not hub.fetched("user/late", "README.md") and time.monotonic() < deadline:  # the last file of a checkpoint
+        visitor.page.wait_for_timeout(50)
+    assert hub.fetched("user/late") == 1
+    visitor.page.wait_for_timeout(1500)  # by then the slow one has arrived, unnoticed
     assert "checkpoint bottleneck-color" in visitor.figures() and not visitor.page.is_visible("#pull .failed")
+    assert "bottleneck-color" in visitor.page.input_value("#checkpoint input")
 
 
 def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint):

@@ -199,6 +199,12 @@ def test_without_the_right_token_nothing_happens_and_it_says_why(
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_a_hub_that_is_down_is_not_taken_for_a_wrong_token(run, hub, capsys):
+    hub.faults = [("whoami", 503)] * 9
+    assert publish([str(run), "user/mine"]) == 2
+    assert "the Hub answered 503: try again later" in capsys.readouterr().err
+
+
 def test_a_token_that_may_not_write_is_named(run, hub, capsys):
     hub.faults = [("POST /api/repos/create", 403)]
     assert publish([str(run), "user/mine"]) == 1
@@ -228,15 +234,19 @@ def test_a_card_without_our_sections_gets_them_below_its_words(run, hub, words):
 def test_measurements_that_a_person_added_stay(run, hub):
     assert publish([str(run), "user/mine"]) == 0
     mine = ModelCard(readme(hub))
-    theirs = huggingface_hub.EvalResult("image-to-image", "stars", "Stars", "lpips", 0.1, task_name="Image denoising")
-    mine.data.eval_results = [*mine.data.eval_results, theirs]
+    theirs = [
+        huggingface_hub.EvalResult("image-to-image", "stars", "Stars", metric, 0.1, task_name="Image denoising")
+        for metric in ("lpips", "psnr")
+    ]
+    mine.data.eval_results = [*mine.data.eval_results, *theirs]
     huggingface_hub.HfApi().upload_file(
         path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine"
     )
     for _ in range(2):
         assert publish([str(run), "user/mine"]) == 0
     results = ModelCard(readme(hub)).data.eval_results
-    assert [result.metric_type for result in results].count("lpips") == 1 and len(results) == 7
+    assert sorted(result.metric_type for result in results if result.dataset_name == "Stars") == ["lpips", "psnr"]
+    assert len(results) == 8
 
 
 def test_metadata_that_is_not_yaml_is_named(run, tmp_path, capsys):

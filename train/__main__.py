@@ -5,14 +5,13 @@
 
 Reads top to bottom. RUN (``--output``) then holds ``checkpoint/`` (the averaged weights as a checkpoint folder),
 ``state.pt`` (everything needed to go on after a kill; the same command resumes), ``log.jsonl``, ``curve.png``,
-``samples.webp``, ``validation/`` (the held-out crops), ``evaluation.json`` (measured on those) and ``run.json``.
+``samples.png``, ``validation/`` (the held-out crops), ``evaluation.json`` (measured on those) and ``run.json``.
 
-Everything drawn in a step follows from the seed and the step's number alone: a run that was killed draws the same
-crops and noise when it goes on, and several processes, each working on its share, see the same global batch as one.
+Everything drawn in a step follows from the seed, the step's number and the stage alone: a run that was killed draws the
+same crops and noise when it goes on, and several processes, each working on its share, see the global batch of one.
 """
 
 import argparse
-import collections
 import contextlib
 import copy
 import ctypes
@@ -22,8 +21,10 @@ import json
 import math
 import os
 import signal
+import statistics
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -38,20 +39,30 @@ from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
 from denoiser.metrics import psnr
-from denoiser.models import DenoisingAutoencoder
 from denoiser.noise import add_noise
 
 from . import evaluate, publish, report
 from .adopt import adopt_weights
 from .config import LOSSES, Budget, Config, ConfigError, Stage, load_config
-from .data import Photographs, Source, find_images, fingerprint, match_pairs, split_by_name, validation_pictures
+from .data import (
+    HUB_PREFIX,
+    Photographs,
+    Source,
+    find_images,
+    fingerprint,
+    match_pairs,
+    split_by_name,
+    validation_pictures,
+)
 from .degrade import Mixture
-from .draw import Draws, spare_workers, stream
+from .draw import Draws, stream
 from .optim import build_optimizer
+from .start import history, load_network, load_teacher, which_weights
 from .state import STATE_FILE, load_state, save_checkpoint, save_state
 
 VALIDATION_SIGMAS = (15, 25, 50)
 COLLAPSE = 2.0  # dB below its best validation at which a run counts as come apart
+DRAW_EVERY = 60  # seconds at least between curves and samples
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
 
@@ -88,7 +99,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--workers",
         type=int,
         default=1,
-        help="processes that draw ahead, on a CPU (default 1; 0: none)",
+        help="processes that draw ahead, on a CPU (default 1; 0: none, a little faster where there are two cores)",
     )
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"folder for decoded photographs (default {CACHE})")
     parser.add_argument("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
@@ -109,53 +120,29 @@ def begin(options: argparse.Namespace, state: dict | None, pictures: str) -> dic
     """What a run is known by from its first call on: what it began from, and the commits and machines it ran at.
 
     Raises:
-        ConfigError: The run was begun from other weights or pictures.
+        ConfigError: The run was begun from other weights or pictures, or without a teacher.
+        DenoiserError: What it starts or learns from is not there.
     """
     if not state:
         return {
-            "init": options.init,
-            "init_run": report.earlier_run(options.init),
+            **history(options.init),
             "teacher": options.teacher,
+            "teacher_weights": which_weights(options.teacher) if options.teacher else None,
             "pictures": pictures,
             "commits": [],
             "machines": [],
         }
-    began = {"teacher": None} | state["began"]
+    began = dict(state["began"])
     for option in ("init", "teacher"):
-        if getattr(options, option) not in (None, began[option]):
-            raise ConfigError(
-                f"{options.output} was begun with --{option} {began[option]}; choose another --output"
-                if began[option]
-                else f"{options.output} was begun without --{option}; choose another --output"
-            )
+        given, known = getattr(options, option), began[option]
+        if given and not known:
+            raise ConfigError(f"{options.output} was begun without --{option}; choose another --output")
+        if option == "init" and given and Path(given).resolve() != Path(known).resolve():
+            raise ConfigError(f"{options.output} was begun with --init {known}; choose another --output")
+    began["teacher"] = options.teacher or began["teacher"]  # it may have moved
     if pictures != began["pictures"]:
         raise ConfigError(f"{options.output} was begun with other pictures; give the same or choose another --output")
     return began
-
-
-def load_network(start: str) -> DenoisingAutoencoder:
-    """The network of a run, a folder, a bundled checkpoint or one on the Hub."""
-    checkpoint = Path(start) / "checkpoint"
-    return Denoiser.from_pretrained(str(checkpoint) if checkpoint.is_dir() else start, device="cpu").model
-
-
-def load_teacher(start: str | None, config: Config) -> DenoisingAutoencoder | None:
-    """The network whose output is learnt from, if any stage does so.
-
-    Raises:
-        ConfigError: A teacher that no stage wants, or a stage that wants one without it, or one for other pictures.
-        DenoiserError: It cannot be loaded.
-    """
-    if not start and any(stage.distil for stage in config.stages):
-        raise ConfigError("a stage has `distil`: give --teacher, the checkpoint to learn from")
-    if not start:
-        return None
-    if not any(stage.distil for stage in config.stages):
-        raise ConfigError("--teacher: no stage has `distil`, the share of the loss that is against its output")
-    teacher, wanted = load_network(start), config.build_model().config.channels
-    if teacher.config.channels != wanted:
-        raise ConfigError(f"the teacher {start} has {teacher.config.channels} channels, the network {wanted}")
-    return teacher.eval().requires_grad_(False)
 
 
 def is_finished(run: Path, state: dict | None, budget: Budget) -> bool:
@@ -164,12 +151,17 @@ def is_finished(run: Path, state: dict | None, budget: Budget) -> bool:
     return bool(done) and all((run / name).exists() for name in (report.RUN_FILE, evaluate.EVALUATION_FILE))
 
 
+def count(model: torch.nn.Module) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def check_output(run: Path) -> None:
     """Raise OSError now rather than after an hour if the run's folder cannot be written."""
     run.mkdir(parents=True, exist_ok=True)
-    probe = run / ".probe"
+    probe = run / f".probe-{os.getpid()}"  # every process of a run tries
     probe.touch()
-    probe.unlink()
+    probe.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -188,6 +180,12 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most: larger pieces are mapped anew each time
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def push_finished(options: argparse.Namespace) -> int:
+    """Publish a finished run if that was asked for; returns the exit status."""
+    asked = options.push_to_hub
+    return 1 if asked and publish.main([str(options.output), asked]) else 0
 
 
 def validation_noises(config: Config, mixture: Mixture, paired: bool) -> dict[str, tuple[str, dict] | None]:
@@ -218,6 +216,12 @@ def validate(model, pictures: list[np.ndarray], noises: dict[str, tuple[str, dic
     return results
 
 
+def finite_mean(scores: dict[str, float]) -> float:
+    """The mean of validation scores to judge later ones by; minus infinity if there is none (pairs without noise)."""
+    mean = statistics.fmean(scores.values())
+    return mean if math.isfinite(mean) else -math.inf
+
+
 def write_validation(run: Path, pictures: list[np.ndarray], paired: bool) -> list[str]:
     """The held-out crops as files, so that ``train.evaluate`` can measure on them again; its arguments for them."""
     folders = [run / "validation" / "clean", run / "validation" / "noisy"] if paired else [run / "validation"]
@@ -233,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     keep_memory()
     paired = bool(options.clean or options.noisy)
-    speaks = os.environ.get("RANK", "0") == "0"  # the process that prints
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # the process of a machine that prints
 
     # Everything that can be wrong is found before any work is done.
     try:
@@ -246,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ConfigError("give --data, or --clean and --noisy together")
         if options.tracker and options.tracker not in map(str, get_available_trackers()):
             raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
-        if options.workers is not None and options.workers < 0:
+        if options.workers < 0:
             raise ConfigError(f"--workers must not be negative, got {options.workers}")
         if options.push_to_hub:
             publish.check_target(options.push_to_hub)
@@ -254,6 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
         if uneven := [stage.batch for stage in config.stages if stage.batch % processes]:
             raise ConfigError(f"a batch of {uneven[0]} cannot be shared by {processes} processes")
         check_output(options.output)
+        places = [*options.data, *options.clean, *options.noisy]
         partners: dict[Source, Source] = {}
         if paired:
             sources, noisy = match_pairs(options.clean, options.noisy)
@@ -268,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.init and not state:
             adopt_weights(model, load_network(options.init))
         finished = is_finished(options.output, state, config.budget)
-        teacher = None if finished else load_teacher(began["teacher"], config)
+        teacher = None if finished else load_teacher(began["teacher"], began["teacher_weights"], config)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
         if speaks:
             print(f"error: {error}", file=sys.stderr)
@@ -277,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not speaks:
             return 0
         print(f"{options.output} is finished: {options.output / 'checkpoint'}")
-        return publish.main([str(options.output), options.push_to_hub]) if options.push_to_hub else 0
+        return push_finished(options)
 
     accelerator = Accelerator(
         cpu=options.cpu, mixed_precision="bf16" if config.bfloat16 else "no", log_with=options.tracker
@@ -356,18 +361,21 @@ def main(arguments: list[str] | None = None) -> int:
         "model": dataclasses.asdict(model.config),
         "model_class": type(model).__name__,
         "compression": getattr(model, "compression", None),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": count(model),
         "data": {
             "training": len(training) - len(photographs.skipped),
             "held_out": len(pictures),
             "apart": not set(training) & set(held_out),
             "megapixels": photographs.pixels.shape[0] / 1e6,
-            "licences": report.licences([source.path for source in training], [source.name for source in training]),
+            "licences": report.licences(
+                [source.path for source in training],
+                list((Counter(source.name for source in training) - Counter(photographs.unused)).elements()),
+            ),
+            "places": [place if place.startswith(HUB_PREFIX) else Path(place).resolve().name for place in places],
             "paired": paired,
         },
-        "init": began["init"],
-        "init_run": began["init_run"],
-        "teacher": teacher and report.teacher_facts(began["teacher"], teacher),
+        **{name: began[name] for name in ("init", "init_run", "init_card")},
+        "teacher": teacher and began["teacher_weights"] | {"parameters": count(teacher)},
         "commit": ", then ".join(began["commits"]),
         "machine": ", then ".join(began["machines"]),
         "processes": accelerator.num_processes,
@@ -381,6 +389,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; {len(pictures)} held out; "
             f"{facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, {processes} process(es)"
         )
+        if paired and config.noise:
+            print("the pairs bring their own noise: the configuration's `noise` is not used")
         if not model.config.blind and (paired or any(noise["kind"] != "gaussian" for noise in config.noise)):
             print(
                 "this network is told the noise's level, which is only estimated later: `blind: true` may serve better"
@@ -401,11 +411,10 @@ def main(arguments: list[str] | None = None) -> int:
     def save() -> dict[str, float] | None:
         """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has come apart."""
         nonlocal best
-        scores = validate(average, pictures, validation_noises(config, mixture, paired))
-        mean = sum(scores.values()) / len(scores)
-        if not math.isfinite(float(loss_average)) or mean < best - COLLAPSE:
+        scores = validate(average, pictures, noises)
+        if not math.isfinite(float(loss_average)) or not statistics.fmean(scores.values()) >= best - COLLAPSE:
             return None
-        best = max(best, mean)
+        best = max(best, finite_mean(scores))
         save_state(
             options.output,
             recipe=recipe,
@@ -427,6 +436,11 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator.log({name: value for name, value in record.items() if name != "step"}, step=step)
         return scores
 
+    def draw() -> None:
+        """The curve and the samples, for whoever follows the run."""
+        report.draw_curve(options.output)
+        report.draw_samples(options.output, pictures, shown)
+
     stop: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -439,7 +453,11 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, ask_to_stop)
 
     rate, known, saved_at, diverged = 0.0, {}, time.monotonic(), False
-    best = state["best"] if state else -math.inf
+    noises = validation_noises(config, mixture, paired)
+    shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
+    # A run that begins from good weights may ruin them before it saves for the first time.
+    best = state["best"] if state else finite_mean(validate(average, pictures, noises))
+    drawn_at = -math.inf
     total = config.budget.steps or round(config.budget.minutes * 60)
     bar = tqdm(
         total=total,
@@ -448,7 +466,7 @@ def main(arguments: list[str] | None = None) -> int:
         disable=not main_process,
     )
     looked_at, looked_step = time.monotonic(), step
-    asked_for: collections.deque[Stage] = collections.deque()
+    asked_for: deque[Stage] = deque()
 
     def requests() -> Iterator[tuple[int, Stage]]:
         """The steps to come and their stages; under a wall-clock budget the stage of when a batch is asked for."""
@@ -466,8 +484,7 @@ def main(arguments: list[str] | None = None) -> int:
         accelerator.process_index,
         accelerator.num_processes,
     )
-    workers = 0 if device.type != "cpu" else spare_workers() if options.workers is None else options.workers
-    batches = stream(draws, requests(), workers)
+    batches = stream(draws, requests(), options.workers if device.type == "cpu" else 0)
     while True:
         started = time.monotonic()
         progress, asked, diverged = progress_and_stop()
@@ -511,6 +528,9 @@ def main(arguments: list[str] | None = None) -> int:
             scores = save() if main_process else {}
             diverged |= scores is None
             known = {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in (scores or {}).items()}
+            if scores and time.monotonic() - drawn_at > DRAW_EVERY:
+                draw()
+                drawn_at = time.monotonic()
             saved_at = looked_at = time.monotonic()
             looked_step = step
     bar.close()
@@ -530,21 +550,20 @@ def main(arguments: list[str] | None = None) -> int:
     if not main_process:
         return 130 if progress < 1 else 0
 
+    draw()
     if progress < 1:
         print(f"stopped at step {step}, {spent / 60:.1f} minutes in; the same command goes on from there")
         return 130
     report.write_facts(
         options.output, facts | {"steps": step, "minutes": spent / 60, "finished": date.today().isoformat()}
     )
-    report.draw_curve(options.output)
-    noises = validation_noises(config, mixture, paired)
-    shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
-    report.draw_samples(options.output, pictures, shown)
     measured = write_validation(options.output, pictures, paired)
-    evaluate.main([str(options.output), *measured, "--name", "held-out photographs", "--device", device.type])
+    measured += ["--name", "held-out photographs", "--device", device.type]
+    if evaluate.main([str(options.output), *measured]):
+        return 1
     accelerator.end_training()
     print(f"checkpoint: {options.output / 'checkpoint'}")
-    return publish.main([str(options.output), options.push_to_hub]) if options.push_to_hub else 0
+    return push_finished(options)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ PIXELS, TABLE = "pixels.npy", "table.json"
 
 
 def cached(
-    folder: Path | None, decode: Callable[[], tuple[list[np.ndarray], list[str], bool]]
+    folder: Path | None, decode: Callable[[], tuple[list[np.ndarray], list[tuple[str, str]], bool]]
 ) -> tuple[np.ndarray, dict]:
     """Photographs from the cache folder, or decoded and put there.
 
     Args:
         folder: Of this choice of photographs and sizes, named by 24 hexadecimal digits; None for no cache.
-        decode: Returns uint8 pictures (H, W, C), what was skipped, and whether that is lasting: worth remembering.
+        decode: Returns uint8 pictures (H, W, C), what was skipped (name, reason), and whether that is lasting: worth
+            remembering.
 
     Returns:
         The pixels of all pictures end to end, uint8 (pixels, C), and the table of their ``sizes`` and of what was

@@ -18,16 +18,18 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from denoiser.errors import ImageTooLarge, ImageUnreadable
-from denoiser.image import read
+from denoiser._download import is_network_error
+from denoiser.image import damage_reported, read
 
 from .cache import cached
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
+TABLE_FORM = 2
+"""What a cache's table is like; a change makes the caches before it unused."""
 SMALLEST = 16
 """Shorter side of the smallest photograph that is enlarged to the size of a crop; what is thinner is left out."""
 HUB_PREFIX = "hf://datasets/"
@@ -42,6 +44,14 @@ class Source:
     offset: int = 0
     size: int = -1
 
+    def stamp(self) -> tuple[int, int]:
+        """Size in bytes, and when the file was changed last; (-1, 0) of a link to what is gone."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return -1, 0
+        return (self.size if self.size >= 0 else status.st_size), status.st_mtime_ns
+
     def read(self, channels: int) -> Image.Image:
         """The picture in 8 bits, RGB or L (16-bit grey is rounded), turned as its EXIF says.
 
@@ -54,13 +64,8 @@ class Source:
             with open(self.path, "rb") as tar:
                 tar.seek(self.offset)
                 content = io.BytesIO(tar.read(self.size))
-            try:
-                with Image.open(content) as opened:
-                    picture = read(opened)
-            except UnidentifiedImageError as error:
-                raise ImageUnreadable(f"{self.name} is not a picture") from error
-            except Image.DecompressionBombError as error:
-                raise ImageTooLarge(f"{self.name} unpacks to far more pixels than any photograph: {error}") from error
+            with damage_reported(self.name), Image.open(content) as opened:
+                picture = read(opened)
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         return image.convert("L" if channels == 1 else "RGB")
@@ -114,7 +119,10 @@ def _download(address: str) -> Path:
     patterns = [f"*{case(end)}" for end in (*EXTENSIONS, ".tar", ".tsv") for case in (str.lower, str.upper)]
     try:
         return Path(huggingface_hub.snapshot_download(repo_id, repo_type="dataset", allow_patterns=patterns))
-    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, OSError) as error:
+    except Exception as error:
+        known = huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.HFValidationError, OSError
+        if not isinstance(error, known) and not is_network_error(error):
+            raise
         raise FileNotFoundError(f"{address} cannot be downloaded: {type(error).__name__}: {error}") from error
 
 
@@ -145,7 +153,7 @@ def match_pairs(clean_places: Iterable, noisy_places: Iterable) -> tuple[list[So
 
 def fingerprint(sources: list[Source]) -> str:
     """The same for the same pictures, wherever they lie: a hash of their names and sizes."""
-    sizes = sorted((source.name, source.size if source.size >= 0 else source.path.stat().st_size) for source in sources)
+    sizes = sorted((source.name, source.stamp()[0]) for source in sources)
     return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
 
@@ -213,7 +221,7 @@ class Photographs:
     """Photographs at random sizes (or noisy/clean pairs as they are) in one tensor, and random crops of them.
 
     Args:
-        sources: The pictures. Unreadable ones are skipped and listed in ``skipped``.
+        sources: The pictures. Unreadable ones are skipped; ``skipped`` says why, ``unused`` names them.
         channels: 3 or 1.
         scale: Range of the random down-scaling. Shrinking sharpens: photographs are smoother at the pixel level than
             the classic test pictures.
@@ -241,7 +249,7 @@ class Photographs:
         cache: Path | None = None,
         subsampled: float = 0.0,
     ):
-        def decode() -> tuple[list[np.ndarray], list[str], bool]:
+        def decode() -> tuple[list[np.ndarray], list[tuple[str, str]], bool]:
             edges = np.linspace(*scale, copies + 1)
             random = np.random.default_rng(seed)
             draws = random.uniform(edges[:-1], edges[1:], (len(sources), copies)).tolist()
@@ -254,7 +262,7 @@ class Photographs:
                         return [read_pair(sources[index], noisy[index], channels, smallest)]
                     return read_copies(sources[index], channels, draws[index], smallest, stored[index])
                 except (OSError, ValueError) as error:
-                    skipped.append(_reason(sources[index], error))
+                    skipped.append((sources[index].name, _reason(sources[index], error)))
                     if getattr(error, "errno", None):  # of the disk, not of the picture: another day it may be read
                         passing.append(index)
                     return []
@@ -264,13 +272,12 @@ class Photographs:
                 return [copy for several in jobs for copy in several], skipped, not passing
 
         # Whatever decides the pixels is in the key, the files' sizes and times included.
-        stats = [
-            (str(s.path), s.offset, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in sources + (noisy or [])
-        ]
-        decides = stats, channels, scale, copies, smallest, seed, bool(noisy), subsampled
+        stats = [(str(source.path), source.offset, *source.stamp()) for source in sources + (noisy or [])]
+        decides = TABLE_FORM, stats, channels, scale, copies, smallest, seed, bool(noisy), subsampled
         key = hashlib.sha256(repr(decides).encode()).hexdigest()
         pixels, table = cached(cache and cache / key[:24], decode)
-        self.skipped: list[str] = table["skipped"]
+        self.skipped: list[str] = [reason for _, reason in table["skipped"]]
+        self.unused: list[str] = [name for name, _ in table["skipped"]]
         sizes = np.array(table["sizes"], dtype=np.int64).reshape(-1, 2)
         self.pixels = torch.from_numpy(pixels).to(device)
         self.sizes = torch.from_numpy(sizes).to(device)

@@ -63,16 +63,16 @@ class Mixture:
             The noisy crops, and each one's noise level (B,) on the scale of ``clean``: sigma itself for Gaussian noise,
             the standard deviation of what was added for the others.
         """
-        if self._shares.device != clean.device:  # moved once: a copy in every step would make a GPU wait
-            self._shares = self._shares.to(clean.device)
-        choice = torch.multinomial(self._shares, len(clean), replacement=True, generator=generator)
+        # Which component a crop gets is drawn on the CPU: a step's program must not wait for a GPU to say how many.
+        drawn = torch.Generator().manual_seed(generator.initial_seed())
+        choice = torch.multinomial(self._shares, len(clean), replacement=True, generator=drawn)
         noisy, level = clean.clone(), clean.new_zeros(len(clean))
         for index, (kind, _, ranges) in enumerate(self._components):
-            # One component takes all; asking which crops it takes would make a GPU wait.
-            chosen = slice(None) if len(self._components) == 1 else (choice == index).nonzero().flatten()
-            crops = clean[chosen]
-            if not len(crops):
+            places = (choice == index).nonzero().flatten()
+            if not len(places):
                 continue
+            chosen = places.to(clean.device)
+            crops = clean[chosen]
             values = {
                 name: torch.rand(len(crops), 1, 1, 1, generator=generator, device=clean.device) * (high - low) + low
                 for name, (low, high) in ranges.items()

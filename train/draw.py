@@ -1,6 +1,7 @@
 """What a step learns from: clean crops, noisy crops, noise levels, as a function of the seed and the step's number."""
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -59,20 +60,12 @@ class Draws(Dataset):
         return clean, noisy, level[mine]
 
 
-def _leave_terminal(worker: int) -> None:
-    """A session of its own: Ctrl-C goes to every process of a terminal, and a worker has batches to hand over yet."""
+def _outlast_signals(worker: int) -> None:
+    """Ctrl-C goes to every process of a terminal, and who stops a service or a job signals all of it; but a worker has
+    batches to hand over until the process that trains has saved. It ends with that one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
-
-
-def spare_workers() -> int:
-    """How many workers pay on a CPU: one, if there are more processors than the network's threads take.
-
-    Where there are not, a worker holds one of those threads up and the others wait for it: on two cores each step took
-    1.06 times as long with Gaussian noise and 1.16 times with camera noise (EXPERIMENTS.md, "What a step costs").
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(usable > torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def stream(draws: Draws, requests: Iterable[tuple[int, Stage]], workers: int) -> Iterator[Batch]:
@@ -86,7 +79,7 @@ def stream(draws: Draws, requests: Iterable[tuple[int, Stage]], workers: int) ->
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_leave_terminal,
+        worker_init_fn=_outlast_signals,
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
     return iter(loader)

@@ -5,7 +5,7 @@
 
 The protocol is the literature's. The clean 8-bit picture / 255 gets Gaussian noise in float32, neither clipped nor
 rounded; the output is clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255, mean
-over the pictures. The noise of picture i (sorted by file name) is
+over the pictures. The noise of picture i (sorted by path) is
 ``numpy.random.default_rng(i).standard_normal(shape, dtype=float32)``. A grey checkpoint gets ``convert("L")``.
 
 With ``--noisy`` nothing is added: each picture of that folder is denoised as it is and compared with the picture of
@@ -13,9 +13,11 @@ the same name in ``--data``.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import platform
+import re
 import statistics
 import sys
 import time
@@ -60,10 +62,22 @@ def machine(device: torch.device) -> str:
     return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def forget_peak(device: torch.device) -> None:
+    """Let :func:`peak_memory` count from now on, where that can be done: on a GPU, and on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory(device: torch.device) -> float:
-    """The most memory so far, MB: of the device if it counts, else of the process."""
+    """The most memory taken since :func:`forget_peak`, MB: of the device if it counts, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    with contextlib.suppress(OSError, TypeError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
     if sys.platform == "win32":
         import psutil
 
@@ -76,11 +90,13 @@ def peak_memory(device: torch.device) -> float:
 
 def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: float | None) -> dict[str, float]:
     """All figures of one picture; ``noisy`` may leave [0, 1]."""
+    forget_peak(denoiser.device)
     started = time.perf_counter()
     restored = denoiser(noisy, sigma)
     seconds = time.perf_counter() - started
-    restored = np.rint(restored * 255).astype(np.float32) / 255
     row = {"seconds_per_megapixel": seconds / (clean.shape[0] * clean.shape[1] / 1e6)}
+    row["peak_memory_mb"] = peak_memory(denoiser.device)
+    restored = np.rint(restored * 255).astype(np.float32) / 255
     for metric in (psnr, ssim, edge_fidelity):
         row[f"noisy_{metric.__name__}"] = metric(clean, noisy)
         row[metric.__name__] = metric(clean, restored)
@@ -106,8 +122,8 @@ def evaluate(
         noisy_sources: Real noisy pictures, one for each clean one, instead of noise.
 
     Returns:
-        The mean of every figure, the median ``seconds_per_megapixel``, ``peak_memory_mb``, and ``images``: the
-        figures of each picture by file name.
+        The mean of every figure, the median ``seconds_per_megapixel``, the largest ``peak_memory_mb``, and ``images``:
+        the figures of each picture by file name.
     """
     channels = 1 if gray else denoiser.model.config.channels
     names = [source.name for source in sources]
@@ -131,7 +147,7 @@ def evaluate(
         for name in MEANS
     }
     result["seconds_per_megapixel"] = statistics.median(row["seconds_per_megapixel"] for row in rows)
-    result["peak_memory_mb"] = peak_memory(denoiser.device)
+    result["peak_memory_mb"] = max(row["peak_memory_mb"] for row in rows)
     return result | {"images": images}
 
 
@@ -154,9 +170,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def weights_hash(run: Path) -> str:
-    """What tells the weights of a run's checkpoint from any others."""
-    return hashlib.sha256((run / "checkpoint" / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+def weights_hash(checkpoint: Path) -> str:
+    """What tells the weights in a checkpoint's folder from any others."""
+    return hashlib.sha256((checkpoint / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
 
 
 def show(figure: float | None, digits: int = 2) -> str:
@@ -184,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = Path(name)
     if (run / "checkpoint").is_dir():
         name, output = str(run / "checkpoint"), output or run / EVALUATION_FILE
-        weights = weights_hash(run)
+        weights = weights_hash(run / "checkpoint")
     try:
         sources, noisy_sources = find_images(options.data), None
         if options.noisy:
@@ -204,8 +220,6 @@ def main(arguments: list[str] | None = None) -> int:
     print("| sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP | peak MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     entries = []
-    if denoiser.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(denoiser.device)  # training may have gone before
     for sigma in [None] if options.noisy else options.sigma:
         try:
             row = evaluate(denoiser, sources, sigma, options.gray, options.estimate, noisy_sources)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
+from PIL import Image
 
 from denoiser import card
 from denoiser._download import is_network_error
@@ -43,7 +44,7 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         facts = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         measured = run / EVALUATION_FILE
         evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
-        weights = weights_hash(run)
+        weights = weights_hash(run / "checkpoint")
         if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
             raise CannotPublish(
                 f"{', '.join(stale)} was measured with other weights than these: measure again with "
@@ -59,8 +60,10 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
     target.mkdir(parents=True, exist_ok=True)
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(run / "checkpoint" / file, target / file)
-    for file in (CURVE_FILE, SAMPLES_FILE):
-        shutil.copyfile(run / file, target / file)
+    shutil.copyfile(run / CURVE_FILE, target / CURVE_FILE)
+    with Image.open(run / SAMPLES_FILE) as samples:
+        # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
+        samples.save(target / card.SAMPLES_FILE, format="webp", quality=85, method=6)
     write_text(target / "README.md", text)
     return sorted(target.iterdir())
 
@@ -88,6 +91,8 @@ def check_target(repo_id: str) -> str:
         return who
     except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
         raise CannotPublish(f"{repo_id} cannot be published to: {error}") from error
+    except Exception as error:
+        raise _unreachable(error) from error
     files = {sibling.rfilename for sibling in info.siblings or ()} - {".gitattributes", "README.md"}
     tags = (info.card_data.tags if info.card_data else None) or []
     if files and card.TAGS[0] not in tags:
@@ -142,11 +147,18 @@ def check_token() -> dict:
     except hub_errors.LocalTokenNotFoundError as error:
         raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except hub_errors.HfHubHTTPError as error:
+        if (status := error.response.status_code) not in (401, 403):
+            raise CannotPublish(f"the Hub answered {status}: try again later") from error
         raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
     except Exception as error:
-        if not is_network_error(error):
-            raise
-        raise CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})") from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> Exception:
+    """What to raise where the Hub could not be talked to; any other error as it is."""
+    if not is_network_error(error):
+        return error
+    return CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})")
 
 
 def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | None, dry_run: bool) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves for people: run.json (the facts a card is made of), curve.png and samples.webp."""
+"""What a run leaves for people: run.json (the facts a card is made of), curve.png and samples.png."""
 
 import contextlib
 import csv
@@ -19,8 +19,9 @@ from .state import write_atomically, write_text
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.webp"
+RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
 SAMPLES_SIDE = 192
+NOT_STATED = "not stated"
 LOSS_COLOURS = ("#0f766e", "#b45309", "#6d28d9")
 
 
@@ -48,7 +49,7 @@ def licences(files: list[Path], names: list[str]) -> dict[str, int]:
                 rows = csv.DictReader(lines, delimiter="\t")
                 if {"file", "licence"} <= set(rows.fieldnames or ()):
                     stated |= {row["file"]: row["licence"] for row in rows}
-    return dict(Counter(stated[name] for name in names if name in stated).most_common())
+    return dict(Counter(stated.get(name, NOT_STATED) for name in names).most_common())
 
 
 def read_log(run: Path) -> list[dict]:
@@ -102,8 +103,6 @@ def _label(name: str) -> str:
 def draw_samples(run: Path, pictures: list[np.ndarray], noises: list[tuple[str, dict] | None]) -> None:
     """Noisy, denoised and amplified difference of the middle of the last held-out crops, one row each.
 
-    As WebP: noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
-
     ``noises``: kind and parameters of each row's, weakest first; None for pairs, which have their own.
     """
     denoiser = Denoiser.from_pretrained(run / "checkpoint", device="cpu")
@@ -119,30 +118,12 @@ def draw_samples(run: Path, pictures: list[np.ndarray], noises: list[tuple[str, 
         rows.append(np.concatenate([_middle(image) for image in (*strip, delta)], axis=1))
     width = min(row.shape[1] for row in rows)
     strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
-    write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="webp", quality=85, method=6))
+    write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))
 
 
 def _middle(picture: np.ndarray) -> np.ndarray:
     top, left = (max(0, (side - SAMPLES_SIDE) // 2) for side in picture.shape[:2])
     return picture[top : top + SAMPLES_SIDE, left : left + SAMPLES_SIDE]
-
-
-def earlier_run(start: str | None) -> dict | None:
-    """Of what a run starts from, if that is a finished run's folder: its length, data, config, and its own start."""
-    if not start or not (file := Path(start) / RUN_FILE).is_file():
-        return None
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run", "teacher")
-    return {name: facts.get(name) for name in kept}
-
-
-def teacher_facts(start: str, teacher) -> dict:
-    """What a card says of the teacher: its name (of a folder the last part alone) and how large it is."""
-    folder = Path(start)
-    return {
-        "name": folder.resolve().name if folder.is_dir() else start,
-        "parameters": sum(parameter.numel() for parameter in teacher.parameters()),
-    }
 
 
 def write_facts(run: Path, facts: dict) -> None:
