@@ -103,4 +103,5 @@ def _name(start: str) -> str:
 
 def _quoted(section: str | None) -> str | None:
     """Anyone's words made fit to stand in another card: its pictures are not there, and tags could swallow the rest."""
-    return section and safe_markdown(re.sub(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,500}\)\n*", "", section)).strip()
+    text = re.sub(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,500}\)", "", section or "")
+    return re.sub(r"\n{3,}", "\n\n", safe_markdown(text)).strip() or None
