@@ -1,7 +1,8 @@
 """Degradations: clean picture + parameters + seed -> noisy picture.
 
-Every kind of noise is one function of a clean picture ``x`` in [0, 1], written once for numpy and torch. ``NOISES``
-lists them with their parameters and ranges; :func:`add_noise` is the way in::
+Every kind of noise is one function of a clean picture ``x`` in [0, 1], written once for numpy and torch; only JPEG is a
+real file's for arrays and ``_jpeg.py``'s for tensors. ``NOISES`` lists them with their parameters and ranges;
+:func:`add_noise` is the way in::
 
     noisy = add_noise(picture, "gaussian", seed=0, sigma=25)
 

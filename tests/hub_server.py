@@ -1,7 +1,7 @@
 """A small Hub: enough of its HTTP protocol for the real huggingface_hub client, with faults to order.
 
-Repositories live in memory. ``Hub`` runs the server in a thread; the client under test runs in a process of its own
-with ``HF_ENDPOINT`` set to ``Hub.url`` (huggingface_hub reads it at import).
+Repositories live in memory. ``Hub`` runs the server in a thread; the client under test runs in this process, or in one
+of its own, with ``HF_ENDPOINT`` set to ``Hub.url`` before huggingface_hub is imported, which is when it reads it.
 """
 
 import asyncio
