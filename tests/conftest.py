@@ -102,28 +102,6 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
     shutil.rmtree(Path(huggingface_hub.constants.HF_HUB_CACHE).with_name("denoiser-visitors"), ignore_errors=True)
 
 
-HOSTILE_CARD = b"""---
-license: mit
-tags: [denoising-autoencoder]
----
-# A hostile card
-
-![pixel](http://elsewhere.example/a.png) !![pixel](http://elsewhere.example/f.png)
-<img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
-<script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
-![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
-
-[picture]: http://elsewhere.example/e.png
-
-```mermaid
-flowchart TD
-    A@{ img: "http://elsewhere.example/g.png", label: "x" }
-```
-
-The end of it.
-"""
-
-
 class Demo:
     """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
 
@@ -192,17 +170,3 @@ def demo(tmp_path_factory, hub_server):
     left = sorted(folder.rglob("*.png"))
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, "visitors' pictures stay on the disk of a demo that was stopped"
-
-
-@pytest.fixture(scope="session")
-def hosted(tmp_path_factory, hub_server, tiny_model):
-    """A demo whose host has chosen a private checkpoint of their own to start with, and one more to offer."""
-    checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("hosted")
-    tiny_model.save_pretrained(checkpoint)
-    hub_server.put("user/own", checkpoint, private=True)
-    hub_server.put("user/tiny", checkpoint)
-    hub_server.put("user/listed", checkpoint, README_md=HOSTILE_CARD)
-    settings = {"HF_ENDPOINT": hub_server.url, "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
-    running = Demo(folder, **settings, DENOISER_CHECKPOINT="user/own", DENOISER_CHECKPOINTS="user/tiny@main")
-    yield running
-    running.stop()

@@ -313,10 +313,15 @@ def test_a_start_with_the_network_cut_and_a_default_that_cannot_be_had(tmp_path,
         cut_off.stop()
 
 
-def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hosted, hub, tiny_checkpoint, small_photo):
+def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tiny_checkpoint, small_photo):
     hub.put("user/own", tiny_checkpoint, private=True)
-    client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
-    assert ask(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
+    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
+    hosted = Demo(tmp_path, **settings, DENOISER_CHECKPOINT="user/own")
+    try:
+        client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
+        assert ask(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
+    finally:
+        hosted.stop()
 
 
 def test_a_setting_that_cannot_be_used_is_named(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.metrics import psnr
 
-from .conftest import HOSTILE_CARD
+from .conftest import Demo
 from .test_app import BAD_CHECKPOINTS, put_bad
 
 FLAGS = [
@@ -270,6 +270,28 @@ def test_the_page_fits_a_phone(browser, demo):
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
+HOSTILE_CARD = b"""---
+license: mit
+tags: [denoising-autoencoder]
+---
+# A hostile card
+
+![pixel](http://elsewhere.example/a.png) !![pixel](http://elsewhere.example/f.png)
+<img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
+<script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
+![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
+
+[picture]: http://elsewhere.example/e.png
+
+```mermaid
+flowchart TD
+    A@{ img: "http://elsewhere.example/g.png", label: "x" }
+```
+
+The end of it.
+"""
+
+
 def pull(visitor, name):
     page = visitor.page
     if not page.is_visible("#typed"):
@@ -319,17 +341,22 @@ def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_c
     visitor.context.close()
 
 
-def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hosted):
-    visitor = Visitor(browser, hosted.url)
-    visitor.page.click("#offers button >> nth=0")
-    visitor.page.get_by_text("The menu holds 3 from the Hub").wait_for(timeout=20_000)
-    assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
-    assert "user/own" in visitor.page.input_value("#checkpoint input")
-    visitor.page.click("#checkpoint input")
-    for name in ("user/listed", "user/tiny@main"):
-        assert visitor.page.get_by_role("option", name=name).count() == 1
-    visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
-    visitor.context.close()
+def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
+    hub.put("user/listed", tiny_checkpoint, README_md=HOSTILE_CARD)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
+    try:
+        visitor = Visitor(browser, running.url)
+        visitor.page.click("#offers button >> nth=0")
+        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
+        assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
+        visitor.page.click("#checkpoint input")
+        for name in ("user/listed", "user/tiny@main"):
+            assert visitor.page.get_by_role("option", name=name).count() == 1
+        visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
+        visitor.context.close()
+    finally:
+        running.stop()
 
 
 def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, visitor, hub, tiny_checkpoint):
