@@ -608,8 +608,8 @@ def test_a_tracker_that_is_not_there_is_named_before_any_work(config, photograph
 
 
 def test_metrics_go_to_a_tracker(config, photographs, tmp_path, arguments, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="a tracker is optional: pip install trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     path = config(budget={"steps": 3})
     assert main(arguments(path, photographs, tmp_path / "run", "--tracker", "trackio")) == 0
     assert list((tmp_path / "trackio").rglob("*.db"))
