@@ -378,6 +378,8 @@ def test_a_teacher_is_learnt_from(config, photographs, tmp_path, arguments, caps
     torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
     assert main(arguments(path, photographs, run, "--teacher", "color-small")) == 2
     assert "begun with --teacher teacher, of other weights than color-small" in capsys.readouterr().err
+    assert main(arguments(path, photographs, run)) == 0  # nor need it be said again
+    torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
     moved = shutil.move(tmp_path / "teacher", tmp_path / "moved")
     assert main(arguments(path, photographs, run)) == 2 and "no checkpoint" in capsys.readouterr().err
     assert main(arguments(path, photographs, run, "--teacher", str(moved))) == 0
@@ -445,22 +447,28 @@ def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_err
     assert "none is left to train on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
+)
 def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
     path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
     more = ["--save-every", "0.05", "--workers", "1"]
     command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
     deadline = time.monotonic() + 100
     while not (tmp_path / "cut" / "state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     if number == signal.SIGTERM:  # as a service manager or a scheduler sends it: to every process
         for child in psutil.Process(process.pid).children(recursive=True):
             child.send_signal(number)
-    process.send_signal(number)
+    if number == signal.SIGINT:  # as a terminal sends it: to every process of the group
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == (130 if number == signal.SIGTERM else -signal.SIGKILL), output
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), output
     reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
     with open(tmp_path / "cut" / "log.jsonl", "a") as log:
         log.write('{"step": 12, "lo')  # as a kill in the middle of a line leaves it
@@ -469,7 +477,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
     torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
     try:
         assert main(arguments(path, photographs, tmp_path / "cut")) == 0
-        assert main(arguments(path, photographs, tmp_path / "whole")) == 0
+        assert main(arguments(path, photographs, tmp_path / "whole", "--workers", "0")) == 0
     finally:
         torch.set_num_threads(threads)
     log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
