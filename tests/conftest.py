@@ -29,6 +29,10 @@ os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT}", "HF_HOME": HUB_HOM
 for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
 
+# Workers share the cores, and so do the processes they start: more threads than cores wait for each other.
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
+
 import huggingface_hub  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
