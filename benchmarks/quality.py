@@ -81,12 +81,10 @@ def plot(ours: dict[str, dict], times: dict[str, dict], path: Path) -> None:
 
     What is below ``LEAST`` is left out: the teaching checkpoint would press all others together.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), dpi=150)
+    figure = Figure(figsize=(7.2, 4.2), dpi=150)
+    axes = figure.subplots()
     for kind, rows, colour in (("this project", ours, "#0f766e"), ("published", PUBLISHED, "#64748b")):
         points = [
             (times[name]["float32"][0], sets["CBSD68"][1], name)

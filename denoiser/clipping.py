@@ -10,7 +10,7 @@ https://doi.org/10.1016/j.sigpro.2009.04.035
 
 import numpy as np
 import torch
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri  # scipy.stats, which has them as well, takes a second to import
 from torch.nn.functional import avg_pool2d, interpolate
 
 from .tiling import tiles
@@ -23,8 +23,9 @@ LEAST_LEVEL = 1e-6
 
 # What is left of noise of deviation 1 around a true value ``_DISTANCE`` above the end of the range.
 _DISTANCE = np.linspace(0, 4, 2001)  # beyond 4 nothing is clipped
-_MEAN = _DISTANCE * norm.cdf(_DISTANCE) + norm.pdf(_DISTANCE)
-_VARIANCE = (_DISTANCE**2 + 1) * norm.cdf(_DISTANCE) + _DISTANCE * norm.pdf(_DISTANCE) - _MEAN**2
+_DENSITY = np.exp(-(_DISTANCE**2) / 2) / np.sqrt(2 * np.pi)
+_MEAN = _DISTANCE * ndtr(_DISTANCE) + _DENSITY
+_VARIANCE = (_DISTANCE**2 + 1) * ndtr(_DISTANCE) + _DISTANCE * _DENSITY - _MEAN**2
 # The same by the mean, which is what a denoiser returns: how far the true value lies from it (below the least mean that
 # there is, at zero), what share is clipped, what variance remains.
 _BINS = 1000  # per standard deviation
@@ -38,7 +39,7 @@ def _table(values: np.ndarray) -> torch.Tensor:
 
 
 _SHIFT = _table(np.append(_TRUE[:-1] - _GRID[:-1], 0))
-_SHARE = _table(np.append(norm.cdf(-_TRUE[:-1]), 0))
+_SHARE = _table(np.append(ndtr(-_TRUE[:-1]), 0))
 _SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DISTANCE, _VARIANCE), 0))
 
 
@@ -95,7 +96,7 @@ def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def noise_left(share: np.ndarray) -> np.ndarray:
     """What is left of the noise's standard deviation where ``share`` of its values are clipped, at most half."""
-    distance = -norm.ppf(np.clip(share, 1e-4, 0.5))
+    distance = -ndtri(np.clip(share, 1e-4, 0.5))
     return np.interp(distance, _DISTANCE, _VARIANCE**0.5)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pywt
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from .clipping import clipped_share, noise_left
 
@@ -15,7 +15,7 @@ MOST_COLOURS = 250_000
 BLOCK = 16
 """Side of the blocks of wavelet coefficients among which the quietest are looked for."""
 
-TO_SIGMA = 255 / norm.ppf(0.75)
+TO_SIGMA = 255 / float(ndtri(0.75))
 """From the median absolute value of Gaussian noise to its standard deviation in 8-bit units."""
 
 

@@ -7,17 +7,14 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from denoiser import Denoiser, experiment
 from denoiser.image import read
 
 from .state import write_atomically, write_text
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
 SAMPLES_SIDE = 192
@@ -72,7 +69,8 @@ def draw_curve(run: Path) -> None:
     """Loss and validation PSNR over the steps, from the log; each kind of loss on a scale of its own."""
     records = read_log(run)
     steps = [record["step"] for record in records]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
     kinds = list(dict.fromkeys(record["objective"] for record in records))
     left.set(title="Training loss (smoothed)", xlabel="step")
     for index, kind in enumerate(kinds):
@@ -93,7 +91,6 @@ def draw_curve(run: Path) -> None:
     right.spines[["top", "right"]].set_visible(False)
     left.spines["right"].set_visible(len(kinds) > 1)
     write_atomically(run / CURVE_FILE, lambda path: figure.savefig(path, format="png"))
-    plt.close(figure)
 
 
 def _label(name: str) -> str:
