@@ -79,7 +79,7 @@ def table(ours: dict[str, dict], times: dict[str, dict], parameters: dict[str, i
 def plot(ours: dict[str, dict], times: dict[str, dict], path: Path) -> None:
     """PSNR on CBSD68 at sigma 25 against seconds a megapixel in float32; published networks by their shape's time.
 
-    What is below ``LEAST`` is left out: the teaching checkpoint would press all others together.
+    What is below ``LEAST`` is left out: it would press all others together.
     """
     from matplotlib.figure import Figure
 
