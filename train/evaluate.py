@@ -59,7 +59,8 @@ def machine(device: torch.device) -> str:
     """What the times were taken on, in words."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
 
 
 def forget_peak(device: torch.device) -> None:
