@@ -10,6 +10,7 @@ medians of runs that take turns, so that a busy machine slows both.
 
 import argparse
 import itertools
+import random
 import statistics
 import sys
 import time
@@ -62,14 +63,16 @@ def shapes(channels: int) -> dict[str, nn.Module]:
 
 @torch.inference_mode()
 def measure(networks: dict[str, Callable], channels: int, dtype: torch.dtype, size: int, runs: int) -> dict[str, float]:
-    """Median seconds a megapixel of each network, taking turns after one warm-up round."""
+    """Median seconds a megapixel of each network, taking turns in random order after one warm-up round."""
     x = torch.rand(1, channels, size, size).contiguous(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {name: [] for name in networks}
+    order = random.Random(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         for _ in tqdm(range(runs + 1), f"{size} x {size}, {str(dtype).removeprefix('torch.')}", leave=False):
-            for name, network in networks.items():
+            # In another order each round: what ran before leaves the caches and the clock speed as it needed them.
+            for name in order.sample(list(networks), len(networks)):
                 started = time.perf_counter()
-                network(x, 0.1)
+                networks[name](x, 0.1)
                 times[name].append(time.perf_counter() - started)
     return {name: statistics.median(taken[1:]) / (size * size / 1e6) for name, taken in times.items()}
 
