@@ -35,8 +35,9 @@ _ABOUT = {
 _CAMERA_LIMITS = (
     "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
     "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, white balance, the grain "
-    "that demosaicing leaves, tone curve, JPEG), so what a maker's own noise reduction leaves may differ from what it "
-    "knows; JPEG blocks at low quality are softened, not undone."
+    "that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs measures, and a "
+    "maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low quality are "
+    "softened, not undone."
 )
 _WHITE_LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
@@ -204,8 +205,10 @@ def _pictures(data: dict) -> str:
 
 def _procedure(run: dict) -> str:
     stages = "; ".join(
-        f"{stage['loss'].upper()} on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until "
-        f"{stage['until']:.0%}" + (f", {share:.0%} of it against the teacher" if (share := stage.get("distil")) else "")
+        f"{stage['loss'].upper()}"
+        + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distil")) else "")
+        + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until "
+        f"{stage['until']:.0%}"
         for stage in run["config"]["stages"]
     )
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
@@ -226,8 +229,9 @@ def _procedure(run: dict) -> str:
     return "\n".join(
         [
             f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
-            f"- {stages} of the budget.",
-            f"- {_optimizer(optimizer)}, {optimizer['warmup']} steps of warm-up and a cosine to zero, weight decay "
+            f"- Of the budget: {stages}.",
+            f"- {_optimizer(optimizer, run['model']['architecture'])}, {optimizer['warmup']} steps of warm-up and a "
+            "cosine to zero, weight decay "
             f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
             f"decay {optimizer['ema']:g}.",
             *_places(run),
@@ -312,11 +316,14 @@ def _start(run: dict) -> list[str]:
     return [line, *_start(earlier)]
 
 
-def _optimizer(settings: dict) -> str:
+def _optimizer(settings: dict, architecture: str) -> str:
     if settings.get("kind") == "muon":
+        by_muon, by_adamw = ("inner convolutions", "first and last")
+        if architecture == "bottleneck":
+            by_muon, by_adamw = ("convolutions", "biases")
         return (
-            f"Muon at a peak rate of {settings['rate']:g} for the inner convolutions, AdamW at "
-            f"{settings['ends_rate']:g} for the first and last"
+            f"Muon at a peak rate of {settings['rate']:g} for the {by_muon}, AdamW at "
+            f"{settings['ends_rate']:g} for the {by_adamw}"
             + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("branches") else "")
         )
     return f"AdamW at a peak rate of {settings['rate']:g}"
@@ -361,7 +368,8 @@ def _evaluation(evaluation: list[dict], name: str) -> str:
         again.append(f"`python -m train.evaluate {name} --data DIR --sigma {told}{more}`")
     lines += [
         "",
-        f"Times, other work beside it included: {'; '.join(machines)}. Again: {', '.join(dict.fromkeys(again))}.",
+        f"Times, other work beside it included: {'; '.join(machines)}; compare checkpoints by times of one run "
+        f"(`python -m benchmarks.speed`). Again: {', '.join(dict.fromkeys(again))}.",
         "",
         "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
         "",

@@ -7,7 +7,7 @@ real file's for arrays and ``_jpeg.py``'s for tensors. ``NOISES`` lists them wit
     noisy = add_noise(picture, "gaussian", seed=0, sigma=25)
 
 Results are floating point, neither clipped nor rounded: what a file would hold is ``noisy.clip(0, 1)`` in 8 bits, and
-whoever wants that does it. Only JPEG ends in [0, 1] by nature.
+whoever wants that does it. Only JPEG, and "camera", which ends in one, are in [0, 1] and whole levels by nature.
 """
 
 import io
@@ -203,7 +203,7 @@ def camera(x, random, sigma, chroma, grain, quality):
     light = _untone(x)
     # Read noise is what 2 % of mid-grey's light makes: visible in the blacks only.
     deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MIDDLE) / (1.02 * _MIDDLE)) ** 0.5
-    # Makers' curves bend the highlights differently: up to three times quieter than the shadows.
+    # Makers' curves bend the highlights differently: from as loud as the shadows to nine times quieter.
     deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
     if x.shape[-3] > 1:
         deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))

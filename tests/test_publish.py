@@ -350,6 +350,10 @@ def unfinished(run):
     (run / "run.json").unlink()
 
 
+def no_curve(run):
+    (run / "curve.png").unlink()
+
+
 def test_a_name_that_holds_something_else_is_not_overwritten(run, hub, capsys):
     hub.repositories["user/mine"] = Repository()
     hub.repositories["user/mine"].commit({"pytorch_model.bin": b"a language model"})
@@ -368,7 +372,12 @@ def test_training_finds_out_before_any_work_that_it_cannot_publish(finished_run,
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(no_measurement, "no measurements"), (other_tensors, "does not load"), (unfinished, "run.json is missing")],
+    [
+        (no_measurement, "no measurements"),
+        (other_tensors, "does not load"),
+        (unfinished, "run.json is missing"),
+        (no_curve, "curve.png is missing"),
+    ],
 )
 def test_what_should_not_be_published_is_refused(run, hub, capsys, damage, message):
     damage(run)

@@ -104,12 +104,13 @@ class Optimizer:
     """What moves the weights: linear warm-up, a cosine to zero, clipped gradients, averaged weights.
 
     Attributes:
-        kind: "adamw", or "muon" for the inner convolutions with AdamW for the first and last layer.
+        kind: "adamw", or "muon" for the convolutions, with AdamW for what is left: biases, and a U-Net's first and
+            last layer.
         rate: Peak rate.
         ends_rate: Under muon, the peak rate of what AdamW trains.
         warmup: Steps.
         branches: Under muon, train each kernel as if a 1x1 convolution ran beside it (:class:`train.optim.Muon`).
-        weight_decay: Per step, times the rate; under muon of the inner convolutions only.
+        weight_decay: Per step, times the rate; under muon of what it trains only.
         clip: Largest gradient norm.
         ema: Decay of the weights' exponential moving average.
     """

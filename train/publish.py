@@ -45,6 +45,8 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         measured = run / EVALUATION_FILE
         evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
         weights = weights_hash(run / "checkpoint")
+        for file in (CURVE_FILE, SAMPLES_FILE):
+            (run / file).stat()
         if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
             raise CannotPublish(
                 f"{', '.join(stale)} was measured with other weights than these: measure again with "
