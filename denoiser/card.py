@@ -207,8 +207,7 @@ def _procedure(run: dict) -> str:
     stages = "; ".join(
         f"{stage['loss'].upper()}"
         + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distil")) else "")
-        + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until "
-        f"{stage['until']:.0%}"
+        + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
         for stage in run["config"]["stages"]
     )
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
@@ -230,8 +229,7 @@ def _procedure(run: dict) -> str:
         [
             f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
             f"- Of the budget: {stages}.",
-            f"- {_optimizer(optimizer, run['model']['architecture'])}, {optimizer['warmup']} steps of warm-up and a "
-            "cosine to zero, weight decay "
+            f"- {_optimizer(optimizer)}, {optimizer['warmup']} steps of warm-up and a cosine to zero, weight decay "
             f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
             f"decay {optimizer['ema']:g}.",
             *_places(run),
@@ -316,14 +314,11 @@ def _start(run: dict) -> list[str]:
     return [line, *_start(earlier)]
 
 
-def _optimizer(settings: dict, architecture: str) -> str:
+def _optimizer(settings: dict) -> str:
     if settings.get("kind") == "muon":
-        by_muon, by_adamw = ("inner convolutions", "first and last")
-        if architecture == "bottleneck":
-            by_muon, by_adamw = ("convolutions", "biases")
         return (
-            f"Muon at a peak rate of {settings['rate']:g} for the {by_muon}, AdamW at "
-            f"{settings['ends_rate']:g} for the {by_adamw}"
+            f"Muon at a peak rate of {settings['rate']:g} for the convolutions, AdamW at {settings['ends_rate']:g} for "
+            "what is left (biases, and a U-Net's first and last layer)"
             + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("branches") else "")
         )
     return f"AdamW at a peak rate of {settings['rate']:g}"

@@ -230,3 +230,13 @@ def test_no_more_is_taken_off_than_noise_of_that_level_can_be(level):
     x = torch.rand(2, 3, 16, 16)
     taken = (model(x, level) - x).abs().max()
     assert taken <= 4 * level + 1e-6 and (level == 0 or taken > 3.9 * level)
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2, 3, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_first_layer_is_a_convolution_of_the_unshuffled_picture(unshuffle, bias):
+    torch.manual_seed(2)
+    model = Unet(UnetConfig(widths=(8,), blocks=(0,), unshuffle=unshuffle, bias=bias))  # the first layer is the encoder
+    x, level = torch.rand(2, 3, 5 * unshuffle, 7 * unshuffle), torch.rand(2, 1, 5 * unshuffle, 7 * unshuffle)
+    unshuffled = torch.nn.functional.pixel_unshuffle(torch.cat([x, level], dim=1), unshuffle)
+    assert torch.allclose(model.encode(x, level)[0], model.head(unshuffled), atol=1e-5)

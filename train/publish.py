@@ -45,7 +45,7 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         measured = run / EVALUATION_FILE
         evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
         weights = weights_hash(run / "checkpoint")
-        for file in (CURVE_FILE, SAMPLES_FILE):
+        for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are told now, before anything is written
             (run / file).stat()
         if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
             raise CannotPublish(
