@@ -10,6 +10,7 @@ fetched). README says more.
 import argparse
 import atexit
 import html
+import json
 import logging
 import os
 import random
@@ -26,7 +27,10 @@ from pathlib import Path
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 from PIL import Image
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 
 from denoiser import (
     DEFAULT_CHECKPOINT,
@@ -56,6 +60,9 @@ DIFFERENCES = {
     "clean \u2212 denoised (what is missing)": "missing",
 }
 SCRATCH = Path(tempfile.mkdtemp(prefix="denoiser-"))
+FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
+MAX_REQUEST = 1_000_000  # bytes of a request that is no upload; the page's are a few thousand
+CALLS_OF_SESSION, CALLS_OF_ADDRESS = 8, 32  # of one kind, at a time; the queue holds 64
 SCRATCH_SECONDS = 60  # gradio copies our files into its cache right after a call
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
@@ -180,10 +187,129 @@ def photo_input(**options) -> gr.Image:
     gr.Image opens uploads itself, even for a path, and what it cannot read ends in a general error.
     """
     component = gr.Image(type="filepath", image_mode=None, **options)
-    opening = component.preprocess
-    # By then gradio has made sure that the path is one of its uploads.
-    component.preprocess = lambda payload: payload.path if payload and payload.path else opening(payload)
+    component.preprocess = lambda payload: payload and payload.path  # check_input has seen that it is an upload
+    # The generated API page shows this as an example; gradio's own is an address, which is not fetched here.
+    component.example_payload = component.example_value = lambda: {
+        "path": "photo.png",
+        "meta": {"_type": "gradio.FileData"},
+    }
     return component
+
+
+def is_upload(payload: object) -> bool:
+    """Whether a file object names a file in gradio's upload folder, where uploads and the page's own pictures are.
+
+    gradio checks that itself only for objects with its ``meta``. Links are followed before the comparison.
+    """
+    try:
+        path = Path(payload["path"]).resolve(strict=True)
+    except (TypeError, KeyError, ValueError, OSError, RuntimeError):
+        return False
+    return path.is_file() and path.is_relative_to(Path(get_upload_folder()).resolve())
+
+
+def check_input(component: gr.components.Component, value: object) -> object:
+    """What a client sent for a component, if it can be used: anyone may send any JSON to any endpoint.
+
+    Raises:
+        gr.Error: It cannot. What it says of a file is the same whether there is such a file or not.
+    """
+    if isinstance(component, gr.State):
+        return value  # ignored: gradio takes its own
+    if isinstance(component, gr.Image):
+        if value is None or is_upload(value):
+            return value and {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
+        raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
+    if isinstance(component, gr.Number | gr.Slider):
+        fits = value is None or (type(value) in (int, float) and abs(value) < 2**64)  # neither infinite nor NaN
+    elif isinstance(component, gr.Checkbox):
+        fits = isinstance(value, bool)
+    elif isinstance(component, gr.Dataset):
+        fits = type(value) is int and 0 <= value < len(component.samples)
+    else:
+        fits = isinstance(value, str) or (value is None and isinstance(component, gr.Textbox))
+    if not fits:
+        name = getattr(component, "label", None) or type(component).__name__
+        raise gr.Error(f"{name}: {json.dumps(value)[:80]} cannot be used here.", print_exception=False)
+    return value
+
+
+def client_address(request) -> str:
+    return request.client.host if request.client else ""
+
+
+class Guard:
+    """ASGI middleware: bounds what a request may send, and answers what breaks gradio's routes with a sentence."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        upload = scope["path"].rstrip("/").endswith("/upload")  # those have max_file_size
+        received, started = 0, False
+
+        async def bounded():
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_REQUEST and not upload:
+                raise ValueError("the request is too large")
+            return message
+
+        async def sending(message):
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, bounded, sending)
+        except Exception as error:
+            logging.warning("%s %s failed: %s", scope["method"], scope["path"][:80], type(error).__name__)
+            if not started:
+                answer = JSONResponse({"detail": "This request cannot be answered."}, 400)
+                await answer(scope, receive, send)
+
+
+class Page(gr.Blocks):
+    """gr.Blocks that takes nothing on trust and answers every mistake with a sentence."""
+
+    def queue(self, *args, **kwargs):
+        """As gradio's, with a bound on what one visitor may have waiting or under way."""
+        super().queue(*args, **kwargs)
+        push = self._queue.push
+
+        async def bounded_push(body, request, username):
+            fn = self.fns.get(body.fn_index)
+            if fn is None:
+                return False, "There is no such function.", "error"
+            waiting = self._queue.event_queue_per_concurrency_id.get(fn.concurrency_id)
+            events = list(waiting.queue) if waiting else []
+            events += [event for job in self._queue.active_jobs for event in job or ()]
+            events = [event for event in events if event.concurrency_id == fn.concurrency_id]
+            session = sum(event.session_hash == body.session_hash for event in events)
+            address = sum(client_address(event.request) == client_address(request) for event in events)
+            if session >= CALLS_OF_SESSION or address >= CALLS_OF_ADDRESS:
+                return False, "Too many of your calls are waiting already. Try again in a minute.", "queue_full"
+            return await push(body, request, username)
+
+        self._queue.push = bounded_push
+        return self
+
+    async def process_api(self, block_fn, inputs, *args, **kwargs):
+        """Check what was sent before gradio or a function of ours touches it: every route leads through here."""
+        try:
+            if len(inputs) < len(block_fn.inputs):
+                raise gr.Error(f"{len(block_fn.inputs)} values are needed, {len(inputs)} were sent.")
+            inputs = [check_input(component, value) for component, value in zip(block_fn.inputs, inputs)]
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False  # it is the visitor's to read
+            raise
+        except Exception as error:
+            logging.exception("a call failed")
+            raise gr.Error(FAILED, print_exception=False) from error
 
 
 def bounded_slider(low: float, high: float, value: float, **options) -> gr.Slider:
@@ -572,8 +698,7 @@ def run(photo, *controls):
         return blank | {figures: message_html(error.message, failed=True)}
     except Exception:
         logging.exception("a run of the page failed")
-        text = "Something went wrong on the server, and its log says what. Try other settings or another photo."
-        return blank | {figures: message_html(text, failed=True)}
+        return blank | {figures: message_html(FAILED, failed=True)}
 
 
 def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_hand, strength, area, which, *levels):
@@ -643,6 +768,7 @@ def denoise_api(
     told = "known" if sigma is None else "estimate" if sigma == -1 else sigma
     kind = None if noise == "none" else noise
     loaded = get_loaded(checkpoint, fetch=True)  # while others compute
+    strength = 1.0 if strength is None else strength
     result = compute(image, "all", loaded, kind, parameters, seed or 0, told, strength)
     delta, gain = experiment.difference(result.noisy, result.denoised)
     # JSON has no infinity and no not-a-number.
@@ -674,7 +800,7 @@ def shown_picture(label: str, elem_id: str) -> gr.Image:
 
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 
-with gr.Blocks(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+with Page(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
     gr.Markdown(
         "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small neural "
         "network makes of it.",
@@ -887,7 +1013,9 @@ def main() -> None:
     # gradio closes, and deletes what visitors left, on Ctrl-C alone; a container is stopped by this signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     atexit.register(forget)
-    demo.queue(max_size=64).launch(
+    # Without api_open=False a direct POST would skip the queue.
+    demo.queue(max_size=64, api_open=False).launch(
+        enable_monitoring=False,  # on by default, for everyone to read
         server_port=options.port,
         theme=THEME,
         css=CSS,
@@ -897,6 +1025,8 @@ def main() -> None:
         footer_links=["api", "settings"],
         ssr_mode=False,
         show_error=False,
+        max_threads=128,  # also how many calls may be under way: most wait for the Hub, which takes no thread
+        app_kwargs={"middleware": [Middleware(Guard)]},
     )
 
 
