@@ -19,6 +19,7 @@ from PIL import Image
 from ._download import WEIGHTS_BYTES
 from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .clipping import undo_clipping
+from .errors import CheckpointInvalid
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
 from .noise_level import estimate_sigma
@@ -171,6 +172,7 @@ class Denoiser:
         Raises:
             ImageUnreadable, ImageTooLarge: Each says what is wrong with the picture.
             ValueError: ``sigma`` or ``strength`` is out of range.
+            CheckpointInvalid: The network's values overflow.
         """
         if isinstance(image, torch.Tensor) and image.ndim == 4:
             if not len(image):
@@ -207,6 +209,11 @@ class Denoiser:
             restored = np.concatenate(planes, axis=2)
         if level:
             restored = undo_clipping(restored, pixels, level)
+        if not np.isfinite(restored).all():  # weights can be finite and their products not
+            raise CheckpointInvalid(
+                f"{self.name or 'The network'} computes values that are not finite numbers: its weights are damaged or "
+                "were never trained. Use another checkpoint."
+            )
         return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
     def _tiled(self, pixels: np.ndarray, level: float | None, progress) -> np.ndarray:

@@ -28,9 +28,19 @@ MOST_ACTIVATIONS = 3_000_000_000
 """Bytes of features, for one tile, above which a checkpoint is refused."""
 FRESH = 600.0
 """Seconds for which a pulled checkpoint is used without asking the Hub whether it has changed."""
-WORKERS = 8
+WORKERS = 12
 WAITING = 40
 """Pulls at a time, and how many may wait for their turn."""
+OF_SESSION, OF_ADDRESS = 3, WORKERS // 2
+"""Pulls that one visitor may have under way, by session and by network address, so that others find a worker free."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks for a checkpoint; "" where that is not known."""
+
+    session: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,11 @@ class Pull:
         future: Its result is the :class:`Loaded` checkpoint, or the error that kept it from loading.
         done: Bytes of the weights so far.
         total: Bytes of the weights; 0 until that is known.
+        visitor: Who started it.
     """
 
     future: Future
+    visitor: Visitor = Visitor()
     done: int = 0
     total: int = 0
 
@@ -101,6 +113,7 @@ class Shelf:
         self._loaded: dict[str, Loaded] = {}  # the least recently used first
         self._asked: dict[str, float] = {}
         self._seen: dict[str, tuple[str, float]] = {}  # name -> the commit it was, and its speed here
+        self._speeds: dict[object, float] = {}  # config -> seconds a megapixel: weights do not change them
         self._pulls: dict[str, Pull] = {}
         self._flying: dict[tuple[str, str], int] = {}  # repository and commit -> bytes that are being fetched
         self._lock, self._disk, self._loading = threading.Lock(), threading.Lock(), threading.Lock()
@@ -134,16 +147,11 @@ class Shelf:
         fresh = present and (key in bundled_checkpoints() or time.monotonic() - self._asked.get(key, 0) < FRESH)
         return present if fresh else None
 
-    def get(self, name: str, fetch: bool = True) -> Loaded:
-        """A checkpoint to compute with: from memory, else from the cache as it was last seen, else from the Hub.
-
-        Args:
-            name: As for :meth:`pull`.
-            fetch: Whether to wait for the Hub, if it comes to that.
+    def here(self, name: str) -> Loaded | None:
+        """A checkpoint to compute with, from memory or else from the cache as it was last seen; the Hub is not asked.
 
         Raises:
-            CheckpointNotFound: It is not here, and was not to be fetched.
-            DenoiserError: As :meth:`pull`.
+            CheckpointNotFound: It cannot be a checkpoint's name.
         """
         key = self.key(name)
         if present := self._take(key):
@@ -153,9 +161,24 @@ class Shelf:
                 present = self._load(self._find_here(key), key)
                 self._put(key, present, asked=False)
                 return present
+        return None
+
+    def get(self, name: str, fetch: bool = True) -> Loaded:
+        """As :meth:`here`, or else from the Hub.
+
+        Args:
+            name: As for :meth:`pull`.
+            fetch: Whether to wait for the Hub, if it comes to that.
+
+        Raises:
+            CheckpointNotFound: It is not here, and was not to be fetched.
+            DenoiserError: As :meth:`pull`.
+        """
+        if present := self.here(name):
+            return present
         if not fetch:
-            raise CheckpointNotFound(f"{key} is not loaded any more: choose it again.")
-        return self.start(key).future.result()
+            raise CheckpointNotFound(f"{self.key(name)} is not loaded any more: choose it again.")
+        return self.start(name).future.result()
 
     def pull(self, name: str) -> Loaded:
         """A checkpoint that someone chose: as the Hub has it now. Many asking at once share one download.
@@ -169,12 +192,12 @@ class Shelf:
         """
         return self.ready(name) or self.start(name).future.result()
 
-    def start(self, name: str) -> Pull:
-        """As :meth:`pull`, without waiting for it.
+    def start(self, name: str, visitor: Visitor = Visitor()) -> Pull:
+        """As :meth:`pull`, without waiting for it. ``visitor`` is who asks.
 
         Raises:
             CheckpointNotFound: It cannot be a checkpoint's name.
-            HubUnreachable: Too many others are being pulled.
+            HubUnreachable: Too many others are being pulled, for this visitor or for all.
         """
         key = self.key(name)
         with self._lock:
@@ -182,7 +205,14 @@ class Shelf:
                 return self._pulls[key]
             if len(self._pulls) >= WORKERS + WAITING and key not in bundled_checkpoints():
                 raise HubUnreachable("Too many checkpoints are being pulled at the moment. Try again in a minute.")
-            pull = self._pulls[key] = Pull(Future())
+            mine = [other.visitor for other in self._pulls.values()]
+            for field, most in (("session", OF_SESSION), ("address", OF_ADDRESS)):
+                who = getattr(visitor, field)
+                if who and sum(getattr(other, field) == who for other in mine) >= most:
+                    raise HubUnreachable(
+                        "Too many checkpoints are being pulled for you already. Try again when one of them is here."
+                    )
+            pull = self._pulls[key] = Pull(Future(), visitor)
         if key in bundled_checkpoints():  # what needs no Hub waits behind nobody who does
             threading.Thread(target=self._run, args=(key, pull), daemon=True).start()
         else:
@@ -213,12 +243,25 @@ class Shelf:
             with self._lock:
                 self._asked[key] = time.monotonic()  # not at every visit while the Hub is away
             return dataclasses.replace(present, note=f"{error} The one loaded earlier goes on.")
-        if present and present.denoiser.revision == found.revision:
-            loaded = dataclasses.replace(present, note=found.note)
+        if not (present and present.denoiser.revision == found.revision):
+            present = self._same(found)
+        if present:
+            loaded = dataclasses.replace(present, facts=dataclasses.replace(present.facts, name=key), note=found.note)
         else:
             loaded = self._load(found, key)
         self._put(key, loaded)
         return loaded
+
+    def _same(self, found: Checkpoint) -> Loaded | None:
+        """What is loaded already under another name for the same commit, such as another tag."""
+        with self._lock:
+            for name, loaded in self._loaded.items():
+                if found.revision and (name.partition("@")[0], loaded.denoiser.revision) == (
+                    found.name,
+                    found.revision,
+                ):
+                    return loaded
+        return None
 
     def _take(self, key: str) -> Loaded | None:
         with self._lock:
@@ -280,19 +323,30 @@ class Shelf:
         return Loaded(denoiser, facts, read_card(found), seconds, found.note)
 
     def _try_out(self, denoiser: Denoiser, name: str) -> float:
-        """Seconds a megapixel on this machine."""
+        """Seconds a megapixel on this machine.
+
+        Raises:
+            CheckpointInvalid: It is too slow, or what it computes is no picture. What is bundled is never too slow:
+                there would be nothing to use instead, and the machine may only be busy.
+        """
+        config = denoiser.model.config
+        sides = (64,) if config in self._speeds else (64, 512, 512)
         with self._computing:
-            for side in (64, 512, 512):  # a look, then one call that sets the kernels up, then what the machine can do
+            for side in sides:  # a look, then one call that sets the kernels up, then what the machine can do
                 picture = np.full((side, side, 3), 128, np.uint8)
                 started = time.perf_counter()
                 denoiser(picture, 25)
                 seconds = (time.perf_counter() - started) / (side * side / 1e6)
-                if seconds > SLOWEST * (10 if side == 64 else 1):  # the first call has much to prepare
+                # The first call has much to prepare.
+                if seconds > SLOWEST * (10 if side == 64 else 1) and name not in bundled_checkpoints():
                     raise CheckpointInvalid(
                         f"{name} is too slow for this page: it takes more than {SLOWEST:.0f} s a megapixel here. Use "
                         "it on a faster machine."
                     )
-        return seconds
+        with self._lock:
+            while len(self._speeds) >= 1000:
+                self._speeds.pop(next(iter(self._speeds)))
+            return self._speeds.setdefault(config, seconds)
 
     def _make_room(self, key: str, commit: str, size: int) -> None:
         """Delete the longest unused from the visitors' cache until what is about to be fetched fits its space.

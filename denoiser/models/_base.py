@@ -199,7 +199,7 @@ def check_weights(model: nn.Module, path: Path, label: str) -> None:
         if shapes[name] != shape:
             raise CheckpointInvalid(f"{where}: {name} has shape {shapes[name]}, expected {shape}.")
         if kinds[name] not in ("F32", "F16", "BF16"):
-            raise CheckpointInvalid(f"{where}: {name} holds {kinds[name]} values, not floating-point numbers.")
+            raise CheckpointInvalid(f"{where}: {name} holds {kinds[name]} values; only F32, F16 and BF16 are read.")
 
 
 def load_weights(model: nn.Module, path: Path, label: str) -> None:
