@@ -5,6 +5,7 @@ happens, and every figure is of the rounded pictures. (The PSNR protocol of the 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ def run(
     seed: int = 0,
     sigma: float | str = "known",
     strength: float = 1.0,
+    progress: Callable[[float], object] | None = None,
 ) -> Experiment:
     """Run one experiment.
 
@@ -65,6 +67,7 @@ def run(
         sigma: What to tell the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise that was
             added; estimated if none was) or "estimate".
         strength: 0..1, see :class:`Denoiser`.
+        progress: Called with the share of the denoising done; an exception it raises stops it.
 
     Raises:
         ValueError: A parameter is out of range; the message says which.
@@ -83,7 +86,7 @@ def run(
     else:
         told = float(sigma)
     started = time.perf_counter()
-    pixels = denoiser.denoise_pixels(noisy, told, strength)
+    pixels = denoiser.denoise_pixels(noisy, told, strength, progress)
     seconds = time.perf_counter() - started
     denoised = noisy.restore(pixels)
     figures, after = {}, read(denoised).pixels

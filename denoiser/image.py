@@ -76,23 +76,27 @@ class Picture:
 
     def middle(self, max_pixels: int) -> "Picture":
         """The middle, same proportions, at most ``max_pixels``, no pixel changed. For pictures from PIL or a file."""
-        height, width = (max(1, int(side * self._ratio(max_pixels))) for side in self.pixels.shape[:2])
+        height, width = self._fit(max_pixels)
         top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
         return self._with(lambda planes: planes[top : top + height, left : left + width])
 
     def shrunk(self, max_pixels: int) -> "Picture":
         """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``. From PIL or a file."""
-        size = [max(1, int(side * self._ratio(max_pixels))) for side in self.pixels.shape[:2]]
+        size = self._fit(max_pixels)
 
         def resize(planes: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(planes.reshape(*planes.shape[:2], -1)).permute(2, 0, 1)[None]
             small = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)[0]
             return small.permute(1, 2, 0).numpy().reshape(*size, *planes.shape[2:])
 
-        return self if self._ratio(max_pixels) == 1 else self._with(resize)
+        return self if size == self.pixels.shape[:2] else self._with(resize)
 
-    def _ratio(self, max_pixels: int) -> float:
-        return min(1.0, (max_pixels / (self.pixels.shape[0] * self.pixels.shape[1])) ** 0.5)
+    def _fit(self, max_pixels: int) -> tuple[int, int]:
+        """Height and width of at most ``max_pixels``: in proportion, as long as the shorter side has a pixel left."""
+        height, width = self.pixels.shape[:2]
+        ratio = min(1.0, (max_pixels / (height * width)) ** 0.5)
+        rows, columns = max(1, int(height * ratio)), max(1, int(width * ratio))
+        return min(rows, max(1, max_pixels // columns)), min(columns, max(1, max_pixels // rows))
 
     def _with(self, function) -> "Picture":
         """This picture with ``function`` over its pixels and alpha, and a source that fits."""

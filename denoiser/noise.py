@@ -136,6 +136,8 @@ def jpeg(x, random, quality):
     """
     if isinstance(x, torch.Tensor):  # on its device, by the same steps
         return compress(x, quality)
+    if max(x.shape[1:]) > 65500:
+        raise ValueError("JPEG holds at most 65500 pixels a side: crop the picture, or choose another noise")
     pixels = np.moveaxis(np.rint(x.clip(0, 1) * 255).astype(np.uint8), 0, -1)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

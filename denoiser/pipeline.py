@@ -23,12 +23,12 @@ from .errors import CheckpointInvalid
 from .image import MAX_PIXELS, Picture, read
 from .models import DenoisingAutoencoder, load_model
 from .noise_level import estimate_sigma
-from .tiling import apply_tiled
+from .tiling import apply_tiled, computed_pixels
 
 logger = logging.getLogger(__name__)
 
 TILE = 768
-"""Side of a tile's inner part. Pictures up to this size on both sides are computed whole."""
+"""Side of a tile's inner part. Pictures up to the area of a tile with its margins are computed whole."""
 MARGIN = 64
 """Surroundings computed with each tile: what a pixel's estimate depends on beyond is below one 8-bit level."""
 
@@ -216,12 +216,11 @@ class Denoiser:
             )
         return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
+    def computed_pixels(self, height: int, width: int) -> int:
+        """How many pixels the network computes for a picture, with padding and the margins of tiles: what it costs."""
+        return computed_pixels(height, width, TILE, MARGIN, self.model.multiple)
+
     def _tiled(self, pixels: np.ndarray, level: float | None, progress) -> np.ndarray:
-        if max(pixels.shape[:2]) <= TILE + 2 * MARGIN:
-            restored = self._infer(pixels, level)
-            if progress:
-                progress(1.0)
-            return restored
         return apply_tiled(lambda tile: self._infer(tile, level), pixels, TILE, MARGIN, self.model.multiple, progress)
 
     def _flipped(self, x: torch.Tensor, level: float | None, turns: int, flip: bool) -> torch.Tensor:

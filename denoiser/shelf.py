@@ -61,6 +61,10 @@ class Loaded:
     seconds_per_megapixel: float
     note: str = ""
 
+    def seconds(self, height: int, width: int) -> float:
+        """What a picture takes here, by the pixels that are computed for it."""
+        return self.denoiser.computed_pixels(height, width) / 1e6 * self.seconds_per_megapixel
+
 
 @dataclass
 class Pull:
