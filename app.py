@@ -8,10 +8,12 @@ fetched). README says more.
 """
 
 import argparse
+import asyncio
 import atexit
 import html
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -21,12 +23,13 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from concurrent import futures
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
+from anyio import to_thread
 from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.middleware import Middleware
@@ -43,7 +46,7 @@ from denoiser import (
 from denoiser.catalogue import TAG, Catalogue, Facts
 from denoiser.image import Picture, read
 from denoiser.safe_markdown import safe_markdown
-from denoiser.shelf import Loaded, Shelf
+from denoiser.shelf import Loaded, Pull, Shelf, Visitor
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
@@ -336,7 +339,7 @@ def describe(photo: str | None, chosen: str | None):
     if not LIVE_PIXELS < pixels <= MAX_PIXELS:
         return hidden
     loaded = SHELF.peek(name_in(chosen))
-    seconds = pixels / 1e6 * ((loaded.seconds_per_megapixel if loaded else 1.0) + 1.5)
+    seconds = (loaded.seconds(height, width) if loaded else pixels / 1e6) + pixels / 1e6 * 1.5
     text = (
         f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
         f"part chosen here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at every "
@@ -392,12 +395,26 @@ def sweep_forever() -> None:
         sweep()
 
 
-def get_loaded(checkpoint: str | None, fetch: bool) -> Loaded:
-    """The checkpoint to compute with; the page's default if none is named."""
+def get_loaded(checkpoint: str | None) -> Loaded:
+    """The checkpoint to compute with; choosing it has fetched it, so nobody waits for the Hub here."""
     try:
-        return SHELF.get(name_in(checkpoint), fetch)
+        return SHELF.get(name_in(checkpoint), fetch=False)
     except DenoiserError as error:
         raise gr.Error(str(error), print_exception=False) from error
+
+
+def stop_after(seconds: float) -> Callable[[float], None]:
+    """A progress callback that ends what takes longer than was estimated."""
+    until = time.monotonic() + seconds
+
+    def check(share: float) -> None:
+        if share < 1 and time.monotonic() > until:
+            raise gr.Error(
+                f"Stopped after {seconds:.0f} s, as others wait. Take a part of the photo, or a faster checkpoint.",
+                print_exception=False,
+            )
+
+    return check
 
 
 def compute(photo, area, loaded: Loaded, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
@@ -405,14 +422,16 @@ def compute(photo, area, loaded: Loaded, noise, parameters, seed, sigma, strengt
     try:
         with _computing:
             picture = open_photo(photo, area)
-            seconds = picture.pixels[..., 0].size / 1e6 * loaded.seconds_per_megapixel
+            seconds = loaded.seconds(*picture.pixels.shape[:2])
             if seconds > PATIENCE:
                 raise gr.Error(
                     f"This would take {seconds:.0f} s with {loaded.facts.name}, and others wait. Take a part of the "
                     "photo, or a faster checkpoint.",
                     print_exception=False,
                 )
-            return experiment.run(loaded.denoiser, picture, noise, parameters, int(seed), sigma, strength)
+            return experiment.run(
+                loaded.denoiser, picture, noise, parameters, int(seed), sigma, strength, stop_after(PATIENCE)
+            )
     except (DenoiserError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except (MemoryError, RuntimeError) as error:
@@ -569,6 +588,14 @@ def show(loaded: Loaded, note: str = ""):
     }
 
 
+async def finished(pulling: Pull, seconds: float = math.inf) -> bool:
+    """Wait for a pull in no thread, of which slow pulls would take all; whether it is done."""
+    until = time.monotonic() + seconds
+    while not pulling.future.done() and time.monotonic() < until:
+        await asyncio.sleep(0.03)
+    return pulling.future.done()
+
+
 _fetching: set[str] = set()  # visitors, by session, whose choice is under way
 _wishes: dict[str, int] = {}  # the latest choice of each visitor, by session: an earlier one must not override it
 
@@ -582,7 +609,11 @@ def wish(session: str) -> int:
     return number
 
 
-def choose(wanted: str | None, current: str | None, request: gr.Request):
+def visitor_of(request: gr.Request) -> Visitor:
+    return Visitor(request.session_hash or "", client_address(request))
+
+
+async def choose(wanted: str | None, current: str | None, request: gr.Request):
     """Take another checkpoint, fetching it if need be; yields what the page shows meanwhile.
 
     What goes wrong stands in the page, and the checkpoint in use stays. Nothing is raised, see :func:`run`.
@@ -597,9 +628,9 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
     _fetching.add(session)
     try:
         loaded = SHELF.ready(wanted)
-        pulling = None if loaded else SHELF.start(wanted)
+        pulling = None if loaded else SHELF.start(wanted, visitor_of(request))
         while not loaded:
-            if futures.wait([pulling.future], timeout=0.3).done:
+            if await finished(pulling, 0.3):
                 loaded = pulling.future.result()
                 break
             if _wishes.get(session) != mine:  # they have chosen again; the pull goes on for whoever wants it
@@ -611,7 +642,8 @@ def choose(wanted: str | None, current: str | None, request: gr.Request):
             yield {pull: pull_html(text)}
         CATALOGUE.add(loaded.facts)
         # A change of the name, or of its commit, makes the page run.
-        fresh = show(loaded) | {chosen: f"{loaded.facts.name}|{loaded.facts.revision or ''}"}
+        fresh = await to_thread.run_sync(show, loaded)  # a stranger's card may take long to render
+        fresh |= {chosen: f"{loaded.facts.name}|{loaded.facts.revision or ''}"}
         yield fresh if _wishes.get(session) == mine else gr.skip()
         return
     except DenoiserError as error:
@@ -635,12 +667,13 @@ def arrive():
         return {pull: pull_html(str(error), failed=True)} | waiting
 
 
-def choose_by_address(request: gr.Request):
+async def choose_by_address(request: gr.Request):
     """The checkpoint that the page's address asks for, as ``?checkpoint=user/name``."""
     yield gr.skip()  # a generator that yields nothing would blank its outputs
     wanted = request.query_params.get("checkpoint")
     if wanted and wanted != _start["checkpoint"]:
-        yield from choose(wanted, None, request)
+        async for update in choose(wanted, None, request):
+            yield update
 
 
 def came_noisy(noisy: bool, current: str | None, request: gr.Request):
@@ -706,7 +739,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     parameters = {parameter.name: value for (kind, parameter), value in zip(PARAMETERS, levels) if kind == noise}
     sigma = sigma_hand if sigma_mode == "hand" else sigma_mode
     kind = None if noisy_already else noise
-    loaded = get_loaded(checkpoint, fetch=False)  # choosing it has fetched it; nobody computes while this waits
+    loaded = get_loaded(checkpoint)
     result = compute(photo, area, loaded, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
@@ -735,7 +768,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     }
 
 
-def denoise_api(
+async def denoise_api(
     image: str,
     noise: str,
     level: float | None,
@@ -744,6 +777,7 @@ def denoise_api(
     checkpoint: str,
     sigma: float | None,
     strength: float,
+    request: gr.Request,
 ):
     """Add noise to a picture, denoise it, and compare.
 
@@ -761,13 +795,25 @@ def denoise_api(
     Returns:
         The noisy picture, the denoised picture, the amplified difference (all PNG), and the figures.
     """
+    try:
+        loaded = await to_thread.run_sync(SHELF.here, name_in(checkpoint))
+        if not loaded:  # whoever waits for the Hub waits in no thread, while others compute
+            pulling = SHELF.start(name_in(checkpoint), visitor_of(request))
+            await finished(pulling)
+            loaded = pulling.future.result()
+    except DenoiserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return await asyncio.to_thread(compute_api, image, noise, level, level2, seed, loaded, sigma, strength)
+
+
+def compute_api(image, noise, level, level2, seed, loaded: Loaded, sigma, strength):
+    """What the public endpoint returns."""
     parameters = {}
     if noise != "none":
         given = zip(NOISES[noise].parameters, (level, level2))
         parameters = {parameter.name: value for parameter, value in given if value is not None}
     told = "known" if sigma is None else "estimate" if sigma == -1 else sigma
     kind = None if noise == "none" else noise
-    loaded = get_loaded(checkpoint, fetch=True)  # while others compute
     strength = 1.0 if strength is None else strength
     result = compute(image, "all", loaded, kind, parameters, seed or 0, told, strength)
     delta, gain = experiment.difference(result.noisy, result.denoised)
@@ -947,7 +993,7 @@ with Page(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(
     taking = {
         "outputs": [chosen, checkpoint, about, card, pull, level],
         "concurrency_id": "pull",
-        "concurrency_limit": 24,  # they wait more than they work
+        "concurrency_limit": None,  # they wait in no thread and never stand in the queue before those who compute
         "show_progress": "hidden",
         "api_visibility": "private",
     }
@@ -999,7 +1045,7 @@ with Page(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(
             api_name="denoise",
             api_description=denoise_api.__doc__,
             concurrency_id="api",
-            concurrency_limit=12,  # computing is one at a time all the same; those that fetch wait beside it
+            concurrency_limit=48,  # computing is one at a time all the same; those that fetch wait beside it
         )
 
 

@@ -2,16 +2,37 @@
 
 import base64
 import contextlib
+import dataclasses
 import io
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import httpx
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from denoiser import DEFAULT_CHECKPOINT
+from denoiser import (
+    DEFAULT_CHECKPOINT,
+    NOISES,
+    CheckpointInvalid,
+    Denoiser,
+    HubUnreachable,
+    add_noise,
+    bundled_checkpoints,
+    pipeline,
+    shelf,
+)
+from denoiser.image import read
+from denoiser.shelf import Shelf, Visitor
+from denoiser.tiling import computed_pixels, tiles
 
 API = "/gradio_api"
 JSON = {"Content-Type": "application/json"}
@@ -169,6 +190,51 @@ def test_a_direct_post_does_not_skip_the_queue(stranger, route):
             } or stranger.kinds(endpoint) == ["dataset"]
 
 
+def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
+    endpoint = stranger.endpoint("run")
+    many, other = uuid.uuid4().hex, uuid.uuid4().hex
+    answers = [stranger.join(endpoint, stranger.defaults(endpoint), many) for _ in range(20)]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert 10 <= len(refused) < 20 and "Too many of your calls" in refused[0].json()["detail"]
+    assert stranger.join(endpoint, stranger.defaults(endpoint), other).status_code == 200
+    done = [event for event in stranger.events(other) if event["msg"] == "process_completed"]
+    assert done[0]["success"]
+    assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
+
+
+def test_slow_names_keep_nobody_from_computing_nor_from_the_page(stranger, hub, tiny_checkpoint):
+    run = stranger.endpoint("run")
+    choose = next(endpoint for endpoint in stranger.endpoints if stranger.kinds(endpoint) == ["textbox", "state"])
+    for index in range(100):
+        hub.put(f"user/slow-{index}", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "wait")] * 100
+    sessions = [uuid.uuid4().hex for _ in range(100)]
+    with ThreadPoolExecutor(10) as pool:  # in the page and by program at once
+        joined = list(
+            pool.map(lambda index: stranger.join(choose, [f"user/slow-{index}", None], sessions[index]), range(100))
+        )
+    api = stranger.endpoint("denoise")
+    for index in range(20):
+        data = stranger.defaults(api)
+        data[5] = f"user/slow-{index}"
+        stranger.join(api, data, uuid.uuid4().hex)
+    assert {answer.status_code for answer in joined} <= {200, 503}
+    try:
+        for endpoint, data in ((run, stranger.defaults(run)), (api, stranger.defaults(api))):
+            answer = stranger.call(endpoint, data)
+            assert answer["success"]
+        assert stranger.http.get("/", timeout=10).status_code == stranger.http.get("/config").status_code == 200
+    finally:
+        hub.go_on.set()
+    endings = []
+    for answer, session in zip(joined, sessions):
+        if answer.status_code == 200:
+            endings += [json.dumps(event) for event in stranger.events(session) if event["msg"] == "process_completed"]
+    assert endings and all('"success": true' in ending for ending in endings)
+    assert any("user/slow-0 at" in ending for ending in endings)  # who was served, and who was told to wait
+    assert any("Too many checkpoints are being pulled for you" in ending for ending in endings)
+
+
 def test_nobody_reads_what_others_do_here(stranger):
     for address in ("/monitoring", "/monitoring/summary", "/monitoring/x"):
         assert stranger.http.get(address).status_code in (403, 404)
@@ -229,3 +295,134 @@ def test_a_request_that_fits_no_route_gets_an_answer_in_words(stranger, demo):
     answer = stranger.call(stranger.endpoint("denoise"), [])
     assert answer["output"]["error"] == "8 values are needed, 0 were sent."
     assert "Traceback" not in demo.log.read_text()[written:]
+
+
+def test_a_visitors_pulls_are_few_and_leave_room_for_others(hub, tiny_checkpoint):
+    for index in range(20):
+        hub.put(f"user/slow-{index}", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "wait")] * 20
+    kept = Shelf()
+    pulls = [kept.start(f"user/slow-{index}", Visitor("me", "1.1.1.1")) for index in range(shelf.OF_SESSION)]
+    with pytest.raises(HubUnreachable, match="for you already"):
+        kept.start("user/slow-10", Visitor("me", "2.2.2.2"))
+    assert kept.start("user/slow-0", Visitor("me", "1.1.1.1")) is pulls[0]  # to wait for one under way is free
+    for index in range(shelf.OF_SESSION, shelf.OF_ADDRESS):
+        pulls.append(kept.start(f"user/slow-{index}", Visitor(f"me-{index}", "1.1.1.1")))
+    with pytest.raises(HubUnreachable, match="for you already"):
+        kept.start("user/slow-10", Visitor("me-10", "1.1.1.1"))
+    assert kept.start("user/tiny", Visitor("other", "2.2.2.2")).future.result(20)  # a worker is free
+    hub.go_on.set()
+    assert all(pull.future.result(20) for pull in pulls)
+    assert kept.start("user/slow-10", Visitor("me", "1.1.1.1")).future.result(20)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return Denoiser.from_pretrained()
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 60_000), (60_000, 8), (100, 10_000), (900, 3000), (640, 1000)])
+def test_a_thin_picture_costs_about_what_its_pixels_cost(denoiser, height, width):
+    assert denoiser.computed_pixels(height, width) <= 1.5 * height * width
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+@settings(deadline=None)
+def test_no_tile_is_larger_than_the_memory_allowed_for_and_the_estimate_is_what_is_computed(height, width):
+    seen = []
+    jobs = list(tiles(height, width, 64, 8, 8))
+    for (rows, columns), _, _ in jobs:
+        seen.append((-(-(rows.stop - rows.start) // 8) * 8) * (-(-(columns.stop - columns.start) // 8) * 8))
+    assert max(seen) <= 80 * 80 and sum(seen) == computed_pixels(height, width, 64, 8, 8)
+
+
+def test_a_thin_picture_is_the_same_tiled_and_whole(tiny_model, monkeypatch):
+    strip = np.random.default_rng(0).integers(0, 256, (5, 3000, 3), np.uint8)
+    whole = Denoiser(tiny_model)(strip, 25).astype(int)
+    monkeypatch.setattr(pipeline, "TILE", 96)  # tiles of 5 x 6000 would be whole again
+    tiled = Denoiser(tiny_model)(np.ascontiguousarray(strip[:, :]), 25).astype(int)
+    assert computed_pixels(5, 3000, 96, pipeline.MARGIN, 8) > 0 and np.abs(whole - tiled).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 30_000), (3, 12_345), (9000, 2), (1, 1), (700, 900)])
+def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
+    picture = read(Image.new("RGB", (width, height)))
+    for part in (picture.middle(5000), picture.shrunk(5000)):
+        assert part.pixels.shape[0] * part.pixels.shape[1] <= 5000
+
+
+def test_what_cannot_be_paid_is_refused_before_it_starts_and_what_overruns_is_stopped(monkeypatch, tmp_path):
+    import app
+
+    Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
+    loaded = app.SHELF.get(DEFAULT_CHECKPOINT)
+    arguments = (str(tmp_path / "thin.png"), "all")
+    slow = dataclasses.replace(loaded, seconds_per_megapixel=app.PATIENCE / 2)
+    assert slow.seconds(400_000, 1) > app.PATIENCE  # though its pixels alone would take a fifth of it
+    with pytest.raises(gr.Error, match="This would take"):
+        app.compute(*arguments, slow, "gaussian", {}, 0, "known", 1)
+    fast = dataclasses.replace(loaded, seconds_per_megapixel=0)
+    monkeypatch.setattr(app, "PATIENCE", 0.0)
+    with pytest.raises(gr.Error, match="Stopped after"):
+        app.compute(*arguments, fast, "gaussian", {}, 0, "known", 1)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_long_picture_gets_its_noise_or_a_sentence(noise):
+    strip = np.full((1, 70_000, 1), 0.5, np.float32)
+    try:
+        assert add_noise(strip, noise).shape == strip.shape
+    except ValueError as error:
+        assert noise in ("jpeg", "camera") and "65500" in str(error)
+
+
+def change_weights(folder, function):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors = {name: function(tensor) for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def test_weights_that_overflow_are_refused_by_library_and_page(hub, tiny_checkpoint, photo):
+    change_weights(tiny_checkpoint, lambda tensor: tensor * 1e30)
+    with pytest.raises(CheckpointInvalid, match="not finite numbers"):
+        Denoiser.from_pretrained(tiny_checkpoint)(photo[:32, :32], 25)
+    hub.put("user/absurd", tiny_checkpoint)
+    kept = Shelf()
+    kept.pull("user/tiny")  # the same network: its speed is known, what it computes is looked at all the same
+    with pytest.raises(CheckpointInvalid, match="user/absurd computes values"):
+        kept.pull("user/absurd")
+    assert kept.names() == ["user/tiny"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(torch.float64, "F64"), (torch.int32, "I32")])
+def test_weights_of_another_type_are_called_what_they_are(tiny_checkpoint, kind, name):
+    change_weights(tiny_checkpoint, lambda tensor: tensor.to(kind))
+    with pytest.raises(CheckpointInvalid, match=rf"holds {name} values; only F32, F16 and BF16 are read"):
+        Denoiser.from_pretrained(tiny_checkpoint)
+
+
+def test_tags_of_one_commit_are_one_checkpoint(hub, monkeypatch):
+    repository = hub.repositories["user/tiny"]
+    repository.tags = {f"v{index}": repository.branches["main"] for index in range(30)}
+    kept, tried = Shelf(), []
+    original = Shelf._try_out
+    monkeypatch.setattr(Shelf, "_try_out", lambda *arguments: tried.append(1) or original(*arguments))
+    loaded = [kept.pull(f"user/tiny@v{index}") for index in range(30)]
+    assert len(tried) == 1 and len({id(one.denoiser) for one in loaded}) == 1
+    assert [one.facts.name for one in loaded] == [f"user/tiny@v{index}" for index in range(30)]
+
+
+def test_a_network_measured_once_is_only_looked_at_afterwards(hub, tiny_checkpoint):
+    change_weights(tiny_checkpoint, lambda tensor: tensor / 2)
+    hub.put("user/other-weights", tiny_checkpoint)
+    kept = Shelf()
+    first = kept.pull("user/tiny")
+    assert kept.pull("user/other-weights").seconds_per_megapixel == first.seconds_per_megapixel
+
+
+def test_a_bundled_checkpoint_is_never_refused_for_its_speed(hub, monkeypatch):
+    monkeypatch.setattr(shelf, "SLOWEST", 1e-9)
+    for name in bundled_checkpoints():
+        assert Shelf().pull(name).seconds_per_megapixel > 1e-9
+    with pytest.raises(CheckpointInvalid, match="too slow"):
+        Shelf().pull("user/tiny")
