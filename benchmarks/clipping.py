@@ -16,7 +16,7 @@ from denoiser import Denoiser
 from denoiser.clipping import undo_clipping
 from denoiser.metrics import psnr
 from denoiser.noise import add_noise
-from train.data import find_images
+from train.data.sources import find_images
 from train.evaluate import load_clean
 
 NOISES = [

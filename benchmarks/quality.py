@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from denoiser import Denoiser, DenoiserError, bundled_checkpoints
-from train.data import find_images, match_pairs
+from train.data.sources import find_images, match_pairs
 from train.evaluate import evaluate, machine
 
 from . import speed

@@ -206,7 +206,7 @@ def _pictures(data: dict) -> str:
 def _procedure(run: dict) -> str:
     stages = "; ".join(
         f"{stage['loss'].upper()}"
-        + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distil")) else "")
+        + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else "")
         + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
         for stage in run["config"]["stages"]
     )
@@ -216,12 +216,17 @@ def _procedure(run: dict) -> str:
         low, high = run["model"]["sigma_range"]
         crops = (
             f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size"
-            + (f", {data['subsampled']:.0%} of them JPEG with chroma subsampling" if data.get("subsampled") else "")
+            + (
+                f", {data['chroma_subsampling']:.0%} of them JPEG with chroma subsampling"
+                if data.get("chroma_subsampling")
+                else ""
+            )
             + f"; of {data['candidates']} random crops the one with the most texture, flipped and turned at random"
-            + (f"; {data['gray']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
-            + (f", {data['permute']:.0%} with shuffled colours" if data.get("permute") else "")
+            + (f"; {data['grayscale']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
+            + (f", {data['permute_channels']:.0%} with shuffled colors" if data.get("permute_channels") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
             + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
+            + (f", {data['quantize']:.0%} rounded to 8 bits after it" if data.get("quantize") else "")
             + "; noise: "
             + (_mixture(run["config"].get("noise")) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
         )
@@ -229,9 +234,9 @@ def _procedure(run: dict) -> str:
         [
             f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
             f"- Of the budget: {stages}.",
-            f"- {_optimizer(optimizer)}, {optimizer['warmup']} steps of warm-up and a cosine to zero, weight decay "
-            f"{optimizer['weight_decay']:g}, gradient norm clipped at {optimizer['clip']:g}, weights averaged with "
-            f"decay {optimizer['ema']:g}.",
+            f"- {_optimizer(optimizer)}, reached in {optimizer['warmup_steps']} steps, falling to zero in the last "
+            f"{optimizer['decay']:.0%}; weight decay {optimizer['weight_decay']:g}, gradient norm clipped at "
+            f"{optimizer['clip_grad_norm']:g}, weights averaged with decay {optimizer['ema_decay']:g}.",
             *_places(run),
             f"- {crops}.",
             *_teacher(run),
@@ -291,7 +296,7 @@ def _teacher(run: dict) -> list[str]:
     if not (teacher := run.get("teacher")):
         return []
     size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
-    return [f"- Teacher, whose output was learnt from beside the clean crops: {_weights(teacher)}, {size}."]
+    return [f"- Teacher, whose output was learned from beside the clean crops: {_weights(teacher)}, {size}."]
 
 
 def _weights(told: dict) -> str:
@@ -315,13 +320,13 @@ def _start(run: dict) -> list[str]:
 
 
 def _optimizer(settings: dict) -> str:
-    if settings.get("kind") == "muon":
+    if settings.get("name") == "muon":
         return (
-            f"Muon at a peak rate of {settings['rate']:g} for the convolutions, AdamW at {settings['ends_rate']:g} for "
+            f"Muon at a learning rate of {settings['lr']:g} for the convolutions, AdamW at {settings['ends_lr']:g} for "
             "what is left (biases, and a U-Net's first and last layer)"
-            + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("branches") else "")
+            + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("center_update") else "")
         )
-    return f"AdamW at a peak rate of {settings['rate']:g}"
+    return f"AdamW at a learning rate of {settings['lr']:g}"
 
 
 def _plain(value):

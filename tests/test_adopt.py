@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from denoiser.models import Unet, UnetConfig
-from train.adopt import adopt_weights
+from train.transfer import transfer_weights
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -15,7 +15,7 @@ def source():
 
 def grown(source, **config) -> Unet:
     model = Unet(UnetConfig(**{"widths": (8, 12, 16), "blocks": (1, 2, 2)} | config))
-    adopt_weights(model, source)
+    transfer_weights(model, source)
     return model
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from train.augment import flat_areas, permute_colours
+from train.data.augment import flat_areas, permute_channels
 
 CROPS = torch.rand(200, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -10,12 +10,12 @@ def generator():
 
 
 def test_colours_are_shuffled_in_a_share_of_the_crops_and_nothing_is_lost():
-    shuffled = permute_colours(CROPS, 0.5, generator())
+    shuffled = permute_channels(CROPS, 0.5, generator())
     changed = (shuffled != CROPS).flatten(1).any(1)
     assert 0.3 < changed.float().mean() < 0.55  # one in six orders changes nothing
     assert torch.equal(shuffled.sort(1).values, CROPS.sort(1).values)
-    assert torch.equal(permute_colours(CROPS, 0, generator()), CROPS)
-    assert torch.equal(shuffled, permute_colours(CROPS, 0.5, generator()))
+    assert torch.equal(permute_channels(CROPS, 0, generator()), CROPS)
+    assert torch.equal(shuffled, permute_channels(CROPS, 0.5, generator()))
 
 
 def test_flat_areas_replace_a_share_of_the_crops_by_at_most_two_colours():

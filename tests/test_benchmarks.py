@@ -9,7 +9,7 @@ from benchmarks import clipping, quality, speed
 from denoiser import Denoiser
 from denoiser.metrics import psnr
 from denoiser.models import Unet, UnetConfig
-from train.data import find_images
+from train.data.sources import find_images
 from train.evaluate import evaluate
 
 

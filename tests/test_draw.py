@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from train.config import Data, Stage
-from train.data import Photographs, find_images
-from train.degrade import Mixture
-from train.draw import Draws, stream
+from train.data.mixture import NoiseMixture
+from train.data.photographs import Photographs
+from train.data.sampler import BatchSampler, data_loader
+from train.data.sources import find_images
 
 from .conftest import PHOTO, ROOT
 
@@ -26,8 +27,8 @@ def photographs(tmp_path_factory):
 
 
 def draws(photographs, process=0, processes=1, **data):
-    mixture = Mixture(({"kind": "gaussian", "sigma": [0, 50]}, {"kind": "camera"}))
-    return Draws(photographs, mixture, Data(**data), 3, process, processes)
+    mixture = NoiseMixture(({"kind": "gaussian", "sigma": [0, 50]}, {"kind": "camera"}))
+    return BatchSampler(photographs, mixture, Data(**data), 3, process, processes)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -40,7 +41,7 @@ def test_workers_draw_ahead_what_would_be_drawn_without_them(photographs, worker
             yield step, STAGES[step >= 4]
 
     drawn = draws(photographs, flat=0.3, clip=0.5)
-    batches = stream(drawn, requests(), workers)
+    batches = data_loader(drawn, requests(), workers)
     ahead = list(islice(batches, 7))
     assert len(asked) == 7 + 2 * workers  # no further: what is asked for late may follow the clock
     for step, batch in enumerate(ahead):
@@ -65,11 +66,12 @@ class Generator(torch.Generator):  # the toy has none of its own
 torch.Generator = Generator
 from denoiser import NOISES
 from denoiser.models import Unet
-from train.__main__ import follow
+from train.trainer import update_ema
 from train.config import Data, Optimizer, Stage
-from train.data import Photographs, find_images
-from train.degrade import Mixture
-from train.draw import Draws, stream
+from train.data.photographs import Photographs
+from train.data.sources import find_images
+from train.data.mixture import NoiseMixture
+from train.data.sampler import BatchSampler, data_loader
 from train.optim import build_optimizer
 
 torch.set_num_threads(1)
@@ -77,9 +79,10 @@ photographs = Photographs(find_images([sys.argv[1]]), 3, (0.5, 1.0), 2, 32, torc
 assert photographs.pixels.device.type == "toy" and photographs.pixels.dtype == torch.uint8
 stage = Stage(1.0, 32, 4)
 def draws(mixture, **data):
-    return stream(Draws(photographs, mixture, Data(**data), 0, 0, 1), iter([(step, stage) for step in range(3)]), 0)
+    sampler = BatchSampler(photographs, mixture, Data(**data), 0, 0, 1)
+    return data_loader(sampler, iter([(step, stage) for step in range(3)]), 0)
 for kind in NOISES:
-    batches = draws(Mixture(({"kind": kind},)), permute=0.5, flat=0.5, clip=0.5)
+    batches = draws(NoiseMixture(({"kind": kind},)), permute_channels=0.5, flat=0.5, clip=0.5)
     next(batches)  # tables are brought there once
     device.OPERATIONS.clear()
     batch = next(batches)
@@ -89,15 +92,15 @@ for kind in NOISES:
 
 model = Unet(Unet.Config(widths=(8, 16), blocks=(1, 1))).to("toy")
 average = copy.deepcopy(model)
-optimizer = build_optimizer(model, Optimizer(kind="muon", branches=True))
+optimizer = build_optimizer(model, Optimizer(name="muon", center_update=True))
 before = [parameter.detach().clone() for parameter in model.parameters()]
-for step, (clean, noisy, level) in enumerate(draws(Mixture(({"kind": "gaussian"}, {"kind": "camera"})), clip=0.5)):
+for step, (clean, noisy, level) in enumerate(draws(NoiseMixture(({"kind": "gaussian"}, {"kind": "camera"})), clip=0.5)):
     waits = [name for name in device.OPERATIONS if "local_scalar" in name or "nonzero" in name]
     assert not step or not waits, waits
     loss = (model(noisy, level) - clean).abs().mean()
     loss.backward()
     optimizer.step()
-    follow(average, model, step, 0.9)
+    update_ema(average, model, step, 0.9)
     device.OPERATIONS.clear()
 assert all((one != other).any().item() for one, other in zip(before, model.parameters()))
 print("drawn and learnt on", loss.device)

@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from denoiser.models import Unet, UnetConfig
-from train.config import LOSSES, Optimizer
-from train.optim import Muon, build_optimizer, orthogonalise
+from train.config import Optimizer
+from train.losses import LOSSES
+from train.optim import Muon, build_optimizer, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 8, 8), (2, 1, 5)])
 def test_singular_values_come_near_one_and_the_vectors_stay(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 7
-    result = orthogonalise(matrices)
+    result = orthogonalize(matrices)
     assert result.shape == matrices.shape and result.dtype == torch.bfloat16
     result = result.float()
     values = torch.linalg.svdvals(result)
@@ -18,7 +19,7 @@ def test_singular_values_come_near_one_and_the_vectors_stay(shape):
     assert ((left @ right) * result).sum() / result.norm() / (left @ right).norm() > 0.97
 
 
-def test_what_is_not_orthogonalised_moves_as_adamw_moves_it():
+def test_what_is_not_orthogonalized_moves_as_adamw_moves_it():
     torch.manual_seed(0)
     theirs = [torch.nn.Parameter(torch.randn(4, 3, 3, 3)) for _ in range(2)]
     ours = [torch.nn.Parameter(parameter.detach().clone()) for parameter in theirs]
@@ -35,14 +36,14 @@ def test_what_is_not_orthogonalised_moves_as_adamw_moves_it():
 
 def test_muon_takes_the_inner_convolutions_and_adamw_the_ends():
     model = Unet(UnetConfig(widths=(8, 12), blocks=(1, 1), bias=True))
-    settings = Optimizer(kind="muon", rate=2e-3, ends_rate=5e-4, weight_decay=0.1)
+    settings = Optimizer(name="muon", lr=2e-3, ends_lr=5e-4, weight_decay=0.1)
     inner, rest = build_optimizer(model, settings).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert inner["orthogonal"] and all(parameter.ndim == 4 for parameter in inner["params"])
     outside = {names[id(parameter)] for parameter in rest["params"]}
     assert {"head.weight", "tail.weight"} <= outside and all(n.endswith("bias") or "." in n for n in outside)
     assert len(inner["params"]) + len(rest["params"]) == len(names)
-    assert inner["weight_decay"] == 0.1 and rest["weight_decay"] == 0 and rest["share"] == 0.25
+    assert inner["weight_decay"] == 0.1 and rest["weight_decay"] == 0 and rest["lr_scale"] == 0.25
 
 
 def test_weights_stay_bounded_under_weight_decay():
@@ -68,7 +69,7 @@ def test_branches_move_a_kernel_as_a_parallel_pointwise_convolution_would():
     apart = [torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(point.clone())]
     merged = torch.nn.Parameter(kernel + padded(point, (1, 1, 1, 1)))
     reference = Muon([{"params": apart}], 0.01, weight_decay=0.1)
-    ours = Muon([{"params": [merged]}], 0.01, weight_decay=0.1, branches=True)
+    ours = Muon([{"params": [merged]}], 0.01, weight_decay=0.1, center_update=True)
     pictures = torch.randn(2, 4, 9, 9)
     for _ in range(6):
         for optimizer, weight in ((reference, apart[0] + padded(apart[1], (1, 1, 1, 1))), (ours, merged)):
@@ -83,7 +84,7 @@ def test_branches_leave_kernels_without_a_middle_alone():
     moved = []
     for branches in (False, True):
         parameters = [torch.nn.Parameter(torch.ones(4, 4, size, size)) for size in (1, 2)]
-        optimizer = Muon([{"params": parameters}], 0.01, branches=branches)
+        optimizer = Muon([{"params": parameters}], 0.01, center_update=branches)
         for parameter in parameters:
             parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
         optimizer.step()

@@ -395,7 +395,7 @@ def test_a_folder_holds_what_a_push_would_hold(run, hub, tmp_path):
 
 
 def test_a_data_set_on_the_hub_can_be_trained_on(hub, tmp_path):
-    from train.data import find_images
+    from train.data.sources import find_images
 
     hub.repositories["user/photographs"] = repository = Repository()
     repository.commit({"a.jpg": PHOTO.read_bytes(), "notes.txt": b"x"})

@@ -20,13 +20,17 @@ from PIL import Image
 
 from denoiser import Denoiser, ImageUnreadable, add_noise
 from denoiser.metrics import psnr
-from train.__main__ import main, validate
-from train.config import ConfigError, load_config
-from train.data import Photographs, Source, find_images, match_pairs, split_by_name
-from train.degrade import Mixture
+from train.__main__ import main
+from train.config import ConfigError, Optimizer, load_config
+from train.data.mixture import NoiseMixture
+from train.data.photographs import Photographs
+from train.data.sources import Source, find_images, match_pairs, split_held_out
 from train.evaluate import forget_peak, peak_memory, record
 from train.evaluate import main as evaluate
+from train.optim import learning_rate
 from train.publish import main as publish
+from train.trainer import Trainer
+from train.validation import Validation
 
 from .conftest import PHOTO, ROOT
 
@@ -34,7 +38,7 @@ TINY = {
     "model": {"architecture": "unet", "widths": [8, 16], "blocks": [1, 1]},
     "data": {"scale": [0.5, 1.0], "copies": 1, "candidates": 2},
     "stages": [{"until": 0.5, "patch": 32, "batch": 4}, {"until": 1.0, "patch": 40, "batch": 2, "loss": "mse"}],
-    "optimizer": {"rate": 2e-3, "warmup": 5, "ema": 0.9},
+    "optimizer": {"lr": 2e-3, "warmup_steps": 5, "ema_decay": 0.9},
     "budget": {"steps": 60},
     "bfloat16": False,
 }
@@ -132,8 +136,8 @@ def test_the_other_architectures_train_too(config, photographs, tmp_path, archit
 
 
 def test_weights_can_be_stored_in_half_the_size(config, photographs, tmp_path, arguments):
-    data = TINY["data"] | {"permute": 0.5, "flat": 0.5}
-    path = config(budget={"steps": 2}, storage="bfloat16", data=data)
+    data = TINY["data"] | {"permute_channels": 0.5, "flat": 0.5}
+    path = config(budget={"steps": 2}, checkpoint_dtype="bfloat16", data=data)
     assert main(arguments(path, photographs, tmp_path / "run")) == 0
     assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.bfloat16}
 
@@ -146,7 +150,7 @@ def test_grey_networks_train_on_grey_crops(config, photographs, tmp_path, argume
 def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path, arguments):
     assert main(arguments(config(), photographs, tmp_path / "run", "--minutes", "0.03")) == 0
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
-    assert 1.8 <= record["seconds"] < 10 and record["rate"] < 2e-4
+    assert 1.8 <= record["seconds"] < 10 and record["lr"] < 2e-4
 
 
 MIXTURE = [
@@ -161,12 +165,12 @@ MIXTURE = [
 
 def test_a_mixture_of_noises_is_drawn_crop_by_crop():
     clean = torch.full((400, 3, 16, 16), 0.5)
-    noisy, level = Mixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
+    noisy, level = NoiseMixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
     measured = (noisy - clean).square().mean((1, 2, 3)).sqrt()
     gaussian = ~torch.isclose(level, measured, atol=1e-6)  # for other noises the level is what was measured
     assert 0.08 < gaussian.float().mean() < 0.22
     assert torch.allclose(level[gaussian], measured[gaussian], rtol=0.15)
-    again, _ = Mixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
+    again, _ = NoiseMixture(tuple(MIXTURE))(clean, torch.Generator().manual_seed(0))
     assert torch.equal(noisy, again)
 
 
@@ -176,7 +180,7 @@ def test_training_on_a_mixture_of_noises(config, photographs, tmp_path, argument
 
 def test_training_on_own_pairs(config, pairs, tmp_path, arguments):
     more = ["--clean", str(pairs / "gt"), "--noisy", str(pairs / "noise")]
-    path = config(budget={"steps": 120}, data={"validation": 0.2})
+    path = config(budget={"steps": 120}, data={"validation_share": 0.2})
     assert main(arguments(path, None, tmp_path / "run", *more)) == 0
     measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert len(measured) == 1 and measured[0]["sigma"] is None
@@ -321,7 +325,7 @@ def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
 
 def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path, arguments, capsys):
     assert main(arguments(config(budget={"steps": 30}), photographs, tmp_path / "first")) == 0
-    frozen = TINY["optimizer"] | {"rate": 1e-12}
+    frozen = TINY["optimizer"] | {"lr": 1e-12}
     path = config(budget={"steps": 1}, optimizer=frozen, seed=5)
     checkpoint = str(tmp_path / "first" / "checkpoint")
     assert main(arguments(path, photographs, tmp_path / "second", "--init", checkpoint)) == 0
@@ -362,7 +366,7 @@ def test_a_teacher_is_learnt_from(config, photographs, tmp_path, arguments, caps
     teacher = weights(tmp_path / "teacher")
     ways = {}
     for share in (0.0, 1.0):
-        stages = [{"until": 1.0, "patch": 32, "batch": 4, "distil": share}]
+        stages = [{"until": 1.0, "patch": 32, "batch": 4, "distill": share}]
         path = config(budget={"steps": 3}, stages=stages)
         start = ["--init", str(tmp_path / "teacher"), *(["--teacher", str(tmp_path / "teacher")] if share else [])]
         assert main(arguments(path, photographs, tmp_path / str(share), *start)) == 0
@@ -371,13 +375,13 @@ def test_a_teacher_is_learnt_from(config, photographs, tmp_path, arguments, caps
     assert ways[1.0] < 1e-6 < 1e-4 < ways[0.0]
     assert publish([str(tmp_path / "1.0"), "--folder", str(tmp_path / "folder")]) == 0
     card = (tmp_path / "folder" / "README.md").read_text()
-    assert "100% of it against the teacher" in card and "learnt from beside the clean crops: `teacher` (w" in card
+    assert "100% of it against the teacher" in card and "learned from beside the clean crops: `teacher` (w" in card
     assert str(tmp_path) not in card
     run = tmp_path / "begun"
     assert main(arguments(path, photographs, run, "--teacher", str(tmp_path / "teacher"))) == 0
     torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
     assert main(arguments(path, photographs, run, "--teacher", "color-small")) == 2
-    assert "begun with --teacher teacher, of other weights than color-small" in capsys.readouterr().err
+    assert "started with --teacher teacher, of other weights than color-small" in capsys.readouterr().err
     assert main(arguments(path, photographs, run)) == 0  # nor need it be said again
     torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
     moved = shutil.move(tmp_path / "teacher", tmp_path / "moved")
@@ -393,8 +397,8 @@ def test_a_teacher_is_learnt_from(config, photographs, tmp_path, arguments, caps
 def test_a_teacher_that_cannot_teach_is_named_before_any_work(config, photographs, tmp_path, arguments, capsys):
     plain = config(budget={"steps": 1})
     assert main(arguments(plain, photographs, tmp_path / "run", "--teacher", "color-small")) == 2
-    assert "no stage has `distil`" in capsys.readouterr().err
-    path = config(stages=[{"until": 1.0, "patch": 32, "batch": 4, "distil": 0.5}])
+    assert "no stage has `distill`" in capsys.readouterr().err
+    path = config(stages=[{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}])
     assert main(arguments(path, photographs, tmp_path / "run")) == 2
     assert "give --teacher" in capsys.readouterr().err
     assert main(arguments(path, photographs, tmp_path / "run", "--teacher", "gray-base")) == 2
@@ -406,7 +410,7 @@ def test_a_teacher_that_cannot_teach_is_named_before_any_work(config, photograph
 def test_a_blind_network_starts_from_one_that_is_told_the_level(config, photographs, tmp_path, arguments):
     assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / "told")) == 0
     model, data = TINY["model"] | {"blind": True}, TINY["data"] | {"clip": 0.5}
-    path = config(budget={"steps": 1}, optimizer={"rate": 1e-12}, model=model, noise=MIXTURE, data=data)
+    path = config(budget={"steps": 1}, optimizer={"lr": 1e-12}, model=model, noise=MIXTURE, data=data)
     start = ["--init", str(tmp_path / "told" / "checkpoint")]
     assert main(arguments(path, photographs, tmp_path / "blind", *start)) == 0
     told, blind = weights(tmp_path / "told"), weights(tmp_path / "blind")
@@ -439,10 +443,10 @@ def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_err
     config, photographs, tmp_path, arguments, capsys
 ):
     names = sorted(path.name for path in photographs.glob("*.[pj]*g"))
-    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": ["p1.png", "elsewhere.png"]})
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": {"crisp": ["p1.png", "elsewhere.png"]}})
     assert main(arguments(path, photographs, tmp_path / "run")) == 0
     assert "not held out: elsewhere.png" in capsys.readouterr().err
-    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": names})
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": {"all": names}})
     assert main(arguments(path, photographs, tmp_path / "none")) == 2
     assert "none is left to train on" in capsys.readouterr().err
 
@@ -451,7 +455,7 @@ def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_err
     ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
 )
 def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
-    path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
+    path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"name": kind})
     more = ["--save-every", "0.05", "--workers", "1"]
     command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -495,31 +499,104 @@ def test_seeds_decide(config, photographs, tmp_path, arguments):
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_the_rate_warms_up_stays_and_decays():
+    settings = Optimizer(lr=1e-3, warmup_steps=9, decay=0.2)
+    rates = [learning_rate(settings, step, step / 1000) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-4) and rates[9:800] == pytest.approx([1e-3] * 791)
+    assert rates[800:] == sorted(rates[800:], reverse=True) and rates[850] == pytest.approx(5e-4)
+    assert rates[1000] == pytest.approx(0)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    def stop_at(step):
+        def train_step(trainer, batches, original=Trainer._train_step):
+            original(trainer, batches)
+            if trainer.step == step:
+                trainer._signals.append(signal.SIGTERM)
+
+        monkeypatch.setattr(Trainer, "_train_step", train_step)
+
+    yield stop_at
+
+
+ONE_STAGE = [{"until": 1.0, "patch": 32, "batch": 4}]
+
+
+def test_a_run_in_its_constant_phase_goes_on_with_another_budget(config, photographs, tmp_path, arguments, stop_at):
+    path = config(stages=ONE_STAGE)
+    assert main(arguments(path, photographs, tmp_path / "at once", "--steps", "20")) == 0
+    stop_at(9)
+    assert main(arguments(path, photographs, tmp_path / "run", "--steps", "12")) == 130
+    assert main(arguments(path, photographs, tmp_path / "run", "--steps", "20")) == 0
+    at_once, run = weights(tmp_path / "at once"), weights(tmp_path / "run")
+    assert all(torch.equal(tensor, run[name]) for name, tensor in at_once.items())
+
+
+def test_a_decay_branches_off_a_run_and_leaves_it_as_it_was(config, photographs, tmp_path, arguments, stop_at, capsys):
+    path, run, branch = config(stages=ONE_STAGE), tmp_path / "run", tmp_path / "branch"
+    assert main(arguments(path, photographs, tmp_path / "at once", "--steps", "12")) == 0
+    stop_at(3)
+    assert main(arguments(path, photographs, run, "--steps", "1000")) == 130
+    assert main(arguments(path, photographs, branch, "--decay-from", str(run))) == 2
+    assert "its rate is not constant" in capsys.readouterr().err
+    stop_at(9)
+    assert main(arguments(path, photographs, run, "--steps", "1000")) == 130
+    before = (run / "state.pt").read_bytes()
+    stop_at(11)
+    assert main(arguments(path, photographs, branch, "--decay-from", str(run))) == 130
+    assert main(arguments(path, photographs, branch, "--decay-from", str(run))) == 0
+    at_once, decayed = weights(tmp_path / "at once"), weights(branch)
+    assert all(torch.equal(tensor, decayed[name]) for name, tensor in at_once.items())
+    assert (run / "state.pt").read_bytes() == before
+    records = [json.loads(line) for line in (branch / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [3, 9, 11, 12] and records[1]["lr"] > records[2]["lr"]
+    assert main(arguments(path, photographs, tmp_path / "x", "--decay-from", str(tmp_path / "nothing"))) == 2
+    assert "no run that was saved" in capsys.readouterr().err
+
+
+def test_held_out_groups_are_scored_apart_and_as_a_mean(config, photographs, tmp_path, arguments):
+    (tmp_path / "names.yaml").write_text("crisp: [p0.png]\nsmooth: [p1.png]\n")
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": "names.yaml"})
+    assert main(arguments(path, photographs, tmp_path / "run")) == 0
+    (record,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scores = record["groups"]["25"]
+    assert scores.keys() == {"crisp", "smooth"} and record["psnr_25"] == pytest.approx(sum(scores.values()) / 2)
+    images = {row["sigma"]: row["images"] for row in json.loads((tmp_path / "run" / "evaluation.json").read_text())}
+    assert images[25]["000-crisp.png"]["psnr"] == pytest.approx(scores["crisp"], abs=0.01)
+    (tmp_path / "names.yaml").write_text("crisp: p0.png\n")
+    with pytest.raises(ConfigError, match=r"held_out\.crisp must be a list of file names"):
+        load_config(path)
+
+
 def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_path, capsys, arguments):
     assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")) == 0
     before = weights(tmp_path / "run")
-    assert main(arguments(config(budget={"steps": 9}), photographs, tmp_path / "run")) == 2
+    other = config(budget={"steps": 2}, optimizer=TINY["optimizer"] | {"lr": 1e-3})
+    assert main(arguments(other, photographs, tmp_path / "run")) == 2
     assert "another configuration" in capsys.readouterr().err
+    assert main(arguments(config(budget={"steps": 9}), photographs, tmp_path / "run")) == 2
+    assert "its rate is falling already, for 2 steps" in capsys.readouterr().err
     assert torch.equal(weights(tmp_path / "run")["head.weight"], before["head.weight"])
 
 
 def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
     config, photographs, tmp_path, capsys, arguments
 ):
-    wild = TINY["optimizer"] | {"rate": 0.99, "clip": 1e9, "warmup": 0, "weight_decay": 0.0}
+    wild = TINY["optimizer"] | {"lr": 0.99, "clip_grad_norm": 1e9, "warmup_steps": 0, "weight_decay": 0.0}
     model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
     status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
-    assert status == 1 and "the run came apart by step" in capsys.readouterr().err
+    assert status == 1 and "the run diverged by step" in capsys.readouterr().err
 
 
 def test_a_run_that_ruins_good_weights_before_its_first_save_stops_too(
     config, photographs, tmp_path, capsys, arguments
 ):
     assert main(arguments(config(), photographs, tmp_path / "good")) == 0
-    wild = TINY["optimizer"] | {"rate": 0.1, "warmup": 0}
+    wild = TINY["optimizer"] | {"lr": 0.1, "warmup_steps": 0}
     path, run = config(optimizer=wild, budget={"steps": 12}), tmp_path / "run"
     assert main(arguments(path, photographs, run, "--init", str(tmp_path / "good"))) == 1
-    assert "came apart by step 12" in capsys.readouterr().err
+    assert "diverged by step 12" in capsys.readouterr().err
     assert not (run / "state.pt").exists() and not (run / "checkpoint").exists()
 
 
@@ -533,20 +610,20 @@ def test_a_run_that_falls_far_behind_its_best_stops_and_keeps_its_last_good_stat
     kept = (run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes()
     assert main(arguments(path, photographs, run)) == 1
     message = capsys.readouterr().err
-    assert "came apart by step 8" in message and f"--init {run}" in message
+    assert "diverged by step 8" in message and f"--init {run}" in message
     assert kept == ((run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes())
 
 
-def test_a_run_goes_on_only_with_what_it_was_begun_with(config, photographs, tmp_path, capsys, arguments):
+def test_a_run_goes_on_only_with_what_it_was_started_with(config, photographs, tmp_path, capsys, arguments):
     assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "first")) == 0
     path, run, start = config(budget={"steps": 4}), tmp_path / "run", ["--init", str(tmp_path / "first")]
     assert main(arguments(path, photographs, run, *start)) == 0
     torch.save(torch.load(run / "state.pt", weights_only=True) | {"step": 2}, run / "state.pt")
     other = shutil.copytree(photographs, tmp_path / "other", ignore=shutil.ignore_patterns("p1*"))
     assert main(arguments(path, other, run)) == 2
-    assert "begun with other pictures" in capsys.readouterr().err
+    assert "started with other pictures" in capsys.readouterr().err
     assert main(arguments(path, photographs, run, "--init", "color-small")) == 2
-    assert f"begun with --init {tmp_path / 'first'}" in capsys.readouterr().err
+    assert f"started with --init {tmp_path / 'first'}" in capsys.readouterr().err
     shutil.move(tmp_path / "first", tmp_path / "elsewhere")  # no longer needed, nor is saying it again
     moved = shutil.copytree(photographs, tmp_path / "moved")
     assert main(arguments(path, moved, run)) == 0
@@ -570,8 +647,8 @@ def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, 
         ({"stages": [{"until": 0.5, "patch": 32, "batch": 4}]}, "until must rise to 1.0"),
         ({"stages": [{"until": 1, "patch": 32, "batch": 4, "loss": "l3"}]}, "loss must be l1, mse, charbonnier"),
         ({"stages": [{"until": 1, "patch": 32}]}, "batch"),
-        ({"stages": [{"until": 1, "patch": 32, "batch": 4, "distil": 2}]}, "distil must be a share"),
-        ({"optimizer": {"rate": "fast"}}, "optimizer.rate must be a float"),
+        ({"stages": [{"until": 1, "patch": 32, "batch": 4, "distill": 2}]}, "distill must be a share"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr must be a float"),
         ({"optimizer": {"speed": 1}}, "unknown speed"),
         ({"budget": {}}, "either minutes or steps"),
         ({"data": {"scale": [0.9, 0.2]}}, "scale must rise"),
@@ -634,7 +711,7 @@ def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, argu
 def test_a_held_out_picture_that_is_broken_gives_way_to_the_next(config, photographs, tmp_path, arguments, capsys):
     folder = shutil.copytree(photographs, tmp_path / "photographs", ignore=shutil.ignore_patterns("broken*"))
     (folder / "p0.png").write_bytes(b"bad")
-    path = config(budget={"steps": 1}, data=TINY["data"] | {"validation": 1e-9, "held_out": ["p0.png"]})
+    path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": {"one": ["p0.png"]}})
     assert main(arguments(path, folder, tmp_path / "run")) == 0
     assert "skipped p0.png" in capsys.readouterr().err
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -691,7 +768,7 @@ def test_subsampled_copies_lose_fine_colour_and_keep_fine_brightness(tmp_path):
 
     def contrasts(share):
         """Of neighbouring pixels, for each copy: in colour (red - green) and brightness (luma)."""
-        data = Photographs(find_images([tmp_path]), 3, (1.0, 1.0), 1, 32, torch.device("cpu"), subsampled=share)
+        data = Photographs(find_images([tmp_path]), 3, (1.0, 1.0), 1, 32, torch.device("cpu"), chroma_subsampling=share)
         planes = data.pixels.view(-1, 96, 96, 3).float()
         colour, luma = planes[..., 0] - planes[..., 1], planes @ torch.tensor([0.299, 0.587, 0.114])
         return [plane.diff(dim=2).abs().mean((1, 2)) for plane in (colour, luma)]
@@ -706,12 +783,20 @@ def test_subsampled_copies_lose_fine_colour_and_keep_fine_brightness(tmp_path):
 
 def test_the_split_depends_on_names_alone(tmp_path):
     sources = [Source(tmp_path / f"{index}.png", f"{index}.png") for index in range(400)]
-    training, held_out = split_by_name(sources, 0.1)
+
+    def split(sources, share, groups=None):
+        training, held_out = split_held_out(sources, share, groups or {})
+        return training, [source for members in held_out.values() for source in members]
+
+    training, held_out = split(sources, 0.1)
     assert 20 < len(held_out) < 60 and set(training) | set(held_out) == set(sources)
-    assert set(split_by_name(sources[::2], 0.1)[1]) == set(held_out) & set(sources[::2])
-    assert [len(part) for part in split_by_name(sources[:2], 0.001)] == [1, 1]
-    named = split_by_name(sources, 0.1, [training[0].name, "not there.png"])
-    assert set(named[1]) == {training[0], *held_out} and set(named[0]) == set(training[1:])
+    assert set(split(sources[::2], 0.1)[1]) == set(held_out) & set(sources[::2])
+    assert [len(part) for part in split(sources[:2], 0.001)] == [1, 1]
+    # Where named ones are there, they alone are held out, by group.
+    groups = {"crisp": ["3.png", "not there.png"], "smooth": ["7.png"], "gone": ["x.png"]}
+    training, held_out = split_held_out(sources, 0.1, groups)
+    assert held_out == {"crisp": [sources[3]], "smooth": [sources[7]]} and len(training) == 398
+    assert split(sources, 0.1, {"gone": ["x.png"]}) == split(sources, 0.1)
 
 
 def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp_path, capsys):
@@ -759,7 +844,8 @@ def test_every_picture_is_measured_whatever_its_name(tiny_checkpoint, tmp_path):
 def test_noise_far_beyond_white_does_not_end_a_run(tiny_model):
     white = np.full((1100, 1100, 3), 255, np.uint8)
     assert add_noise(white / np.float32(255), "poisson", seed=0, peak=1).max() > 8  # more than a picture may hold
-    assert 0 < validate(tiny_model, [white], {"dim": ("poisson", {"peak": 1})})["psnr_dim"] < 40
+    validation = Validation({"white": [white]}, {"dim": ("poisson", {"peak": 1})})
+    assert 0 < validation.measure(tiny_model)["dim"]["white"] < 40
 
 
 def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):

@@ -6,29 +6,12 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 import yaml
 
 from denoiser.errors import CheckpointInvalid
 from denoiser.models import DenoisingAutoencoder, config_from_dict, model_class
 
-
-def charbonnier(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """A smooth L1: sqrt(error^2 + 0.001^2). Charbonnier et al., ICIP 1994."""
-    return ((restored - clean) ** 2 + 1e-6).sqrt().mean()
-
-
-def log_mse(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """The mean over crops of the log of their mean squared error: PSNR itself, so that every noise level counts alike.
-
-    As in Chen et al., "Simple Baselines for Image Restoration", ECCV 2022. The 1e-5 keeps crops without noise, whose
-    error is all but none, from outweighing the rest.
-    """
-    return (((restored - clean) ** 2).mean((1, 2, 3)) + 1e-5).log().mean()
-
-
-LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss, "charbonnier": charbonnier, "log_mse": log_mse}
+from .losses import LOSSES
 
 
 class ConfigError(ValueError):
@@ -37,40 +20,46 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """How crops are drawn.
+    """How crops are drawn, and which photographs are held out for validation.
 
     Attributes:
         scale: Range of the random down-scaling.
         copies: Sizes per photograph.
         candidates: Random crops from which the one with the most texture is kept.
-        gray: Share of the crops made grey, noise included (colour networks).
-        permute: Share of the crops whose colour channels are shuffled.
-        flat: Share of the crops replaced by flat areas of any colour.
-        clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are told the
+        grayscale: Share of the crops made gray, noise included (color networks).
+        permute_channels: Share of the crops whose color channels are shuffled.
+        flat: Share of the crops replaced by flat areas of any color.
+        clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are given the
             level :func:`denoiser.clipping.undo_clipping` does it.
-        subsampled: Share of the sizes that go through JPEG with chroma subsampling (4:2:0), as nearly all photographs
-            that people have did: there colour holds no detail finer than two pixels.
-        validation: Share of the photographs held out.
-        held_out: Names of photographs that are held out besides, for kinds that the share may miss.
+        quantize: Share of the noisy crops rounded to 8 bits, as in files: at a level or two of noise that matters.
+        chroma_subsampling: Share of the sizes that go through JPEG with chroma subsampling (4:2:0), as nearly all
+            photographs that people have did: there color holds no detail finer than two pixels.
+        held_out: Names of photographs held out for validation, by group; or the name of a YAML file beside the
+            configuration that lists them.
+        validation_share: Share of the photographs held out where none of those is among them.
     """
 
-    scale: tuple[float, float] = (0.36, 0.75)
+    scale: tuple[float, float] = (0.36, 1.0)
     copies: int = 3
     candidates: int = 2
-    gray: float = 0.1
-    permute: float = 0.0
+    grayscale: float = 0.1
+    permute_channels: float = 0.0
     flat: float = 0.0
     clip: float = 0.0
-    subsampled: float = 0.0
-    validation: float = 0.02
-    held_out: tuple[str, ...] = ()
+    quantize: float = 0.0
+    chroma_subsampling: float = 0.0
+    held_out: dict = field(default_factory=dict)
+    validation_share: float = 0.02
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
-        for name in ("gray", "permute", "flat", "clip", "subsampled"):
+        for name in ("grayscale", "permute_channels", "flat", "clip", "quantize", "chroma_subsampling"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
-        _require(0 < self.validation < 1, "validation must be a share between 0 and 1")
+        _require(0 < self.validation_share < 1, "validation_share must be a share between 0 and 1")
+        for group, names in self.held_out.items():
+            good = isinstance(names, list) and all(isinstance(name, str) for name in names)
+            _require(isinstance(group, str) and good, f"held_out.{group} must be a list of file names, got {names!r}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ class Stage:
         patch: Side of the crops, pixels.
         batch: Crops per step, over all processes.
         loss: A name in ``LOSSES``.
-        distil: Share of the loss that is taken against the teacher's output (``--teacher``) instead of the clean crops.
+        distill: Share of the loss that is taken against the teacher's output (``--teacher``), not the clean crops.
             Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531
     """
 
@@ -90,53 +79,61 @@ class Stage:
     patch: int
     batch: int
     loss: str = "l1"
-    distil: float = 0.0
+    distill: float = 0.0
 
     def __post_init__(self):
         _require(0 < self.until <= 1, "until must be a share of the budget in (0, 1]")
         _require(self.patch >= 16 and self.batch >= 1, "patch must be at least 16 and batch at least 1")
-        _require(0 <= self.distil <= 1, "distil must be a share in [0, 1]")
+        _require(0 <= self.distill <= 1, "distill must be a share in [0, 1]")
         _require(self.loss in LOSSES, f"loss must be {', '.join(LOSSES)}, not {self.loss!r}")
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What moves the weights: linear warm-up, a cosine to zero, clipped gradients, averaged weights.
+    """What moves the weights: a learning rate that warms up, stays, and decays; clipped gradients, averaged weights.
 
     Attributes:
-        kind: "adamw", or "muon" for the convolutions, with AdamW for what is left: biases, and a U-Net's first and
+        name: "adamw", or "muon" for the convolutions, with AdamW for what is left: biases, and a U-Net's first and
             last layer.
-        rate: Peak rate.
-        ends_rate: Under muon, the peak rate of what AdamW trains.
-        warmup: Steps.
-        branches: Under muon, train each kernel as if a 1x1 convolution ran beside it (:class:`train.optim.Muon`).
+        lr: Learning rate between warm-up and decay.
+        ends_lr: Under muon, that of what AdamW trains.
+        center_update: Under muon, train each kernel as if a 1x1 convolution ran beside it (:class:`train.optim.Muon`).
+        warmup_steps: Steps in which the rate rises.
+        decay: Last share of the budget, in which the rate falls to zero.
         weight_decay: Per step, times the rate; under muon of what it trains only.
-        clip: Largest gradient norm.
-        ema: Decay of the weights' exponential moving average.
+        clip_grad_norm: Largest gradient norm.
+        ema_decay: Decay of the weights' exponential moving average.
     """
 
-    kind: str = "adamw"
-    rate: float = 8e-4
-    ends_rate: float = 8e-4
-    branches: bool = False
-    warmup: int = 200
+    name: str = "adamw"
+    lr: float = 8e-4
+    ends_lr: float = 8e-4
+    center_update: bool = False
+    warmup_steps: int = 200
+    decay: float = 0.25
     weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.999
+    clip_grad_norm: float = 1.0
+    ema_decay: float = 0.999
 
     def __post_init__(self):
-        _require(self.kind in ("adamw", "muon"), f"kind must be adamw or muon, not {self.kind!r}")
-        _require(0 < self.rate < 1 and 0 < self.ends_rate < 1, "rate and ends_rate must be between 0 and 1")
-        _require(self.warmup >= 0 and self.weight_decay >= 0 and self.clip > 0, "warmup, weight_decay, clip are sizes")
-        _require(0 <= self.ema < 1, "ema must be in [0, 1)")
+        _require(self.name in ("adamw", "muon"), f"name must be adamw or muon, not {self.name!r}")
+        _require(0 < self.lr < 1 and 0 < self.ends_lr < 1, "lr and ends_lr must be between 0 and 1")
+        _require(self.warmup_steps >= 0 and self.weight_decay >= 0, "warmup_steps and weight_decay must be at least 0")
+        _require(self.clip_grad_norm > 0, "clip_grad_norm must be positive")
+        _require(0 < self.decay <= 1, "decay must be a share of the budget in (0, 1]")
+        _require(0 <= self.ema_decay < 1, "ema_decay must be in [0, 1)")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When training ends: after minutes of training, or after steps. The schedule ends there too."""
+    """When training ends: after minutes of training, or after steps. The rate is at zero then."""
 
     minutes: float | None = None
     steps: int | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the budget that is used."""
+        return step / self.steps if self.steps else seconds / (self.minutes * 60)
 
     def __post_init__(self):
         _require((self.minutes is None) != (self.steps is None), "give either minutes or steps")
@@ -149,10 +146,10 @@ class Config:
 
     Attributes:
         model: The network's config, as config.json will hold it.
-        noise: What is mixed in training, see :class:`train.degrade.Mixture`; by default Gaussian noise over the
-            network's ``sigma_range``.
+        noise: What is mixed in training, see :class:`train.data.mixture.NoiseMixture`; by default Gaussian noise over
+            the network's ``sigma_range``.
         bfloat16: Compute in bfloat16 (autocast); the weights stay float32.
-        storage: What the checkpoint's weights are rounded to: "float32", or "bfloat16" for half the size.
+        checkpoint_dtype: What the checkpoint's weights are rounded to: "float32", or "bfloat16" for half the size.
     """
 
     model: dict
@@ -164,15 +161,18 @@ class Config:
     seed: int = 0
     bfloat16: bool = True
     compile: bool = False
-    storage: str = "float32"
+    checkpoint_dtype: str = "float32"
 
     def __post_init__(self):
         _require(self.seed >= 0, "seed must not be negative")
         _require(
             not self.data.clip or bool(self.model.get("blind")),
-            "data.clip is for blind networks: for those told the level, clipping is undone afterwards",
+            "data.clip is for blind networks: for those given the level, clipping is undone afterwards",
         )
-        _require(self.storage in ("float32", "bfloat16"), f"storage must be float32 or bfloat16, not {self.storage!r}")
+        _require(
+            self.checkpoint_dtype in ("float32", "bfloat16"),
+            f"checkpoint_dtype must be float32 or bfloat16, not {self.checkpoint_dtype!r}",
+        )
         shares = [stage.until for stage in self.stages]
         _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
 
@@ -225,12 +225,19 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: It is missing, not YAML, or holds an unknown or impossible value.
     """
+    values = _read_yaml(path)
+    data = values.get("data") if isinstance(values, dict) else None
+    if isinstance(data, dict) and isinstance(name := data.get("held_out"), str):
+        values["data"] = data | {"held_out": _read_yaml(path.parent / name)}
+    config = _build(Config, values, path.name)
+    config.build_model()
+    return config
+
+
+def _read_yaml(path: Path):
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    config = _build(Config, values, path.name)
-    config.build_model()
-    return config

@@ -32,7 +32,7 @@ from denoiser.metrics import edge_fidelity, psnr, ssim
 from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 
-from .data import Source, find_images, match_pairs
+from .data.sources import Source, find_images, match_pairs
 from .state import write_text
 
 EVALUATION_FILE = "evaluation.json"

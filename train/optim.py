@@ -11,21 +11,38 @@ ENDS = ("head.", "tail.")
 def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
     """The optimizer of a configuration (:class:`train.config.Optimizer`).
 
-    Every parameter group has ``share``: what its rate is multiplied by, so that one schedule serves them all.
+    Every parameter group has ``lr_scale``: what its rate is multiplied by, so that one schedule serves them all.
     """
-    if settings.kind == "adamw":
-        groups = [{"params": list(model.parameters()), "share": 1.0}]
-        return torch.optim.AdamW(groups, settings.rate, weight_decay=settings.weight_decay, fused=True)
+    if settings.name == "adamw":
+        groups = [{"params": list(model.parameters()), "lr_scale": 1.0}]
+        return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay, fused=True)
     inner, rest = [], []
     for name, parameter in model.named_parameters():
         (inner if parameter.ndim == 4 and not name.startswith(ENDS) else rest).append(parameter)
-    groups = [{"params": inner, "orthogonal": True, "share": 1.0}] if inner else []
-    share = settings.ends_rate / settings.rate
-    groups.append({"params": rest, "orthogonal": False, "share": share, "weight_decay": 0.0})
-    return Muon(groups, settings.rate, weight_decay=settings.weight_decay, branches=settings.branches)
+    groups = [{"params": inner, "orthogonal": True, "lr_scale": 1.0}] if inner else []
+    scale = settings.ends_lr / settings.lr
+    groups.append({"params": rest, "orthogonal": False, "lr_scale": scale, "weight_decay": 0.0})
+    return Muon(groups, settings.lr, weight_decay=settings.weight_decay, center_update=settings.center_update)
 
 
-def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def learning_rate(settings, step: int, progress: float) -> float:
+    """Warm-up, constant, decay (WSD).
+
+    The constant phase can go on for as long as there is time, and a decay from any moment of it gives a checkpoint.
+    The decay is 1 - sqrt, which Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations", NeurIPS 2024, https://arxiv.org/abs/2405.18392, found the best.
+
+    Args:
+        settings: :class:`train.config.Optimizer`.
+        step: Steps done.
+        progress: Share of the budget that is used.
+    """
+    warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    decayed = min(1.0, max(0.0, (progress - (1 - settings.decay)) / settings.decay))
+    return settings.lr * warm * (1 - decayed**0.5)
+
+
+def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Bring the singular values of (N, rows, columns) matrices near 1 and keep their singular vectors.
 
     A quintic Newton-Schulz iteration in bfloat16, the dtype of the result: the values end within about 0.7..1.2, which
@@ -47,7 +64,7 @@ def _size(matrices: torch.Tensor) -> float:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, so that every direction of a weight moves equally.
+    """Momentum whose update is orthogonalized, so that every direction of a weight moves equally.
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
     https://kellerjordan.github.io/posts/muon/. A convolution's weight (out, in, h, w) is taken as the matrix
@@ -55,17 +72,17 @@ class Muon(torch.optim.Optimizer):
     AdamW's (Liu et al., "Muon is Scalable for LLM Training", 2025, https://arxiv.org/abs/2502.16982). Groups with
     ``orthogonal=False`` are updated as AdamW does (Loshchilov and Hutter, ICLR 2019).
 
-    With ``branches`` the middle of a kernel gets an orthogonal update of its own on top. That is what a parallel
-    1x1 convolution, merged into the kernel for inference, would learn (re-parameterisation: Ding et al., "RepVGG", CVPR
+    With ``center_update`` the middle of a kernel gets an orthogonal update of its own on top. That is what a parallel
+    1x1 convolution, merged into the kernel for inference, would learn (re-parameterization: Ding et al., "RepVGG", CVPR
     2021, https://arxiv.org/abs/2101.03697), without computing one.
 
     Updates of constant size make weights grow without end unless they decay: without weight decay a run at a rate of
-    2.5e-3 came apart from step 900 on, its largest singular values growing tenfold (EXPERIMENTS.md).
+    2.5e-3 diverged from step 900 on, its largest singular values growing tenfold (EXPERIMENTS.md).
     """
 
-    def __init__(self, groups, rate: float, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.0, branches=False):
-        settings = {"lr": rate, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
-        super().__init__(groups, settings | {"orthogonal": True, "branches": branches})
+    def __init__(self, groups, lr: float, momentum=0.95, betas=(0.9, 0.999), weight_decay=0.0, center_update=False):
+        settings = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(groups, settings | {"orthogonal": True, "center_update": center_update})
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -99,12 +116,12 @@ class Muon(torch.optim.Optimizer):
         for place, gradient, buffer in zip(moved.permute(0, 1, 4, 2, 3), gradients, buffers):
             torch.lerp(gradient, buffer, group["momentum"], out=place)
         matrices = moved.flatten(2)
-        updates = orthogonalise(matrices).view(moved.shape)
+        updates = orthogonalize(matrices).view(moved.shape)
         height, width = moved.shape[2:4]
-        if group["branches"] and height % 2 and width % 2 and height * width > 1:
+        if group["center_update"] and height % 2 and width % 2 and height * width > 1:
             middle = moved[:, :, height // 2, width // 2]
-            share = _size(middle) / _size(matrices)
-            updates[:, :, height // 2, width // 2].add_(orthogonalise(middle), alpha=share)
+            scale = _size(middle) / _size(matrices)
+            updates[:, :, height // 2, width // 2].add_(orthogonalize(middle), alpha=scale)
         updates = updates.permute(0, 1, 4, 2, 3)
         torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * _size(matrices))
 

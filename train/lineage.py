@@ -1,4 +1,4 @@
-"""What a run starts from and learns from: another run, a folder, a bundled checkpoint or one on the Hub."""
+"""Where a run's weights come from: the run, folder, bundled or Hub checkpoint it starts from, and its teacher."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from .report import RUN_FILE
 CHECKPOINT = "checkpoint"
 
 
-def find_start(start: str) -> Checkpoint:
-    """The checkpoint that is meant: of a run's folder the one in it.
+def resolve_checkpoint(start: str) -> Checkpoint:
+    """The checkpoint of a name; of a run's folder the one in it.
 
     Raises:
         DenoiserError: There is none, or it cannot be had.
@@ -26,46 +26,46 @@ def find_start(start: str) -> Checkpoint:
     return find_checkpoint(str(checkpoint) if checkpoint.is_dir() else start)
 
 
-def which_weights(start: str) -> dict:
+def identify_weights(start: str) -> dict:
     """What tells a checkpoint from any other: ``name``, ``revision`` on the Hub, ``weights``, a hash."""
-    found = find_start(start)
+    found = resolve_checkpoint(start)
     return {"name": _name(start), "revision": found.revision, "weights": weights_hash(found.folder)}
 
 
 def load_network(start: str) -> DenoisingAutoencoder:
     """The network of a checkpoint, on the CPU."""
-    return Denoiser.from_checkpoint(find_start(start), device="cpu").model
+    return Denoiser.from_checkpoint(resolve_checkpoint(start), device="cpu").model
 
 
 def load_teacher(start: str | None, known: dict | None, config: Config) -> DenoisingAutoencoder | None:
-    """The network whose output is learnt from, if any stage does so.
+    """The network whose output is learned from, if any stage does so.
 
     Args:
         start: As given for ``--teacher``.
-        known: What it was when the run began, see :func:`which_weights`.
+        known: What it was when the run started, see :func:`identify_weights`.
         config: The run's.
 
     Raises:
         ConfigError: A teacher that no stage wants, or a stage that wants one without it, or one for other pictures, or
-            other weights than the run began with.
+            other weights than the run started with.
         DenoiserError: It cannot be loaded.
     """
-    if not start and any(stage.distil for stage in config.stages):
-        raise ConfigError("a stage has `distil`: give --teacher, the checkpoint to learn from")
+    if not start and any(stage.distill for stage in config.stages):
+        raise ConfigError("a stage has `distill`: give --teacher, the checkpoint to learn from")
     if not start:
         return None
-    if not any(stage.distil for stage in config.stages):
-        raise ConfigError("--teacher: no stage has `distil`, the share of the loss that is against its output")
-    if which_weights(start)["weights"] != known["weights"]:
-        raise ConfigError(f"the run was begun with --teacher {known['name']}, of other weights than {start} has now")
+    if not any(stage.distill for stage in config.stages):
+        raise ConfigError("--teacher: no stage has `distill`, the share of the loss that is against its output")
+    if identify_weights(start)["weights"] != known["weights"]:
+        raise ConfigError(f"the run was started with --teacher {known['name']}, of other weights than {start} has now")
     teacher, wanted = load_network(start), config.build_model().config.channels
     if teacher.config.channels != wanted:
         raise ConfigError(f"the teacher {start} has {teacher.config.channels} channels, the network {wanted}")
     return teacher.eval().requires_grad_(False)
 
 
-def history(start: str | None) -> dict:
-    """What is known of the weights a run starts from, so that its card can tell the whole way.
+def trace(start: str | None) -> dict:
+    """What is known of the weights a run starts from, so that its card can tell all of it.
 
     Returns:
         ``init``: as it was given. ``init_run``: of a finished run's folder its length, data, config and own start.
@@ -81,13 +81,50 @@ def history(start: str | None) -> dict:
         facts = json.loads(file.read_text(encoding="utf-8"))
         kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run", "init_card", "teacher")
         return {"init": start, "init_run": {name: facts.get(name) for name in kept}, "init_card": None}
-    readme = find_start(start).folder / "README.md"
+    readme = resolve_checkpoint(start).folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    told = which_weights(start) | {
-        "data": _quoted(card.section(text, "data")),
-        "procedure": _quoted(card.section(text, "procedure")),
+    told = identify_weights(start) | {
+        "data": _quote(card.section(text, "data")),
+        "procedure": _quote(card.section(text, "procedure")),
     }
     return {"init": start, "init_run": None, "init_card": told}
+
+
+def start_lineage(init: str | None, teacher: str | None, pictures: str) -> dict:
+    """What a run is known by from its first call on: what it starts and learns from, and on which commits and machines.
+
+    Args:
+        init: As given for ``--init``.
+        teacher: As given for ``--teacher``.
+        pictures: The fingerprint of its pictures.
+
+    Raises:
+        DenoiserError: What it starts or learns from is not there.
+    """
+    return {
+        **trace(init),
+        "teacher": teacher,
+        "teacher_weights": identify_weights(teacher) if teacher else None,
+        "pictures": pictures,
+        "commits": [],
+        "machines": [],
+    }
+
+
+def resume_lineage(known: dict, run: Path, init: str | None, teacher: str | None, pictures: str) -> dict:
+    """That of a run which goes on.
+
+    Raises:
+        ConfigError: It was started from other weights or pictures, or without a teacher.
+    """
+    for option, given in (("init", init), ("teacher", teacher)):
+        if given and not known[option]:
+            raise ConfigError(f"{run} was started without --{option}; choose another --output")
+    if init and Path(init).resolve() != Path(known["init"]).resolve():
+        raise ConfigError(f"{run} was started with --init {known['init']}; choose another --output")
+    if pictures != known["pictures"]:
+        raise ConfigError(f"{run} was started with other pictures; give the same or choose another --output")
+    return known | {"teacher": teacher or known["teacher"]}  # it may have moved
 
 
 def _folder(start: str) -> Path:
@@ -101,7 +138,7 @@ def _name(start: str) -> str:
     return _folder(start).name if Path(start).is_dir() else start
 
 
-def _quoted(section: str | None) -> str | None:
+def _quote(section: str | None) -> str | None:
     """Anyone's words made fit to stand in another card: its pictures are not there, and tags could swallow the rest."""
     text = re.sub(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,500}\)", "", section or "")
     return re.sub(r"\n{3,}", "\n\n", safe_markdown(text)).strip() or None

@@ -5,10 +5,10 @@ import torch
 from denoiser.models import Unet
 
 
-def adopt_weights(model, source) -> None:
+def transfer_weights(model, source) -> None:
     """Start ``model`` from the weights of ``source``, a network of the same form or one that it can grow from.
 
-    A blind network may start from one that is told the noise level: the weights of the level's plane are left out.
+    A blind network may start from one that is given the noise level: the weights of the level's plane are left out.
     Between two U-Nets, levels are matched from the coarsest on and must be as wide; ``model`` may have
 
     - more blocks in a level: the new ones come last and pass on what they get (their second convolution starts at
@@ -25,11 +25,11 @@ def adopt_weights(model, source) -> None:
         planes = own["head.weight"].shape[1]  # the level's are the last
         weights["head.weight"] = weights["head.weight"][:, :planes]
     if isinstance(model, Unet) and isinstance(source, Unet):
-        weights = _grown(model, source, weights, own)
+        weights = _grow(model, source, weights, own)
     model.load_state_dict(weights)
 
 
-def _grown(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
+def _grow(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
     """For U-Nets: ``weights`` of the source by the names they have in ``model``, filled up from ``own``."""
     wide, narrow = model.config.widths, source.config.widths
     new_levels = len(wide) - len(narrow)

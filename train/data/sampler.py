@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .augment import flat_areas, permute_colours
-from .config import Data, Stage
-from .data import Photographs
-from .degrade import Mixture
+from ..config import Data, Stage
+from .augment import flat_areas, permute_channels
+from .mixture import NoiseMixture
+from .photographs import Photographs
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-class Draws(Dataset):
+class BatchSampler(Dataset):
     """Batches by (step, stage), drawn on the device where the photographs lie.
 
     Args:
@@ -27,7 +27,13 @@ class Draws(Dataset):
     """
 
     def __init__(
-        self, photographs: Photographs, mixture: Mixture | None, data: Data, seed: int, process: int, processes: int
+        self,
+        photographs: Photographs,
+        mixture: NoiseMixture | None,
+        data: Data,
+        seed: int,
+        process: int,
+        processes: int,
     ):
         self.photographs, self._mixture, self._data, self._seed = photographs, mixture, data, seed
         self._process, self._processes = process, processes
@@ -42,25 +48,28 @@ class Draws(Dataset):
             clean, noisy = crops.chunk(2, dim=1)
             level = (noisy - clean).square().mean((1, 2, 3)).sqrt()
         else:
-            if data.permute:
-                crops = permute_colours(crops, data.permute, generator)
+            if data.permute_channels:
+                crops = permute_channels(crops, data.permute_channels, generator)
             if data.flat:
                 crops = flat_areas(crops, data.flat, generator)
-            # Some crops are grey pictures with grey noise, which a colour network otherwise never learns to trust.
-            gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.gray
+            # Gray pictures with gray noise, which a color network otherwise never learns to trust.
+            gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.grayscale
             clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
             noisy, level = self._mixture(clean, generator)
             noisy = torch.where(gray, noisy[:, :1], noisy)
             if data.clip:
                 clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.clip
                 noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
+            if data.quantize:
+                quantized = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.quantize
+                noisy = torch.where(quantized, (noisy * 255).round() / 255, noisy)
         share = stage.batch // self._processes
         mine = slice(self._process * share, (self._process + 1) * share)
         clean, noisy = (part[mine].contiguous(memory_format=torch.channels_last) for part in (clean, noisy))
         return clean, noisy, level[mine]
 
 
-def _outlast_signals(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Ctrl-C goes to every process of a terminal, and who stops a service or a job signals all of it; but a worker has
     batches to hand over until the process that trains has saved. It ends with that one."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -68,18 +77,18 @@ def _outlast_signals(worker: int) -> None:
         os.setsid()
 
 
-def stream(draws: Draws, requests: Iterable[tuple[int, Stage]], workers: int) -> Iterator[Batch]:
+def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], workers: int) -> Iterator[Batch]:
     """A batch for each request, in order; ``workers`` processes draw ahead (at 0 each is drawn when it is asked for).
 
     Requests are taken two a worker ahead. On a GPU nothing is drawn ahead: kernels are queued before they are needed.
     """
     loader = DataLoader(
-        draws,
+        sampler,
         sampler=requests,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_outlast_signals,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
     return iter(loader)

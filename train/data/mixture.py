@@ -4,10 +4,10 @@ import torch
 
 from denoiser.noise import NOISES, TorchRandom
 
-from .config import ConfigError
+from ..config import ConfigError
 
 
-class Mixture:
+class NoiseMixture:
     """A mixture of noises, each with ranges for its parameters.
 
     Args:
@@ -44,16 +44,16 @@ class Mixture:
             self._components.append((kind, float(share), ranges))
         self._shares = torch.tensor([share for _, share, _ in self._components])
 
-    def middles(self) -> dict[str, tuple[str, dict[str, float]]]:
+    def midpoints(self) -> dict[str, tuple[str, dict[str, float]]]:
         """One fixed noise of each component, for validation: name -> kind and parameters amid their ranges."""
-        middles = {}
+        midpoints = {}
         for kind, _, ranges in self._components:
-            name = kind if kind not in middles else f"{kind} {len(middles) + 1}"
-            middles[name] = kind, {parameter: (low + high) / 2 for parameter, (low, high) in ranges.items()}
-        return middles
+            name = kind if kind not in midpoints else f"{kind} {len(midpoints) + 1}"
+            midpoints[name] = kind, {parameter: (low + high) / 2 for parameter, (low, high) in ranges.items()}
+        return midpoints
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy crops, and what to tell the network.
+        """Noisy crops and their noise levels.
 
         Args:
             clean: (B, C, H, W) in [0, 1].

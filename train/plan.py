@@ -1,0 +1,172 @@
+"""What a call of the trainer is to do. Everything that can be wrong is found here, before any work is done."""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate.tracking import get_available_trackers
+
+from denoiser.models import DenoisingAutoencoder
+
+from . import publish, report
+from .config import Budget, Config, ConfigError, load_config
+from .data.mixture import NoiseMixture
+from .data.sources import Source, find_images, fingerprint, match_pairs
+from .evaluate import EVALUATION_FILE
+from .lineage import load_network, load_teacher, resume_lineage, start_lineage
+from .state import load_state
+from .transfer import transfer_weights
+
+
+@dataclass
+class Plan:
+    """A checked run.
+
+    Attributes:
+        options: The command line.
+        config: The configuration with what the command line overrides.
+        model: The network, with the weights it starts from.
+        mixture: The noise.
+        sources: The pictures; of pairs the clean ones.
+        partners: The noisy picture of each clean one; empty without pairs.
+        state: What was saved last, or None for a new run.
+        lineage: What it starts and learns from, and where it ran, see :mod:`train.lineage`.
+        teacher: The network whose output is learned from, or None.
+        finished: Whether nothing is left to do.
+    """
+
+    options: argparse.Namespace
+    config: Config
+    model: DenoisingAutoencoder
+    mixture: NoiseMixture
+    sources: list[Source]
+    partners: dict[Source, Source]
+    state: dict | None
+    lineage: dict
+    teacher: DenoisingAutoencoder | None
+    finished: bool
+
+    @property
+    def paired(self) -> bool:
+        """Whether the pictures are pairs."""
+        return bool(self.partners)
+
+
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Check everything.
+
+    Raises:
+        ConfigError, DenoiserError, CannotPublish, OSError, ValueError, RuntimeError: Each says what is wrong.
+    """
+    config = load_config(options.config)
+    if options.seed is not None:
+        config = dataclasses.replace(config, seed=options.seed)
+    if options.minutes is not None or options.steps is not None:
+        config = dataclasses.replace(config, budget=Budget(options.minutes, options.steps))
+    torch.manual_seed(config.seed)
+    model = config.build_model()
+    low, high = model.config.sigma_range
+    mixture = NoiseMixture(config.noise or ({"kind": "gaussian", "sigma": [low, min(high, 100)]},))
+    _check_options(options, config)
+    _check_writable(options.output)
+    partners: dict[Source, Source] = {}
+    if options.clean:
+        sources, noisy = match_pairs(options.clean, options.noisy)
+        partners = dict(zip(sources, noisy))
+    else:
+        sources = find_images(options.data)
+    pictures = fingerprint(sources + list(partners.values()))
+    state = load_state(options.output)
+    if not state and options.decay_from:
+        state = _branch(options.decay_from, options.output, config)
+    if state:
+        config = _resume_config(config, state, options.output)
+        lineage = resume_lineage(state["lineage"], options.output, options.init, options.teacher, pictures)
+    else:
+        lineage = start_lineage(options.init, options.teacher, pictures)
+        if options.init:
+            transfer_weights(model, load_network(options.init))
+    finished = _is_finished(options.output, config.budget, state)
+    teacher = None if finished else load_teacher(lineage["teacher"], lineage["teacher_weights"], config)
+    return Plan(options, config, model, mixture, sources, partners, state, lineage, teacher, finished)
+
+
+def recipe(config: Config) -> str:
+    """The configuration but for its budget, which may change while the rate is constant; for comparing."""
+    values = dataclasses.asdict(config)
+    del values["budget"]
+    return json.dumps(values, sort_keys=True)
+
+
+def _check_options(options: argparse.Namespace, config: Config) -> None:
+    if bool(options.clean or options.noisy) == bool(options.data) or bool(options.clean) != bool(options.noisy):
+        raise ConfigError("give --data, or --clean and --noisy together")
+    if options.tracker and options.tracker not in map(str, get_available_trackers()):
+        raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
+    if options.workers < 0:
+        raise ConfigError(f"--workers must not be negative, got {options.workers}")
+    if options.push_to_hub:
+        publish.check_target(options.push_to_hub)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if uneven := [stage.batch for stage in config.stages if stage.batch % processes]:
+        raise ConfigError(f"a batch of {uneven[0]} cannot be shared by {processes} processes")
+
+
+def _check_writable(run: Path) -> None:
+    """Raise OSError now rather than after an hour if the run's folder cannot be written."""
+    run.mkdir(parents=True, exist_ok=True)
+    probe = run / f".probe-{os.getpid()}"  # every process of a run tries
+    probe.touch()
+    probe.unlink(missing_ok=True)
+
+
+def _branch(source: Path, run: Path, config: Config) -> dict:
+    """The state of ``source``, in its constant phase, with the budget that lets the decay begin now.
+
+    Raises:
+        ConfigError: There is no such run, or its rate is not constant.
+    """
+    state = load_state(source)
+    if state is None:
+        raise ConfigError(f"--decay-from {source}: there is no run that was saved")
+    used, decay = Budget(**state["budget"]).progress(state["step"], state["seconds"]), config.optimizer.decay
+    if decay == 1 or used > 1 - decay or state["step"] < config.optimizer.warmup_steps:
+        raise ConfigError(f"--decay-from {source}: its rate is not constant (step {state['step']}, {used:.0%} done)")
+    if config.budget.steps:
+        budget = Budget(steps=round(state["step"] / (1 - decay)))
+    else:
+        budget = Budget(minutes=state["seconds"] / 60 / (1 - decay))
+    if (log := source / report.LOG_FILE).exists():
+        shutil.copyfile(log, run / report.LOG_FILE)
+    return state | {"budget": dataclasses.asdict(budget), "decay_only": True}
+
+
+def _resume_config(config: Config, state: dict, run: Path) -> Config:
+    """The configuration to go on with: another budget is taken while the rate is constant.
+
+    Raises:
+        ConfigError: The run has another recipe, or its rate is falling and the budget is another.
+    """
+    if state["recipe"] != recipe(config):
+        raise ConfigError(f"{run} holds a run of another configuration; choose another --output")
+    known = Budget(**state["budget"])
+    if state["decay_only"] or config.budget == known:
+        return dataclasses.replace(config, budget=known)
+    if known.progress(state["step"], state["seconds"]) > 1 - config.optimizer.decay:
+        raise ConfigError(f"{run}: its rate is falling already, for {_words(known)}; give the same budget")
+    return config
+
+
+def _words(budget: Budget) -> str:
+    return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
+
+
+def _is_finished(run: Path, budget: Budget, state: dict | None) -> bool:
+    """Whether nothing is left of the budget, and all that a run leaves is there."""
+    done = state and budget.progress(state["step"], state["seconds"]) >= 1
+    return bool(done) and all((run / name).exists() for name in (report.RUN_FILE, EVALUATION_FILE))

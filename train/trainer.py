@@ -1,0 +1,404 @@
+"""The run itself: prepare, step, validate, save, finish.
+
+Everything drawn in a step follows from the seed, the step's number and the stage alone: a run that was killed draws the
+same crops and noise when it goes on, and several processes, each working on its share, see the global batch of one.
+"""
+
+import copy
+import dataclasses
+import itertools
+import json
+import math
+import signal
+import statistics
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from tqdm import tqdm
+
+from . import evaluate, report
+from .config import ConfigError, Stage
+from .data.photographs import Photographs
+from .data.sampler import BatchSampler, data_loader
+from .data.sources import HUB_PREFIX, Source, split_held_out
+from .losses import LOSSES
+from .optim import build_optimizer, learning_rate
+from .plan import Plan, recipe
+from .state import STATE_FILE, save_checkpoint, save_state
+from .validation import Validation, center_crops, group_means, overall, validation_noises
+
+DIVERGED = 2.0  # dB below its best validation at which a run counts as diverged
+DRAW_EVERY = 60  # seconds at least between curves and samples
+CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
+
+
+@torch.no_grad()
+def update_ema(average, model, updates: int, decay: float) -> None:
+    """Move ``average``, after so many updates, towards ``model``.
+
+    Exponential, with a memory that grows with the run, so that the random start is soon forgotten.
+    """
+    kept = min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
+
+
+class Trainer:
+    """One run in one process. ``train`` runs it; what it leaves lies in ``--output``."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.config, self.run = plan, plan.config, plan.options.output
+        self.accelerator = Accelerator(
+            cpu=plan.options.cpu,
+            mixed_precision="bf16" if self.config.bfloat16 else "no",
+            log_with=plan.options.tracker,
+        )
+        self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
+        self.step, self.seconds, self.lr, self.progress = 0, 0.0, 0.0, 0.0
+        self.loss, self.loss_name = torch.zeros((), device=self.device), None
+        self.diverged, self.best = False, -math.inf
+        self._signals: list[int] = []
+        self._stages: deque[Stage] = deque()
+
+    # -- prepare
+
+    def prepare(self) -> None:
+        """Read the pictures, put the network on the device, and go on where an earlier call stopped.
+
+        Raises:
+            ConfigError: No picture can be used, or the processes do not share the run's folder.
+        """
+        torch.backends.cudnn.benchmark = True
+        if self.plan.options.tracker:
+            names = {"config": str(self.plan.options.config), "output": str(self.run)}
+            self.accelerator.init_trackers("denoiser", names)
+        training = self._prepare_validation()
+        self._prepare_photographs(training)
+        self._prepare_network()
+        self._restore()
+        self._prepare_facts(training)
+        if self.is_main:
+            self._announce()
+
+    def _prepare_validation(self) -> list[Source]:
+        """Read the held-out crops; returns the pictures that are left to train on."""
+        plan, channels = self.plan, self.plan.model.config.channels
+        data = self.config.data
+        training, groups = split_held_out(plan.sources, data.validation_share, data.held_out)
+        if not training:
+            held_out = sum(map(len, groups.values()))
+            raise ConfigError(f"data.held_out names all {held_out} pictures; none is left to train on")
+        self.unreadable: list[str] = []
+
+        def read(sources: list[Source]) -> list:
+            crops, skipped = center_crops(sources, channels, [plan.partners[s] for s in sources if plan.paired])
+            self.unreadable += skipped
+            return crops
+
+        crops = {group: found for group, sources in groups.items() if (found := read(sources))}
+        while not crops and len(training) > 1:  # of a handful of pictures the one held out may be broken
+            group, held_out = next(iter(groups)), training.pop(0)
+            groups = {group: [held_out]}
+            crops = {group: found} if (found := read([held_out])) else {}
+        if not crops:
+            raise ConfigError(f"none of the pictures could be used; the first: {self.unreadable[0]}")
+        self.held_out = {source for sources in groups.values() for source in sources}
+        self.validation = Validation(crops, validation_noises(self.config, plan.mixture, plan.paired))
+        return training
+
+    def _prepare_photographs(self, training: list[Source]) -> None:
+        plan, data = self.plan, self.config.data
+        with self.accelerator.local_main_process_first():  # the others of this machine find the cache filled
+            self.photographs = Photographs(
+                training,
+                plan.model.config.channels,
+                data.scale,
+                data.copies,
+                max(stage.patch for stage in self.config.stages),
+                self.device,
+                self.config.seed,
+                [plan.partners[source] for source in training if plan.paired],
+                plan.options.cache,
+                data.chroma_subsampling,
+            )
+        if not len(self.photographs):
+            raise ConfigError(f"none of the pictures could be used; the first: {self.photographs.skipped[0]}")
+
+    def _prepare_network(self) -> None:
+        self.model = self.plan.model.to(self.device, memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(self.model).eval()
+        self.optimizer = build_optimizer(self.model, self.config.optimizer)
+        self.teacher = self.plan.teacher
+        if self.teacher:
+            self.teacher.to(self.device, memory_format=torch.channels_last)
+
+    def _restore(self) -> None:
+        state = self.plan.state
+        if state:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+            self.loss, self.loss_name = state["loss"].to(self.device), state["loss_name"]
+            if self.is_main:
+                report.trim_log(self.run, self.step)
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ConfigError(f"{self.run} is not the same folder on all machines; put it on a shared disk")
+        prepared, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        # Compiled anew for each stage's size: with sizes left open (after the second one seen) inductor has failed.
+        self._forward = torch.compile(prepared, dynamic=False) if self.config.compile else prepared
+        if self.teacher:
+            self._teach = torch.compile(self.teacher, dynamic=False) if self.config.compile else self.teacher
+        for name, now in (("commits", report.commit()), ("machines", evaluate.machine(self.device))):
+            if now not in self.plan.lineage[name]:
+                self.plan.lineage[name].append(now)
+        if not state:  # a run that starts from good weights may ruin them before it saves for the first time
+            self.best = overall(self.validation.measure(self.average))
+
+    def _prepare_facts(self, training: list[Source]) -> None:
+        """What run.json says of the run, but for its length."""
+        plan, options = self.plan, self.plan.options
+        places = [*options.data, *options.clean, *options.noisy]
+        used = Counter(source.name for source in training) - Counter(self.photographs.unused)
+        self.facts = {
+            "config": dataclasses.asdict(self.config),
+            "model": dataclasses.asdict(self.model.config),
+            "model_class": type(self.model).__name__,
+            "compression": getattr(self.model, "compression", None),
+            "parameters": count_parameters(self.model),
+            "data": {
+                "training": len(training) - len(self.photographs.skipped),
+                "held_out": len(self.validation.crops),
+                "apart": not set(training) & self.held_out,
+                "megapixels": self.photographs.pixels.shape[0] / 1e6,
+                "licences": report.licences([source.path for source in training], list(used.elements())),
+                "places": [place if place.startswith(HUB_PREFIX) else Path(place).resolve().name for place in places],
+                "paired": plan.paired,
+            },
+            **{name: plan.lineage[name] for name in ("init", "init_run", "init_card")},
+            "teacher": self.teacher
+            and plan.lineage["teacher_weights"] | {"parameters": count_parameters(self.teacher)},
+            "commit": ", then ".join(plan.lineage["commits"]),
+            "machine": ", then ".join(plan.lineage["machines"]),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def _announce(self) -> None:
+        plan, facts = self.plan, self.facts
+        for line in self.photographs.skipped + self.unreadable:
+            print(f"skipped {line}", file=sys.stderr)
+        named = {name for names in self.config.data.held_out.values() for name in names}
+        if absent := named - {source.name for source in self.held_out}:
+            print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
+        print(
+            f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; "
+            f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
+            f"{facts['processes']} process(es)"
+        )
+        if plan.paired and self.config.noise:
+            print("the pairs bring their own noise: the configuration's `noise` is not used")
+        gaussian = not plan.paired and all(noise["kind"] == "gaussian" for noise in self.config.noise)
+        if not (self.model.config.blind or gaussian):
+            print("this network needs the noise level, which is estimated in use: `blind: true` may serve better")
+        if plan.state:
+            print(f"resuming {self.run} at step {self.step}, {self.seconds / 60:.1f} minutes in")
+
+    # -- step
+
+    def _should_stop(self) -> bool:
+        """Agree with the other processes on the share of the budget used, and on whether to stop."""
+        now = self.config.budget.progress(self.step, self.seconds)
+        stop = bool(self._signals)
+        if self.accelerator.num_processes > 1:
+            values = [now if self.is_main else 0.0, float(stop), float(self.diverged)]
+            now, stop, diverged = reduce(torch.tensor(values, device=self.device), "sum").tolist()
+            self.diverged = diverged > 0
+        self.progress = now
+        return now >= 1 or stop > 0 or self.diverged
+
+    def _requests(self) -> Iterator[tuple[int, Stage]]:
+        """The steps to come and their stages; under a wall-clock budget the stage of when a batch is asked for."""
+        stages, budget = self.config.stages, self.config.budget
+        for number in itertools.count(self.step):
+            share = number / budget.steps if budget.steps else self.progress
+            self._stages.append(next((stage for stage in stages if share < stage.until), stages[-1]))
+            yield number, self._stages[-1]
+
+    def _train_step(self, batches: Iterator) -> None:
+        """One update of the weights and of their average."""
+        settings = self.config.optimizer
+        self.lr = learning_rate(settings, self.step, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * group["lr_scale"]
+        clean, noisy, level = next(batches)
+        stage = self._stages.popleft()
+        loss_function = LOSSES[stage.loss]
+        with self.accelerator.autocast():
+            restored = self._forward(noisy, None if self.model.config.blind else level)
+        loss = loss_function(restored.float(), clean)
+        if stage.distill:
+            with torch.no_grad(), self.accelerator.autocast():
+                target = self._teach(noisy, None if self.teacher.config.blind else level)
+            loss = torch.lerp(loss, loss_function(restored.float(), target.float()), stage.distill)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_grad_norm)
+        self.optimizer.step()
+        update_ema(self.average, self.model, self.step, settings.ema_decay)
+        healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
+        # Losses of two kinds are not averaged with each other.
+        self.loss = torch.lerp(self.loss, healthy, 0.01) if stage.loss == self.loss_name else healthy
+        self.loss_name = stage.loss
+        self.step += 1
+
+    # -- validate and save
+
+    def save(self) -> dict[str, float] | None:
+        """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has diverged."""
+        results = self.validation.measure(self.average)
+        scores = group_means(results)
+        if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
+            return None
+        self.best = max(self.best, overall(results))
+        save_state(
+            self.run,
+            recipe=recipe(self.config),
+            budget=dataclasses.asdict(self.config.budget),
+            decay_only=bool(self.plan.state and self.plan.state["decay_only"]),
+            model=self.model.state_dict(),
+            average=self.average.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            step=self.step,
+            seconds=self.seconds,
+            loss=self.loss.cpu(),
+            loss_name=self.loss_name,
+            best=self.best,
+            lineage=self.plan.lineage,
+        )
+        save_checkpoint(self.average, self.run / "checkpoint", self.config.checkpoint_dtype)
+        record = {"step": self.step, "seconds": round(self.seconds, 1), "loss": float(self.loss), "lr": self.lr}
+        record |= {"objective": self.loss_name} | scores
+        with open(self.run / report.LOG_FILE, "a", encoding="utf-8") as log:
+            log.write(json.dumps(record | {"groups": results}) + "\n")
+        self.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=self.step)
+        return scores
+
+    def draw(self) -> None:
+        """The curve and the samples, for whoever follows the run."""
+        noises = self.validation.noises
+        shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
+        report.draw_curve(self.run)
+        report.draw_samples(self.run, self.validation.crops, shown)
+
+    # -- the whole run
+
+    def train(self) -> int:
+        """Run; returns the exit status: 0 done, 1 diverged, 130 stopped early."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask_to_stop(number: int, frame) -> None:
+            """Finish the step, save, leave; asked again, leave at once."""
+            self._signals.append(number)
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, ask_to_stop)
+        self._loop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if self.diverged or (self.is_main and self.save() is None):
+            if self.is_main:
+                self._report_divergence()
+            return 1
+        if self.is_main:
+            self.draw()
+        if self.progress < 1:
+            if self.is_main:
+                minutes = self.seconds / 60
+                print(f"stopped at step {self.step}, {minutes:.1f} minutes in; the same command goes on from there")
+            return 130
+        return self._finish() if self.is_main else 0
+
+    def _loop(self) -> None:
+        """Step until the budget is used up, somebody asks to stop, or the run diverges; save now and then."""
+        steps = self.config.budget.steps
+        bar = tqdm(
+            total=steps or round(self.config.budget.minutes * 60),
+            unit="step" if steps else "s",
+            initial=int(self.step if steps else self.seconds),
+            disable=not self.is_main,
+        )
+        saved_at, drawn_at, scores = time.monotonic(), -math.inf, {}
+        looked_at, looked_step = saved_at, self.step
+        self._should_stop()
+        sampler = BatchSampler(
+            self.photographs,
+            None if self.plan.paired else self.plan.mixture,
+            self.config.data,
+            self.config.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        workers = self.plan.options.workers if self.device.type == "cpu" else 0
+        batches = data_loader(sampler, self._requests(), workers)
+        while True:
+            started = time.monotonic()
+            if self._should_stop():
+                break
+            self._train_step(batches)
+            save_now = time.monotonic() - saved_at > self.plan.options.save_every
+            if self.step % CHECK_EVERY == 0 or save_now:
+                self.diverged |= not math.isfinite(float(self.loss))
+                now = time.monotonic()
+                speed = (self.step - looked_step) / (now - looked_at)
+                looked_at, looked_step = now, self.step
+                shown = {"step": self.step, "loss": f"{float(self.loss):.5f}", "steps/s": f"{speed:.1f}"}
+                bar.set_postfix(
+                    {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in scores.items()} | shown
+                )
+            self.seconds += time.monotonic() - started
+            bar.update(1 if steps else int(self.seconds) - bar.n)
+            if save_now:
+                saved = self.save() if self.is_main else {}
+                self.diverged |= saved is None
+                scores = saved or {}
+                if scores and time.monotonic() - drawn_at > DRAW_EVERY:
+                    self.draw()
+                    drawn_at = time.monotonic()
+                saved_at = looked_at = time.monotonic()
+                looked_step = self.step
+        bar.close()
+        del batches  # its workers end now
+
+    def _report_divergence(self) -> None:
+        saved = (self.run / STATE_FILE).exists()
+        hint = f", from the last good weights with --init {self.run}" if saved else ""
+        print(
+            f"error: the run diverged by step {self.step} (loss {float(self.loss):.4g}): begin again in another "
+            f"--output with a lower optimizer.lr{hint}",
+            file=sys.stderr,
+        )
+
+    def _finish(self) -> int:
+        """Write what a finished run leaves, and measure it; returns the exit status."""
+        length = {"steps": self.step, "minutes": self.seconds / 60, "finished": date.today().isoformat()}
+        report.write_facts(self.run, self.facts | length)
+        measured = self.validation.write(self.run / "validation", self.plan.paired)
+        measured += ["--name", "held-out photographs", "--device", self.device.type]
+        if evaluate.main([str(self.run), *measured]):
+            return 1
+        self.accelerator.end_training()
+        print(f"checkpoint: {self.run / 'checkpoint'}")
+        return 0
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in model.parameters())
