@@ -43,10 +43,10 @@ from denoiser import (
     experiment,
     save_image,
 )
-from denoiser.catalogue import TAG, Catalogue, Facts
-from denoiser.image import Picture, read
-from denoiser.safe_markdown import safe_markdown
-from denoiser.shelf import Loaded, Pull, Shelf, Visitor
+from denoiser.demo.model_pool import Loaded, ModelPool, Pull, Visitor
+from denoiser.hub.catalogue import TAG, Catalogue, Facts
+from denoiser.hub.safe_markdown import safe_markdown
+from denoiser.images.picture import Picture, read
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
@@ -71,8 +71,8 @@ atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
 # What the host decides. Those listed by name are the host's own choice: they are fetched with the host's token.
 try:
-    OFFERED = [Shelf.key(name) for name in re.split(r"[\s,]+", os.environ.get("DENOISER_CHECKPOINTS", "")) if name]
-    WANTED = Shelf.key(os.environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
+    OFFERED = [ModelPool.key(name) for name in re.split(r"[\s,]+", os.environ.get("DENOISER_CHECKPOINTS", "")) if name]
+    WANTED = ModelPool.key(os.environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
     MAX_BYTES = int(float(os.environ.get("DENOISER_MAX_MB") or 500) * 1e6)
 except (DenoiserError, ValueError) as error:
     raise SystemExit(f"error: in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS or DENOISER_MAX_MB: {error}") from error
@@ -83,7 +83,7 @@ CATALOGUE = Catalogue(
     tag=os.environ.get("DENOISER_TAG", TAG),
 )
 _computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
-SHELF = Shelf(CATALOGUE.names, max_bytes=MAX_BYTES, computing=_computing)
+MODEL_POOL = ModelPool(CATALOGUE.names, max_bytes=MAX_BYTES, computing=_computing)
 FOR_PHOTOS = "photo"  # the bundled checkpoint for pictures that came noisy
 HUB_PAGE = "https://huggingface.co/"
 
@@ -174,13 +174,13 @@ def name_in(chosen: str | None) -> str:
 def load_default() -> None:
     """Load what the page starts with; when the host's default cannot be had, the bundled one, and say so."""
     try:
-        SHELF.pull(WANTED)
+        MODEL_POOL.pull(WANTED)
         _start.update(checkpoint=WANTED)
         if WANTED == DEFAULT_CHECKPOINT and FOR_PHOTOS in bundled_checkpoints():
-            SHELF.pull(FOR_PHOTOS)  # so that nobody waits for it
+            MODEL_POOL.pull(FOR_PHOTOS)  # so that nobody waits for it
     except DenoiserError as error:
         print(f"{WANTED}: {error} The page starts with {DEFAULT_CHECKPOINT}.")
-        SHELF.pull(DEFAULT_CHECKPOINT)
+        MODEL_POOL.pull(DEFAULT_CHECKPOINT)
         _start.update(note=f"{WANTED} is not available at the moment; this is {DEFAULT_CHECKPOINT}.")
 
 
@@ -338,7 +338,7 @@ def describe(photo: str | None, chosen: str | None):
     pixels = width * height
     if not LIVE_PIXELS < pixels <= MAX_PIXELS:
         return hidden
-    loaded = SHELF.peek(name_in(chosen))
+    loaded = MODEL_POOL.peek(name_in(chosen))
     seconds = (loaded.seconds(height, width) if loaded else pixels / 1e6) + pixels / 1e6 * 1.5
     text = (
         f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
@@ -398,7 +398,7 @@ def sweep_forever() -> None:
 def get_loaded(checkpoint: str | None) -> Loaded:
     """The checkpoint to compute with; choosing it has fetched it, so nobody waits for the Hub here."""
     try:
-        return SHELF.get(name_in(checkpoint), fetch=False)
+        return MODEL_POOL.get(name_in(checkpoint), fetch=False)
     except DenoiserError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -627,8 +627,8 @@ async def choose(wanted: str | None, current: str | None, request: gr.Request):
         return
     _fetching.add(session)
     try:
-        loaded = SHELF.ready(wanted)
-        pulling = None if loaded else SHELF.start(wanted, visitor_of(request))
+        loaded = MODEL_POOL.ready(wanted)
+        pulling = None if loaded else MODEL_POOL.start(wanted, visitor_of(request))
         while not loaded:
             if await finished(pulling, 0.3):
                 loaded = pulling.future.result()
@@ -662,7 +662,7 @@ def arrive():
     CATALOGUE.refresh()
     waiting = {listing: offers_html(), timer: gr.Timer(active=True)}
     try:
-        return show(SHELF.get(_start["checkpoint"]), _start["note"]) | waiting
+        return show(MODEL_POOL.get(_start["checkpoint"]), _start["note"]) | waiting
     except DenoiserError as error:
         return {pull: pull_html(str(error), failed=True)} | waiting
 
@@ -699,7 +699,7 @@ def came_noisy(noisy: bool, current: str | None, request: gr.Request):
         there = DEFAULT_CHECKPOINT
     if there and session not in _fetching:
         note = f"{there} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
-        loaded = SHELF.get(there)
+        loaded = MODEL_POOL.get(there)
         if _wishes.get(session) == before:  # they have chosen nothing meanwhile
             shown |= show(loaded, note if noisy else "")
             name, commit, mark = there, "", "auto" if noisy else ""
@@ -796,9 +796,9 @@ async def denoise_api(
         The noisy picture, the denoised picture, the amplified difference (all PNG), and the figures.
     """
     try:
-        loaded = await to_thread.run_sync(SHELF.here, name_in(checkpoint))
+        loaded = await to_thread.run_sync(MODEL_POOL.here, name_in(checkpoint))
         if not loaded:  # whoever waits for the Hub waits in no thread, while others compute
-            pulling = SHELF.start(name_in(checkpoint), visitor_of(request))
+            pulling = MODEL_POOL.start(name_in(checkpoint), visitor_of(request))
             await finished(pulling)
             loaded = pulling.future.result()
     except DenoiserError as error:

@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser
-from denoiser.clipping import undo_clipping
-from denoiser.metrics import psnr
+from denoiser.analysis.clipping import undo_clipping
+from denoiser.analysis.metrics import psnr
 from denoiser.noise import add_noise
 from train.data.sources import find_images
 from train.evaluate import load_clean

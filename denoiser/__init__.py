@@ -6,7 +6,7 @@ denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
-from ._hub import DEFAULT_CHECKPOINT, bundled_checkpoints
+from .analysis.noise_level import estimate_sigma
 from .errors import (
     CheckpointGated,
     CheckpointInvalid,
@@ -16,10 +16,10 @@ from .errors import (
     ImageTooLarge,
     ImageUnreadable,
 )
-from .image import save as save_image
+from .hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
+from .images.codecs import save_image
 from .models import Bottleneck, Unet
 from .noise import NOISES, add_noise
-from .noise_level import estimate_sigma
 from .pipeline import Denoiser
 
 __version__ = "0.1.0"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ._hub import DEFAULT_CHECKPOINT
 from .errors import DenoiserError
-from .image import EXTENSIONS, check_format, save
+from .hub.checkpoints import DEFAULT_CHECKPOINT
+from .images.codecs import EXTENSIONS, check_format, save_image
 from .pipeline import Denoiser
 
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     if target.exists() and not options.overwrite:
                         raise ValueError(f"{target} exists; --overwrite replaces it")
-                    save(denoiser(source, options.sigma, options.strength), target)
+                    save_image(denoiser(source, options.sigma, options.strength), target)
                 except (DenoiserError, ValueError, OSError) as error:
                     failures.append(f"{source}: {error}")
                 except Exception as error:  # out of memory, a driver's error: the other pictures may still work

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .image import Picture, read
-from .metrics import edge_fidelity, psnr, ssim
+from .analysis.metrics import edge_fidelity, psnr, ssim
+from .analysis.noise_level import estimate_sigma
+from .images.picture import Picture, read
 from .noise import add_noise
-from .noise_level import estimate_sigma
 from .pipeline import Denoiser
 
 GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ._download import WEIGHTS_BYTES
-from ._hub import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .clipping import undo_clipping
+from .analysis.clipping import undo_clipping
+from .analysis.noise_level import estimate_sigma
 from .errors import CheckpointInvalid
-from .image import MAX_PIXELS, Picture, read
+from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
+from .hub.download import WEIGHTS_BYTES
+from .images.picture import MAX_PIXELS, Picture, read
+from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
-from .noise_level import estimate_sigma
-from .tiling import apply_tiled, computed_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Denoiser:
             progress: Called with the share done, in (0, 1].
             max_pixels: Refuse larger pictures.
 
-        Noise that a file's range cut off is allowed for (:mod:`denoiser.clipping`): black stays black.
+        Noise that a file's range cut off is allowed for (:mod:`denoiser.analysis.clipping`): black stays black.
 
         Returns:
             The denoised picture: same kind (a PIL image for a path), size, depth and channel count. Floats are
@@ -188,7 +188,7 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
     ) -> np.ndarray:
-        """The float heart of ``__call__``: a :class:`~denoiser.image.Picture` in, pixels (H, W, C) out, not clipped."""
+        """What ``__call__`` does between reading and restoring: float pixels (H, W, C), not clipped."""
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
         if sigma is not None and not 0 <= sigma <= 255:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from denoiser import Denoiser
-from denoiser.metrics import psnr
+from denoiser.analysis.metrics import psnr
 
 
 def main() -> None:

@@ -38,8 +38,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from denoiser.models import Unet, UnetConfig  # noqa: E402
-
-from .hub_server import Hub  # noqa: E402
+from tests.hub_server import Hub  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"

@@ -220,6 +220,10 @@ class Hub:
             return {}
 
     async def info(self, request: Request) -> Response:
+        return await self.answer_info(request)
+
+    async def answer_info(self, request: Request) -> Response:
+        """What :meth:`info` answers; a test may put something else in its place."""
         repository = self.find(request)
         if isinstance(repository, Response):
             return repository

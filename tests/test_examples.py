@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from .conftest import PHOTO, ROOT
+from tests.conftest import PHOTO, ROOT
 
 
 def test_plug_and_play_restores_a_blurred_picture(tmp_path, monkeypatch, capsys):

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from denoiser import Denoiser, experiment
-from denoiser.image import read
-from denoiser.metrics import psnr
+from denoiser.analysis.metrics import psnr
+from denoiser.images.picture import read
 from denoiser.models import Unet, UnetConfig
 
 

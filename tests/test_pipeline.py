@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, CheckpointNotFound, Denoiser, ImageUnreadable, add_noise, bundled_checkpoints
-from denoiser.image import read
-from denoiser.metrics import psnr
+from denoiser.analysis.metrics import psnr
+from denoiser.images.picture import read
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
 from denoiser.pipeline import MARGIN, TILE
 

@@ -30,7 +30,7 @@ class Data:
         permute_channels: Share of the crops whose color channels are shuffled.
         flat: Share of the crops replaced by flat areas of any color.
         clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are given the
-            level :func:`denoiser.clipping.undo_clipping` does it.
+            level :func:`denoiser.analysis.clipping.undo_clipping` does it.
         quantize: Share of the noisy crops rounded to 8 bits, as in files: at a level or two of noise that matters.
         chroma_subsampling: Share of the sizes that go through JPEG with chroma subsampling (4:2:0), as nearly all
             photographs that people have did: there color holds no detail finer than two pixels.

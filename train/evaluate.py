@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
-from denoiser.metrics import edge_fidelity, psnr, ssim
+from denoiser.analysis.metrics import edge_fidelity, psnr, ssim
 from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 

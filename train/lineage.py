@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
-from denoiser import Denoiser, card
-from denoiser._hub import Checkpoint, find_checkpoint
+from denoiser import Denoiser
+from denoiser.hub import card
+from denoiser.hub.checkpoints import Checkpoint, find_checkpoint
+from denoiser.hub.safe_markdown import safe_markdown
 from denoiser.models import DenoisingAutoencoder
-from denoiser.safe_markdown import safe_markdown
 
 from .config import Config, ConfigError
 from .evaluate import weights_hash

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from denoiser import Denoiser, experiment
-from denoiser.image import read
+from denoiser.images.picture import read
 
 from .state import write_atomically, write_text
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from denoiser import Denoiser
-from denoiser.metrics import psnr
+from denoiser.analysis.metrics import psnr
 from denoiser.noise import add_noise
 
 from .config import Config

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from .._download import CONFIG_BYTES, CONFIG_FILE, WEIGHTS_FILE, fetch
 from ..errors import CheckpointInvalid, CheckpointNotFound
+from ..hub.download import CONFIG_BYTES, CONFIG_FILE, WEIGHTS_FILE, fetch
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
@@ -109,7 +109,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         Raises:
             CheckpointInvalid: The files are not exactly a checkpoint of this architecture.
             CheckpointNotFound: There is no such folder or repository.
-            CheckpointGated, HubUnreachable: See :mod:`denoiser._download`.
+            CheckpointGated, HubUnreachable: See :mod:`denoiser.hub.download`.
         """
         name = str(pretrained_model_name_or_path)
         folder = Path(name).expanduser()

@@ -12,8 +12,9 @@ import huggingface_hub
 import numpy as np
 from PIL import Image
 
-from denoiser._download import is_network_error
-from denoiser.image import damage_reported, read
+from denoiser.hub.download import is_network_error
+from denoiser.images.codecs import damage_reported
+from denoiser.images.picture import read
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
@@ -45,7 +46,7 @@ class Source:
         """The picture in 8 bits, RGB or L (16-bit grey is rounded), turned as its EXIF says.
 
         Raises:
-            ImageUnreadable, ImageTooLarge: See :func:`denoiser.image.read`.
+            ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
         """
         if self.size < 0:
             picture = read(self.path)

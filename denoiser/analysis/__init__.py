@@ -1,0 +1,1 @@
+"""What can be said of a picture: metrics, noise level, clipping."""

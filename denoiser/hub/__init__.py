@@ -1,0 +1,1 @@
+"""Checkpoints by name: download, bundled, listed, and their cards."""

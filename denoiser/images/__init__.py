@@ -1,0 +1,1 @@
+"""Any picture <-> float array; files; tiles."""

@@ -1,0 +1,86 @@
+"""Which files are read and written, and how: formats, what they can hold, and what is said of a bad one."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import ImageTooLarge, ImageUnreadable
+
+# Formats that we know to come through whole: others (PPM, JPEG 2000, AVIF, SGI) Pillow may cut to 8 bits unasked, and
+# some (EPS) run a program of their own.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+"""What :func:`save_image` writes."""
+
+
+@contextmanager
+def damage_reported(name: str) -> Iterator[None]:
+    """Whatever Pillow raises on a bad file, as our errors. Its decoders raise nearly anything on damaged files."""
+    try:
+        yield
+    except (ImageUnreadable, ImageTooLarge):
+        raise
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise ImageUnreadable(f"{name} is not a picture, or not {known}. Save it as PNG first.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{name} unpacks to far more pixels than any photograph: {error}") from error
+    except PermissionError as error:
+        raise ImageUnreadable(f"No permission to read {name}.") from error
+    except Exception as error:
+        raise ImageUnreadable(f"{name} is damaged or truncated: {error}") from error
+
+
+def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> None:
+    """Write a picture with its colour profile, EXIF, XMP and resolution, whole or not at all.
+
+    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. The file
+    is written beside its place and renamed, so that a half-written picture is never left behind.
+
+    Args:
+        image: As :class:`Denoiser` returns it.
+        path: Its ending decides the format; the folder is made if need be.
+        fast: PNG at its fastest level of compression.
+
+    Raises:
+        ValueError: The format is unknown, or cannot hold the picture's depth or transparency.
+        OSError: The disk does not take it.
+    """
+    path = Path(path)
+    check_format(path, image.mode)
+    extension = path.suffix.lower()
+    kept = {".jpg": ("icc_profile", "exif", "dpi", "xmp"), ".webp": ("icc_profile", "exif", "xmp"), ".bmp": ("dpi",)}
+    kept[".jpeg"] = kept[".jpg"]
+    options = {k: image.info[k] for k in kept.get(extension, ("icc_profile", "exif", "dpi")) if k in image.info}
+    if extension in (".jpg", ".jpeg"):
+        options |= {"quality": 95, "subsampling": 0}
+    elif extension == ".webp":
+        options |= {"lossless": True, "exact": True}  # exact: the colours under full transparency too
+    elif extension == ".png" and fast:
+        options |= {"compress_level": 1}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile's: its files are for their owner alone. The name is unique, for two processes with one target.
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        image.save(partial, **options)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_format(path: Path, mode: str = "L") -> None:
+    """Raise ValueError if a file of this name cannot hold a picture of this PIL mode."""
+    extension = path.suffix.lower()
+    if extension not in EXTENSIONS:
+        raise ValueError(f"cannot tell the format from {path.name!r}; use one of {', '.join(EXTENSIONS)}")
+    if mode.startswith("I;16") and extension not in (".png", ".tif", ".tiff"):
+        raise ValueError(f"{extension} cannot hold 16 bits; write {path.stem}.png or .tif instead")
+    if mode == "F" and extension not in (".tif", ".tiff"):
+        raise ValueError(f"{extension} cannot hold floating point; write {path.stem}.tif instead")
+    if mode in ("LA", "RGBA") and extension in (".jpg", ".jpeg", ".bmp"):
+        raise ValueError(f"{extension} cannot hold transparency; write {path.stem}.png instead")

@@ -1,0 +1,219 @@
+"""Any picture <-> float array, with nothing of the picture lost.
+
+:func:`read` takes a path, a PIL image, a numpy array or a torch tensor and gives a :class:`Picture`: float pixels to
+compute with, and what is needed to hand the result back as the same kind of thing (:meth:`Picture.restore`).
+
+What cannot be carried through faithfully is refused with a reason, never cut silently: 16-bit colour *files* (Pillow
+would reduce them to 8 bits; pass the uint16 array instead), CMYK and other print colour spaces, animations.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from ..errors import ImageTooLarge, ImageUnreadable
+from .codecs import FORMATS, damage_reported
+
+MAX_PIXELS = 100_000_000
+"""Pictures above this many pixels are refused unless a caller raises ``max_pixels``. Files have Pillow's own limit of
+179 megapixels above that."""
+
+# TIFF keeps its description among the tags that say how its pixels lie; these are about the picture.
+_ABOUT_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+
+# PIL modes we carry through, and the mode that holds the result. A palette cannot hold denoised colours.
+_MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "F": "F"}
+_MODES |= {"I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "I;16N": "I;16"}
+
+# Noise can push floats well past [0, 1]; beyond this they are on another scale (0..255, 0..65535).
+_FLOAT_LIMIT = 8.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to compute with, and how to give it back.
+
+    Attributes:
+        pixels: float32 (H, W, C), C = 1 or 3, nominally in [0, 1].
+        alpha: float32 (H, W) in [0, 1], or None.
+        maximum: The value of white where the picture came from: 255, 65535 or 1.0.
+        source: What it came from: the PIL image, array or tensor (of one picture).
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+    maximum: float
+    source: Image.Image | np.ndarray | torch.Tensor
+
+    def restore(self, pixels: np.ndarray):
+        """``pixels`` (H, W, C) as the same kind, size, depth and channel count as the source, alpha untouched.
+
+        Clipped to [0, 1]; integers are rounded to nearest.
+        """
+        planes = pixels if self.alpha is None else np.concatenate([pixels, self.alpha[..., None]], axis=-1)
+        planes = np.clip(planes, 0, 1) * self.maximum
+        if self.maximum > 1:
+            planes = np.rint(planes)
+        if isinstance(self.source, Image.Image):
+            return self._restore_pil(planes)
+        if isinstance(self.source, np.ndarray):
+            return planes.reshape(self.source.shape).astype(self.source.dtype)
+        if self.source.ndim == 3:
+            planes = np.moveaxis(planes, -1, 0)
+        planes = np.ascontiguousarray(planes.reshape(self.source.shape))
+        return torch.from_numpy(planes).to(device=self.source.device, dtype=self.source.dtype)
+
+    def middle(self, max_pixels: int) -> "Picture":
+        """The middle, same proportions, at most ``max_pixels``, no pixel changed. For pictures from PIL or a file."""
+        height, width = self._fit(max_pixels)
+        top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
+        return self._with(lambda planes: planes[top : top + height, left : left + width])
+
+    def shrunk(self, max_pixels: int) -> "Picture":
+        """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``. From PIL or a file."""
+        size = self._fit(max_pixels)
+
+        def resize(planes: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(planes.reshape(*planes.shape[:2], -1)).permute(2, 0, 1)[None]
+            small = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)[0]
+            return small.permute(1, 2, 0).numpy().reshape(*size, *planes.shape[2:])
+
+        return self if size == self.pixels.shape[:2] else self._with(resize)
+
+    def _fit(self, max_pixels: int) -> tuple[int, int]:
+        """Height and width of at most ``max_pixels``: in proportion, as long as the shorter side has a pixel left."""
+        height, width = self.pixels.shape[:2]
+        ratio = min(1.0, (max_pixels / (height * width)) ** 0.5)
+        rows, columns = max(1, int(height * ratio)), max(1, int(width * ratio))
+        return min(rows, max(1, max_pixels // columns)), min(columns, max(1, max_pixels // rows))
+
+    def _with(self, function) -> "Picture":
+        """This picture with ``function`` over its pixels and alpha, and a source that fits."""
+        pixels = np.ascontiguousarray(function(self.pixels))
+        alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
+        changed = dataclasses.replace(self, pixels=pixels, alpha=alpha)
+        return dataclasses.replace(changed, source=changed.restore(pixels))
+
+    def _restore_pil(self, planes: np.ndarray) -> Image.Image:
+        kind = {255: np.uint8, 65535: np.uint16}.get(self.maximum, np.float32)
+        image = Image.fromarray(planes.astype(kind).squeeze(-1) if planes.shape[-1] == 1 else planes.astype(kind))
+        # Colours, resolution and camera data stay what they were; save() writes them.
+        for key in ("icc_profile", "exif", "dpi", "xmp"):
+            if key in self.source.info:
+                image.info[key] = self.source.info[key]
+        return image
+
+
+def read(source, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture.
+
+    Args:
+        source: A path; a PIL image; a numpy array (H, W), (H, W, C) of uint8, uint16 or float in [0, 1], where C is
+            1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); or a torch tensor (H, W) or (C, H, W) likewise.
+        max_pixels: Refuse larger pictures, before decoding them.
+
+    Raises:
+        ImageUnreadable: Missing, empty, truncated, not a picture, or of a kind that would lose something.
+        ImageTooLarge: More than ``max_pixels``.
+        TypeError: ``source`` is none of the above.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _from_file(Path(source), max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "the image", max_pixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, source, max_pixels)
+    if isinstance(source, torch.Tensor):
+        planes = source.detach().cpu()
+        planes = planes.float() if planes.dtype in (torch.bfloat16, torch.float16) else planes
+        return _from_array(
+            np.moveaxis(planes.numpy(), 0, -1) if source.ndim == 3 else planes.numpy(), source, max_pixels
+        )
+    raise TypeError(f"a picture is a path, a PIL image, a numpy array or a torch tensor, not {type(source).__name__}")
+
+
+def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"{name} has {width} x {height} = {width * height / 1e6:.1f} megapixels; the limit is "
+            f"{max_pixels / 1e6:.1f}. Make it smaller or crop it."
+        )
+
+
+def _from_file(path: Path, max_pixels: int) -> Picture:
+    name = path.name
+    if not path.exists():
+        raise ImageUnreadable(f"There is no file {name}.")
+    if path.is_dir():
+        raise ImageUnreadable(f"{name} is a folder, not a picture.")
+    if path.stat().st_size == 0:
+        raise ImageUnreadable(f"{name} is empty (0 bytes).")
+    with damage_reported(name), Image.open(path, formats=FORMATS) as opened:
+        return _from_pil(opened, name, max_pixels)
+
+
+def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    if image.width < 1 or image.height < 1:
+        raise ImageUnreadable(f"{name} has no pixels.")
+    _check_size(*image.size, max_pixels, name)
+    # What the file stores is known only until its pixels are loaded.
+    if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I;16"):
+        raise ImageUnreadable(
+            f"{name} holds 16-bit colour, which would be cut to 8 bits. Pass it as a numpy uint16 array, or save it "
+            "as 8-bit; 16-bit grey files are read in full."
+        )
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        raise ImageUnreadable(f"{name} is 16-bit grey with a transparent value, which would be lost. Use 8 bits.")
+    if image.mode not in _MODES:
+        raise ImageUnreadable(f"{name} has colour mode {image.mode}; convert it to RGB or grey first.")
+    # The second frame of a phone's MPO is a preview or depth map; elsewhere frames are pictures of their own.
+    with damage_reported(name):
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise ImageUnreadable(f"{name} has {frames} frames or pages; pass one of them.")
+    with damage_reported(name):
+        about = image.getexif() if image.format == "TIFF" else {}
+        image = ImageOps.exif_transpose(image)
+        if any(tag in about for tag in _ABOUT_TAGS):
+            kept = Image.Exif()
+            kept.update({tag: about[tag] for tag in _ABOUT_TAGS if tag in about})
+            image.info["exif"] = kept.tobytes()
+    target = _MODES[image.mode]
+    if "transparency" in image.info and target in ("L", "RGB"):
+        target = "LA" if image.mode == "L" else "RGBA"
+    if image.mode != target and not target.startswith("I;16"):
+        image = image.convert(target)
+    array = np.asarray(image)
+    return dataclasses.replace(_from_array(array, array, max_pixels, name), source=image)
+
+
+def _from_array(array: np.ndarray, source, max_pixels: int, name: str = "the picture") -> Picture:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 2, 3, 4):
+        expected = "(C, H, W)" if isinstance(source, torch.Tensor) else "(H, W, C)"
+        raise ImageUnreadable(
+            f"{name} has shape {tuple(source.shape)}; expected (H, W) or {expected} with 1 to 4 channels."
+        )
+    if 0 in array.shape:
+        raise ImageUnreadable(f"{name} has no pixels: its shape is {tuple(source.shape)}.")
+    _check_size(array.shape[1], array.shape[0], max_pixels, name)
+    if array.dtype.newbyteorder("=") in (np.uint8, np.uint16):
+        maximum = float(np.iinfo(array.dtype).max)
+    elif np.issubdtype(array.dtype, np.floating):
+        maximum = 1.0
+        extreme = float(np.abs(array).max())
+        if not np.isfinite(extreme):
+            raise ImageUnreadable(f"{name} holds values that are not finite numbers.")
+        if extreme > _FLOAT_LIMIT:
+            raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must be in [0, 1]: divide by white.")
+    else:
+        raise ImageUnreadable(f"{name} has type {array.dtype}; expected uint8, uint16 or float in [0, 1].")
+    planes = array.reshape(*array.shape[:2], channels).astype(np.float32) / np.float32(maximum)
+    alpha = planes[..., -1] if channels in (2, 4) else None
+    pixels = planes if alpha is None else planes[..., :-1]
+    return Picture(np.ascontiguousarray(pixels), alpha, maximum, source)

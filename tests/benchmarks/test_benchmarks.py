@@ -1,0 +1,74 @@
+"""That the benchmarks work; what they measure is for the machine they run on to say."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import clipping, quality, speed
+from denoiser import Denoiser
+from denoiser.analysis.metrics import psnr
+from denoiser.models import Unet, UnetConfig
+from train.data.sources import find_images
+from train.evaluate import evaluate
+
+
+def test_the_yardstick_has_the_published_shape():
+    colour, grey = speed.yardstick(3), speed.yardstick(1)
+    for network, depth, width, channels in ((colour, 12, 96, 3), (grey, 15, 64, 1)):
+        convolutions = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
+        assert len(convolutions) == depth and {layer.out_channels for layer in convolutions[:-1]} == {width}
+        assert network(torch.rand(1, channels, 8, 12), 0.1).shape == (1, channels, 8, 12)
+
+
+def test_times_are_ratios_to_the_yardstick_of_the_same_run(tiny_model):
+    results = speed.compare({"tiny": Denoiser(tiny_model, dtype="float32")}, size=32, runs=1)
+    assert set(results) == {"tiny", "FFDNet"}
+    for row in results.values():
+        for seconds, ratio in row.values():
+            assert seconds > 0 and ratio > 0
+    assert results["FFDNet"]["float32"][1] == 1
+    assert "| tiny |" in speed.table(results)
+
+
+def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tiny_model, photo, tmp_path):
+    for folder, picture in (("cbsd68", photo[:48, :64]), ("set12", photo[:40, :40, 0])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
+    measured = quality.measure(Denoiser(tiny_model, dtype="float32"), tmp_path)
+    assert set(measured) == {"CBSD68", "BSD68", "Set12"} and len(measured["CBSD68"]) == 3
+    assert all(5 < value < 60 for value in measured["CBSD68"])
+    grey = evaluate(Denoiser(tiny_model, dtype="float32"), find_images([tmp_path / "cbsd68"]), 25, gray=True)
+    assert measured["BSD68"][1] == pytest.approx(grey["psnr"]) != measured["CBSD68"][1]
+    times = {"tiny": {"float32": (0.5, 0.4), "bfloat16": (0.2, 0.3)}, "FFDNet": {"float32": (1.2, 1.0)}}
+    times["FFDNet"]["bfloat16"] = (0.7, 1.0)
+    markdown = quality.table({"tiny": measured}, times, {"tiny": 1000})
+    row = next(line for line in markdown.splitlines() if line.startswith("| `tiny` |"))
+    assert f"{measured['CBSD68'][1]:.2f}" in row and "0.50 (0.40)" in row and "0.20 (0.30)" in row
+    assert "| FFDNet | 33.87 / 31.21 / 27.96 | 31.63 / 29.19 / 26.29 |" in markdown
+    quality.plot({"tiny": measured}, times, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.width > 500
+
+
+def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
+    noisy = photo[:32, :40] // 2 + 30
+    for role, pixels in (("clean", photo[:32, :40]), ("noisy", noisy)):
+        (tmp_path / "nam25" / role).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "nam25" / role / "01.png")
+    blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
+    before, after, least = quality.measure(blind, tmp_path)["nam25"]
+    assert least == pytest.approx(after - before) and abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3
+
+
+class LocalMean(torch.nn.Module):
+    """A denoiser that returns the mean of the pixels around."""
+
+    def forward(self, x, level):
+        return torch.nn.functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
+
+
+def test_what_undoing_clipping_is_worth_is_measured_beside_what_the_network_has():
+    dark = np.full((48, 64, 3), 0.02, np.float32)
+    ((before, after),) = clipping.gains(LocalMean(), [dark], "gaussian", {"sigma": 25})
+    assert before + 3 < after < np.inf

@@ -1,0 +1,415 @@
+"""The page, as a visitor uses it, in a real browser."""
+
+import io
+import os
+import re
+import shutil
+import time
+import urllib.parse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser import DEFAULT_CHECKPOINT
+from denoiser.analysis.metrics import psnr
+from tests.conftest import Demo
+
+from .test_page import BAD_CHECKPOINTS, put_bad
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# The figures alone, without the timer that gradio draws over them while it computes.
+READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the browser tests need Debian's chromium package")
+        pytest.skip("there is no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Visitor:
+    """A page with the default example denoised, and what a person reads off it."""
+
+    def __init__(self, browser, url, **context):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
+        self.page = self.context.new_page()
+        self.elsewhere, self.problems = [], []
+        host = urllib.parse.urlparse(url).netloc
+        self.page.on(
+            "request",
+            lambda r: (
+                r.url.startswith("http")
+                and urllib.parse.urlparse(r.url).netloc != host
+                and self.elsewhere.append(r.url)
+            ),
+        )
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("#figures .tile", timeout=60_000)
+
+    def figures(self) -> str:
+        return self.page.evaluate(READ)
+
+    def psnr(self) -> tuple[float, float]:
+        found = re.search(r"([\d.]+) \u2192 ([\d.]+)", self.page.inner_text("#figures .tile >> nth=0"))
+        return float(found[1]), float(found[2])
+
+    def after(self, action) -> None:
+        """Act, and wait until the figures are others."""
+        before = self.figures()
+        action()
+        self.page.wait_for_function(f"before => {{ const now = ({READ})(); return now && now != before }}", arg=before)
+
+    def until(self, text: str) -> None:
+        """Wait until the figures say something."""
+        self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
+
+    def upload(self, name: str, content: bytes) -> None:
+        clear = self.page.locator("#photo button[aria-label='Remove Image']")
+        if clear.count():
+            clear.first.click()
+        files = {"name": name, "mimeType": "image/png", "buffer": content}
+        self.page.locator("#photo input[type=file]").first.set_input_files(files)
+
+    def slide(self, element: str, share: float) -> None:
+        """Drag a slider's knob to a share of its width and let go."""
+        knob = self.page.locator(f"#{element} input[type=range]")
+        knob.scroll_into_view_if_needed()
+        box = knob.bounding_box()
+        y = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] / 2, y)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + box["width"] * share, y, steps=8)
+        self.page.mouse.up()
+
+    def picture(self, element: str) -> np.ndarray:
+        source = self.page.locator(f"#{element} img").first.get_attribute("src")
+        body = self.context.request.get(urllib.parse.urljoin(self.page.url, source)).body()
+        with Image.open(io.BytesIO(body)) as image:
+            assert image.format == "PNG"
+            return np.asarray(image)
+
+
+def visit(browser, demo):
+    visitor = Visitor(browser, demo.url)
+    yield visitor
+    assert not visitor.elsewhere, "the page asked other machines"
+    assert not visitor.problems
+    visitor.context.close()
+
+
+# A page for each test, and one that goes through many mishaps in a row.
+visitor = pytest.fixture(visit)
+unlucky = pytest.fixture(visit, scope="module")
+
+
+def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
+    visitor.after(lambda: visitor.upload("mine.png", png(photo)))
+    before = visitor.psnr()
+    assert before[0] == pytest.approx(20.2, abs=0.6) and before[1] > before[0] + 3
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
+    after = visitor.psnr()
+    assert after[0] < before[0] - 3 and after[1] < before[1]
+    # What is shown are the pictures the figures are about, to the last bit.
+    shown = [psnr(photo / 255, visitor.picture(element) / 255) for element in ("noisy-out", "denoised-out")]
+    assert shown == pytest.approx(after, abs=0.01)
+    assert np.array_equal(visitor.picture("clean-out"), photo)
+
+
+def test_the_result_can_be_downloaded_without_loss(visitor):
+    with visitor.page.expect_download() as download:
+        visitor.page.click("#download")
+    assert download.value.suggested_filename == "temple-denoised.png"
+    with Image.open(download.value.path()) as image:
+        assert np.array_equal(np.asarray(image), visitor.picture("denoised-out"))
+
+
+def test_a_number_typed_and_an_arrow_key_act_too(visitor):
+    field = visitor.page.locator("#gaussian-sigma input[type=number]")
+    visitor.after(lambda: (field.fill("50"), field.press("Enter"), field.blur()))
+    assert visitor.psnr()[0] == pytest.approx(14.9, abs=0.5)
+    knob = visitor.page.locator("#gaussian-sigma input[type=range]")
+    visitor.after(lambda: (knob.focus(), knob.press("ArrowRight"), knob.blur()))
+    assert "51." in visitor.figures() or "50.9" in visitor.figures()
+
+
+def test_a_number_out_of_range_is_brought_into_it(visitor):
+    field = visitor.page.locator("#gaussian-sigma input[type=number]")
+    visitor.after(lambda: (field.fill("5000"), field.press("Enter"), field.blur()))
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.2))
+    seed = visitor.page.locator("#seed input")
+    visitor.after(lambda: (seed.fill("-7"), seed.press("Enter")))
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.3))
+
+
+def test_every_noise_shows_its_own_sliders(visitor):
+    visitor.page.click("#noise input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="Camera sensor").click())
+    assert visitor.page.is_visible("#sensor-gain") and visitor.page.is_visible("#sensor-read")
+    assert not visitor.page.is_visible("#gaussian-sigma")
+    visitor.after(lambda: visitor.slide("sensor-gain", 0.9))
+
+
+def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
+    before = visitor.picture("noisy-out")
+    visitor.page.evaluate(
+        "() => { window.blank = 0; new MutationObserver(() => { if (!document.querySelector('#compare img')) "
+        "window.blank++ }).observe(document.querySelector('#compare'), {childList: true, subtree: true}) }"
+    )
+    visitor.after(lambda: visitor.page.click("#reroll"))
+    visitor.page.wait_for_timeout(300)
+    assert not np.array_equal(visitor.picture("noisy-out"), before)
+    assert visitor.page.evaluate("window.blank") == 0
+
+
+def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
+    assert "checkpoint photo" in visitor.figures() and "Noise level σ, taken out" in visitor.figures()
+    for hidden in ("#noise", "#clean-out", "#sigma-mode"):
+        assert not visitor.page.is_visible(hidden)
+    visitor.after(lambda: visitor.page.click("#noisy-already input"))
+    assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#clean-out")
+    assert "checkpoint color-base" in visitor.figures() and visitor.page.is_visible("#sigma-mode")
+
+
+@pytest.mark.parametrize("name", ["color-small", "photo"])
+def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor, name):
+    visitor.page.click("#checkpoint input")
+    visitor.page.get_by_role("option", name=name).click()
+    visitor.until(f"checkpoint {name}")
+    visitor.page.click("#noisy-already input")
+    visitor.until("no PSNR")
+    assert f"checkpoint {name}" in visitor.figures()
+    visitor.page.click("#noisy-already input")
+    visitor.until("PSNR, dB")
+    assert f"checkpoint {name}" in visitor.figures()
+
+
+def test_the_difference_can_be_of_what_is_missing(visitor):
+    removed = visitor.picture("difference")
+    visitor.page.get_by_label("what is missing").click()
+    visitor.page.wait_for_function("() => document.querySelector('#difference').innerText.includes('Clean')")
+    assert not np.array_equal(visitor.picture("difference"), removed)
+
+
+def test_a_large_photo_says_what_will_happen(visitor, photo):
+    large = np.tile(photo, (5, 7, 1))
+    visitor.after(lambda: visitor.upload("large.png", png(large)))
+    assert "2.3 megapixels" in visitor.page.inner_text("#notice")
+    assert "1183 \u00d7 845" in visitor.figures()
+    visitor.after(lambda: visitor.page.get_by_label("All of it").click())
+    assert "1792 \u00d7 1280" in visitor.figures()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no picture at all", "is not a picture"),
+        (b"", "is empty"),
+        (png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))[:2000], "damaged or truncated"),
+        (png(np.zeros((6000, 6000), np.uint8)), "36.0 megapixels; the limit is 25.0"),
+    ],
+)
+def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(unlucky, photo, content, message):
+    visitor = unlucky
+    visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
+    visitor.upload("bad.png", content)
+    visitor.page.get_by_text(message).wait_for(timeout=15_000)
+    assert visitor.page.locator("#denoised-out img").count() == 0  # nor is another photo's result left standing
+    visitor.after(lambda: visitor.upload("good.png", png(photo)))
+    assert visitor.psnr()[1] > 20
+
+
+def test_a_cleared_photo_asks_for_one(visitor):
+    visitor.page.click("#photo button[aria-label='Remove Image']")
+    visitor.page.get_by_text("Drop a photo, or pick an example.").wait_for(timeout=15_000)
+    visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
+    assert visitor.psnr()[1] > 20
+
+
+def test_the_page_fits_a_phone(browser, demo):
+    visitor = Visitor(browser, demo.url, is_mobile=True, has_touch=True)
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    for box in ("hub", "offers", "card-box"):
+        visitor.page.click(f"#{box} button >> nth=0")
+    visitor.page.wait_for_timeout(600)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+    overflowing = visitor.page.evaluate(
+        "() => [...document.querySelectorAll('#figures .tile b')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    )
+    assert overflowing == 0
+    visitor.context.close()
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+HOSTILE_CARD = b"""---
+license: mit
+tags: [denoising-autoencoder]
+---
+# A hostile card
+
+![pixel](http://elsewhere.example/a.png) !![pixel](http://elsewhere.example/f.png)
+<img src="http://elsewhere.example/b.png" onerror="document.title='owned'">
+<script>document.title = 'owned'</script> <iframe src="http://elsewhere.example/c"></iframe>
+![ref][picture] [own](curve.png) <style>body { background: url(http://elsewhere.example/d.png) }</style>
+
+[picture]: http://elsewhere.example/e.png
+
+```mermaid
+flowchart TD
+    A@{ img: "http://elsewhere.example/g.png", label: "x" }
+```
+
+The end of it.
+"""
+
+
+def pull(visitor, name):
+    page = visitor.page
+    if not page.is_visible("#typed"):
+        page.click("#hub button >> nth=0")
+    page.locator("#typed input, #typed textarea").fill(name)
+    page.click("#fetch")
+
+
+def test_choosing_another_checkpoint_denoises_again_and_tells_about_it(visitor):
+    about = visitor.page.inner_text("#about")
+    assert "unet" in about and "dB on cbsd68" in about and "apache-2.0" in about and "bundled" in about
+    visitor.page.click("#checkpoint input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
+    assert "checkpoint bottleneck-color" in visitor.figures()
+    assert "bottleneck" in visitor.page.inner_text("#about")
+    visitor.page.click("#card-box button >> nth=0")
+    visitor.page.get_by_text("The textbook denoising autoencoder").wait_for()
+
+
+def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browser, demo, visitor, hub, tiny_checkpoint):
+    commit = next(iter(hub.put("user/typed", tiny_checkpoint, README_md=HOSTILE_CARD).commits))
+    visitor.after(lambda: pull(visitor, "user/typed"))
+    assert "checkpoint user/typed" in visitor.figures()
+    about = visitor.page.inner_text("#about")
+    assert f"user/typed at {commit[:8]}" in about and "mit" in about and "2026-11-02" in about
+    # Its card is anyone's text: shown, but nothing in it runs or makes the browser ask another machine.
+    visitor.page.click("#card-box button >> nth=0")
+    visitor.page.get_by_text("The end of it.").wait_for()
+    assert visitor.page.locator("#card img, #card iframe, #card script, #card style").count() == 0
+    assert visitor.page.title() == "Denoising autoencoder"
+    assert f"/user/typed/blob/{commit}/curve.png" in visitor.page.get_by_role(
+        "link", name="own", exact=True
+    ).get_attribute("href")
+    hub.requests.clear()
+    following = Visitor(browser, demo.url)
+    following.page.click("#checkpoint input")
+    following.after(lambda: following.page.get_by_role("option", name="user/typed").click())
+    assert "checkpoint user/typed" in following.figures() and hub.fetched("user/typed") == 0
+    following.context.close()
+
+
+def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_checkpoint):
+    hub.put("user/by-address", tiny_checkpoint)
+    visitor = Visitor(browser, f"{demo.url}/?checkpoint=user/by-address")
+    visitor.page.get_by_text("checkpoint user/by-address").wait_for(timeout=20_000)
+    assert "user/by-address" in visitor.page.input_value("#checkpoint input")
+    visitor.context.close()
+
+
+def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
+    hub.put("user/listed", tiny_checkpoint, README_md=HOSTILE_CARD)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
+    try:
+        visitor = Visitor(browser, running.url)
+        visitor.page.click("#offers button >> nth=0")
+        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
+        assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
+        visitor.page.click("#checkpoint input")
+        for name in ("user/listed", "user/tiny@main"):
+            assert visitor.page.get_by_role("option", name=name).count() == 1
+        visitor.after(lambda: visitor.page.get_by_role("option", name="user/tiny@main").click())
+        visitor.context.close()
+    finally:
+        running.stop()
+
+
+def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, visitor, hub, tiny_checkpoint):
+    hub.put("user/slow", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "stall")]
+    pull(visitor, "user/slow")
+    visitor.page.get_by_text("Asking the Hub for user/slow").wait_for()
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
+    other = Visitor(browser, demo.url)
+    other.after(lambda: other.slide("gaussian-sigma", 0.3))
+    visitor.page.get_by_text("too slow to answer").wait_for(timeout=20_000)
+    other.context.close()
+
+
+@pytest.mark.parametrize("case", BAD_CHECKPOINTS)
+def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(unlucky, hub, tiny_checkpoint, case):
+    failed = unlucky.page.locator("#pull .failed")
+    before = failed.inner_text() if failed.count() else ""
+    pull(unlucky, put_bad(hub, tiny_checkpoint, case))
+    unlucky.page.wait_for_function(
+        "before => { const now = document.querySelector('#pull .failed')?.innerText; return now && now != before }",
+        arg=before,
+    )
+    said = failed.inner_text()
+    assert BAD_CHECKPOINTS[case][1] in said and f"user/{case}" in said
+    assert f"Still in use: {DEFAULT_CHECKPOINT}" in said
+    assert not re.search(r"token-of|/tmp|Traceback", said)
+    assert failed.locator("a").count() == (case == "gated")  # where to ask for access
+    assert DEFAULT_CHECKPOINT in unlucky.page.input_value("#checkpoint input")
+    unlucky.after(lambda: unlucky.page.click("#reroll"))
+    assert f"checkpoint {DEFAULT_CHECKPOINT}" in unlucky.figures()
+
+
+def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):
+    hub.put("user/late", tiny_checkpoint)
+    hub.faults = [("/api/models/user/late", "wait")]
+    pull(visitor, "user/late")
+    visitor.page.get_by_text("Asking the Hub for user/late").wait_for()
+    visitor.page.click("#checkpoint input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
+    hub.go_on.set()
+    deadline = time.monotonic() + 20
+    while not hub.fetched("user/late", "README.md") and time.monotonic() < deadline:  # the last file of a checkpoint
+        visitor.page.wait_for_timeout(50)
+    assert hub.fetched("user/late") == 1
+    visitor.page.wait_for_timeout(1500)  # by then the slow one has arrived, unnoticed
+    assert "checkpoint bottleneck-color" in visitor.figures() and not visitor.page.is_visible("#pull .failed")
+    assert "bottleneck-color" in visitor.page.input_value("#checkpoint input")
+
+
+def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint):
+    hub.put("user/deleted", tiny_checkpoint)
+    visitor.after(lambda: pull(visitor, "user/deleted"))
+    hub.repositories.clear()
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    assert "checkpoint user/deleted" in visitor.figures()

@@ -1,0 +1,347 @@
+"""The running demo over its public endpoint, as a program calls it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser
+from denoiser.analysis.metrics import psnr
+from denoiser.models import Unet, UnetConfig
+from tests.conftest import PHOTO, ROOT, Demo
+
+
+@pytest.fixture(scope="module")
+def client(demo, tmp_path_factory):
+    return Client(demo.url, download_files=str(tmp_path_factory.mktemp("client")), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def small_photo(photo, tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+def ask(
+    client,
+    picture,
+    noise="gaussian",
+    level=25,
+    level2=None,
+    seed=0,
+    sigma=None,
+    strength=1.0,
+    checkpoint=DEFAULT_CHECKPOINT,
+):
+    return client.predict(
+        image=handle_file(str(picture)),
+        noise=noise,
+        level=level,
+        level2=level2,
+        seed=seed,
+        checkpoint=checkpoint,
+        sigma=sigma,
+        strength=strength,
+        api_name="/denoise",
+    )
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image)
+
+
+def test_the_figures_are_those_of_the_pictures_returned(client, photo, small_photo):
+    noisy, denoised, difference, figures = ask(client, small_photo)
+    clean = photo / 255
+    assert psnr(clean, pixels(noisy) / 255) == pytest.approx(figures["psnr"]["noisy"], abs=0.01)
+    assert psnr(clean, pixels(denoised) / 255) == pytest.approx(figures["psnr"]["denoised"], abs=0.01)
+    assert figures["psnr"]["denoised"] > figures["psnr"]["noisy"] + 3
+    assert figures["sigma_added"] == pytest.approx(25, abs=0.2) and figures["sigma_used"] == figures["sigma_added"]
+    delta = pixels(noisy).astype(int) - pixels(denoised)
+    assert np.array_equal(pixels(difference), np.clip(128 + figures["difference_gain"] * delta, 0, 255))
+
+
+def test_the_page_denoises_what_the_library_denoises(client, small_photo):
+    noisy, denoised, _, figures = ask(client, small_photo, sigma=30)
+    assert np.array_equal(pixels(denoised), Denoiser.from_pretrained()(pixels(noisy), 30))
+    assert figures["sigma_used"] == 30
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_every_noise_can_be_asked_for(client, small_photo, noise):
+    _, _, _, figures = ask(client, small_photo, noise=noise, level=None)
+    assert figures["sigma_added"] > 1 and figures["psnr"]["noisy"] < 45
+
+
+def test_the_seed_decides_the_noise(client, small_photo):
+    first, again, other = (pixels(ask(client, small_photo, seed=seed)[0]) for seed in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_a_noisy_photo_gets_no_noise_and_no_psnr(client, photo, small_photo):
+    noisy, denoised, _, figures = ask(client, small_photo, noise="none", level=None)
+    assert np.array_equal(pixels(noisy), photo) and not np.array_equal(pixels(denoised), photo)
+    assert "psnr" not in figures and figures["sigma_added"] is None and figures["sigma_used"] > 0
+
+
+def test_strength_zero_changes_nothing(client, small_photo):
+    noisy, denoised, _, _ = ask(client, small_photo, strength=0)
+    assert np.array_equal(pixels(noisy), pixels(denoised))
+
+
+def test_sixteen_bits_stay_sixteen_bits_and_the_figures_are_theirs(client, photo, tmp_path):
+    deep = photo[..., 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    noisy, denoised, _, figures = ask(client, tmp_path / "deep.png", level=1)
+    assert pixels(denoised).dtype == np.uint16 and len(np.unique(pixels(denoised))) > 256
+    for name, path in (("noisy", noisy), ("denoised", denoised)):
+        assert psnr(deep / 65535, pixels(path) / 65535) == pytest.approx(figures["psnr"][name], abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (50, 1), (7, 7)])
+def test_tiny_pictures_work(client, tmp_path, size):
+    Image.new("RGB", size, (90, 120, 30)).save(tmp_path / "tiny.png")
+    _, denoised, difference, figures = ask(client, tmp_path / "tiny.png", level=0)
+    assert pixels(denoised).shape == pixels(difference).shape == (size[1], size[0], 3)
+    assert figures["psnr"]["noisy"] is None and figures["ssim"]["denoised"] is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_grey_stays_grey_and_alpha_stays(client, photo, tmp_path, mode):
+    image = Image.fromarray(photo).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L"))
+    image.save(tmp_path / "picture.png")
+    noisy, denoised, _, _ = ask(client, tmp_path / "picture.png")
+    assert pixels(denoised).shape == np.asarray(image).shape
+    if mode == "RGBA":
+        assert np.array_equal(pixels(denoised)[..., 3], np.asarray(image)[..., 3])
+        assert np.array_equal(pixels(noisy)[..., 3], np.asarray(image)[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"this is no picture", "not a picture"), (PHOTO.read_bytes()[:9000], "damaged or truncated")],
+)
+def test_a_bad_upload_gets_a_sentence(client, tmp_path, content, message):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(Exception, match=message):
+        ask(client, tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level": 1000}, "sigma must be from 0 to 100"),
+        ({"noise": "snow"}, "snow"),
+        ({"strength": 3}, "3"),
+        ({"sigma": 900}, "900"),
+    ],
+)
+def test_a_value_out_of_range_gets_a_sentence(client, small_photo, change, message):
+    with pytest.raises(Exception, match=message):
+        ask(client, small_photo, **change)
+
+
+def test_only_the_documented_endpoint_is_public(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(endpoints) == ["/denoise"]
+    named = [parameter["parameter_name"] for parameter in endpoints["/denoise"]["parameters"]]
+    assert named == ["image", "noise", "level", "level2", "seed", "checkpoint", "sigma", "strength"]
+    returned = [value["label"] for value in endpoints["/denoise"]["returns"]]
+    assert returned == ["noisy", "denoised", "difference", "figures"]
+
+
+def test_visitors_at_the_same_time_get_their_own_pictures(demo, photo, tmp_path):
+    def visit(index):
+        mine = np.roll(photo[:128, :128], index * 16, axis=0)
+        path = tmp_path / f"photo-{index}.png"
+        Image.fromarray(mine).save(path)
+        client = Client(demo.url, download_files=str(tmp_path / f"client-{index}"), verbose=False)
+        noisy = pixels(ask(client, path, level=5, seed=index)[0]).astype(int)
+        return np.abs(noisy - mine).mean()
+
+    with ThreadPoolExecutor(5) as pool:
+        errors = list(pool.map(visit, range(5)))
+    assert len(errors) == 5 and max(errors) < 10
+
+
+def test_files_outside_the_uploads_cannot_be_asked_for(demo, small_photo):
+    """A picture that is there and readable, only not a visitor's upload; asked for without the client's own upload."""
+
+    def call(path):
+        data = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}, "none", None, None, 0, DEFAULT_CHECKPOINT]
+        address = f"{demo.url}/gradio_api/call/denoise"
+        event = httpx.post(address, json={"data": [*data, None, 1.0]}).json()["event_id"]
+        return httpx.get(f"{address}/{event}", timeout=60).text
+
+    with open(small_photo, "rb") as file:
+        uploaded = httpx.post(f"{demo.url}/gradio_api/upload", files={"files": file}).json()[0]
+    assert "event: complete" in call(uploaded)
+    assert "event: error" in call(small_photo)
+
+
+def test_a_checkpoint_from_the_hub_is_pulled_used_and_named_with_its_commit(
+    client, hub, tiny_checkpoint, tiny_model, small_photo
+):
+    commit = next(iter(hub.put("user/by-program", tiny_checkpoint).commits))
+    for _ in range(2):
+        noisy, denoised, _, figures = ask(client, small_photo, sigma=30, checkpoint="user/by-program")
+        assert figures["checkpoint"] == "user/by-program" and figures["revision"] == commit
+        assert np.array_equal(pixels(denoised), Denoiser(tiny_model)(pixels(noisy), 30))
+    assert hub.fetched("user/by-program") == 1
+    assert ask(client, small_photo)[3]["revision"] is None
+
+
+def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, small_photo, tmp_path):
+    expected = {}
+    for index in range(5):
+        torch.manual_seed(index)
+        model = Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).eval()
+        model.save_pretrained(tmp_path / f"crowd-{index}")
+        hub.put(f"user/crowd-{index}", tmp_path / f"crowd-{index}")
+        expected[f"user/crowd-{index}"] = Denoiser(model)
+
+    def visit(index):
+        client = Client(demo.url, download_files=str(tmp_path / f"visitor-{index}"), verbose=False)
+        name = f"user/crowd-{index % 5}"
+        noisy, denoised, _, _ = ask(client, small_photo, sigma=25, seed=index, checkpoint=name)
+        return np.array_equal(pixels(denoised), expected[name](pixels(noisy), 25))
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(visit, range(20)))
+    assert [hub.fetched(name) for name in expected] == [1] * 5
+
+
+def write_nan(folder):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors["tail.weight"].fill_(float("nan"))
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def drop_tensor(folder):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    safetensors.torch.save_file({n: t for n, t in tensors.items() if n != "tail.weight"}, folder / "model.safetensors")
+
+
+def add_tensor(folder):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    safetensors.torch.save_file(tensors | {"extra": torch.zeros(2)}, folder / "model.safetensors")
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+BAD_CHECKPOINTS = {
+    "not-found": (None, "There is no repository user/not-found"),
+    "private": ({"private": True}, "or it is private"),
+    "gated": ({"gated": True}, "ask for access at https://huggingface.co/user/gated"),
+    "no-denoiser": (lambda folder: (folder / "config.json").unlink(), "has no config.json: it is not a denoiser"),
+    "stranger": ({"config_json": b'{"architecture": "bert"}'}, "asks for architecture 'bert'"),
+    "oversized": ({"config_json": b" " * 200_000}, "more than 0.1 MB is not fetched"),
+    "too-few": (drop_tensor, "missing tensors ['tail.weight']"),
+    "too-many": (add_tensor, "unexpected tensors ['extra']"),
+    "nan": (write_nan, "values that are not finite"),
+    "cut-short": (cut, "is cut short"),
+    "damaged": ({"fault": "corrupt"}, "arrived damaged twice"),
+    "down": ({"fault": 503}, "not working (status 503)"),
+    "busy": ({"fault": 429}, "asked too often"),
+}
+
+
+def put_bad(hub, folder, case) -> str:
+    """A checkpoint that something is wrong with, on the Hub; its name."""
+    change, _ = BAD_CHECKPOINTS[case]
+    name = f"user/{case}"
+    if callable(change):
+        change(folder)
+    if change is not None:
+        options = change if isinstance(change, dict) else {}
+        fault = options.get("fault")
+        hub.put(name, folder, **{key: value for key, value in options.items() if key != "fault"})
+        where = f"GET /{name}/resolve" if fault == "corrupt" else f"/api/models/{name}"
+        hub.faults = [(where, fault)] * 2 if fault else []
+    return name
+
+
+@pytest.mark.parametrize("case", BAD_CHECKPOINTS)
+def test_a_bad_checkpoint_gets_a_sentence_of_its_own(client, hub, tiny_checkpoint, small_photo, case):
+    with pytest.raises(Exception) as caught:
+        ask(client, small_photo, checkpoint=put_bad(hub, tiny_checkpoint, case))
+    said = str(caught.value)
+    assert BAD_CHECKPOINTS[case][1] in said
+    assert not re.search(r"token-of|/tmp|/home|Traceback|site-packages", said)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../x", "~/x", "user/x@../../y", "a" * 5000, "denoiser/checkpoints"]
+)
+def test_a_name_is_not_a_way_to_files(client, hub, small_photo, name):
+    with pytest.raises(Exception, match=r"repository|revision|characters|long"):
+        ask(client, small_photo, checkpoint=name)
+    assert not any("resolve" in line for line in hub.requests)
+
+
+def test_a_start_with_the_network_cut_and_a_default_that_cannot_be_had(tmp_path, small_photo):
+    cut_off = Demo(tmp_path, DENOISER_CHECKPOINT="user/elsewhere")
+    try:
+        assert f"The page starts with {DEFAULT_CHECKPOINT}" in cut_off.log.read_text()
+        client = Client(cut_off.url, download_files=str(tmp_path / "client"), verbose=False)
+        figures = ask(client, small_photo, checkpoint="")[3]
+        assert figures["checkpoint"] == DEFAULT_CHECKPOINT and figures["psnr"]["denoised"] > 25
+        with pytest.raises(Exception, match="Hub"):
+            ask(client, small_photo, checkpoint="user/elsewhere")
+    finally:
+        cut_off.stop()
+
+
+def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tiny_checkpoint, small_photo):
+    hub.put("user/own", tiny_checkpoint, private=True)
+    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
+    hosted = Demo(tmp_path, **settings, DENOISER_CHECKPOINT="user/own")
+    try:
+        client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
+        assert ask(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
+    finally:
+        hosted.stop()
+
+
+def test_a_setting_that_cannot_be_used_is_named(tmp_path):
+    environment = os.environ | {"DENOISER_CHECKPOINT": "../secret", "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, ROOT / "app.py"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1 and "error: in DENOISER_CHECKPOINT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_demo_started_without_asking_any_other_machine(demo, client):
+    assert not demo.refused.exists(), demo.refused.read_text()
+
+
+def test_our_own_temporary_files_are_deleted():
+    import app
+
+    first, second = (app.save(Image.new("L", (4, 4)), f"{name}.png") for name in ("first", "second"))
+    long_ago = time.time() - 2 * app.SCRATCH_SECONDS
+    os.utime(Path(first).parent, (long_ago, long_ago))
+    app.sweep()
+    assert not Path(first).exists() and Path(second).exists()
+    shutil.rmtree(Path(second).parent)

@@ -1,0 +1,260 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from denoiser import ImageTooLarge, ImageUnreadable
+from denoiser.images.picture import read
+
+
+def sixteen_bit_png(array: np.ndarray) -> bytes:
+    """Pillow cannot write 16-bit colour, so the few chunks of such a PNG are put together here."""
+    height, width, channels = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "F"])
+def test_pil_pictures_come_back_as_they_were(mode):
+    shape = (7, 9, len(mode)) if mode in ("LA", "RGB", "RGBA") else (7, 9)
+    draw = np.random.default_rng(0)
+    array = {
+        "I;16": lambda: draw.integers(0, 65536, shape, np.uint16),
+        "F": lambda: draw.random(shape, np.float32),
+    }.get(mode, lambda: draw.integers(0, 256, shape, np.uint8))()
+    image = Image.fromarray(array)
+    assert image.mode == mode
+    picture = read(image)
+    back = picture.restore(picture.pixels)
+    assert back.mode == mode and np.array_equal(np.asarray(back), array)
+
+
+@given(
+    st.sampled_from([np.uint8, np.uint16]).flatmap(
+        lambda dtype: arrays(
+            dtype,
+            array_shapes(min_dims=2, max_dims=2, max_side=9)
+            | st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)),
+        )
+    )
+)
+@settings(deadline=None)
+def test_integer_arrays_survive_the_round_trip(array):
+    picture = read(array)
+    assert picture.pixels.shape[2] in (1, 3) and picture.pixels.min() >= 0 and picture.pixels.max() <= 1
+    back = picture.restore(picture.pixels)
+    assert back.dtype == array.dtype and np.array_equal(back, array)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 6), (1, 5, 6), (3, 5, 6), (4, 5, 6)])
+def test_tensors_come_back_as_they_were(dtype, shape):
+    tensor = (torch.rand(shape) * (255 if dtype == torch.uint8 else 1)).to(dtype)
+    picture = read(tensor)
+    back = picture.restore(picture.pixels)
+    assert (
+        back.dtype == dtype and back.shape == tensor.shape and torch.allclose(back.float(), tensor.float(), atol=1e-6)
+    )
+
+
+def test_a_result_is_clipped_and_rounded_to_nearest():
+    picture = read(np.zeros((1, 4), np.uint8))
+    pixels = np.array([-0.2, 100.4 / 255, 100.6 / 255, 1.7], np.float32).reshape(1, 4, 1)
+    assert picture.restore(pixels).tolist() == [[0, 100, 101, 255]]
+
+
+def test_exif_orientation_is_applied_and_then_gone(tmp_path):
+    array = np.zeros((20, 30, 3), np.uint8)
+    array[:, :15] = 255
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.fromarray(array).save(tmp_path / "turned.png", exif=exif)
+    picture = read(tmp_path / "turned.png")
+    assert picture.pixels.shape == (30, 20, 3)
+    assert picture.pixels[:15].min() == 1 and picture.pixels[15:].max() == 0
+    kept = Image.Exif()
+    kept.load(picture.restore(picture.pixels).info["exif"])
+    assert 0x0112 not in kept and kept[0x010F] == "Maker"
+
+
+def test_the_colour_profile_stays_with_the_picture(tmp_path):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.new("RGB", (8, 8), (10, 200, 30)).save(tmp_path / "profiled.png", icc_profile=profile)
+    picture = read(tmp_path / "profiled.png")
+    assert picture.restore(picture.pixels).info["icc_profile"] == profile
+
+
+def test_transparency_of_a_palette_becomes_alpha(tmp_path):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.putpixel((0, 0), 0)
+    image.save(tmp_path / "palette.png", transparency=0)
+    picture = read(tmp_path / "palette.png")
+    assert picture.alpha[0, 0] == 0 and picture.alpha[1, 1] == 1
+    assert np.allclose(picture.pixels[1, 1] * 255, [200, 100, 50])
+    assert picture.restore(picture.pixels).mode == "RGBA"
+
+
+def test_sixteen_bit_grey_files_are_read_in_full(tmp_path):
+    array = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    (tmp_path / "deep.png").write_bytes(sixteen_bit_png(array[..., None]))
+    picture = read(tmp_path / "deep.png")
+    assert np.array_equal(np.asarray(picture.restore(picture.pixels)), array)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sixteen_bit_colour_files_are_refused_not_cut(tmp_path, channels):
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 9, channels), np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(sixteen_bit_png(deep))
+    with pytest.raises(ImageUnreadable, match="16-bit colour"):
+        read(path)
+    with Image.open(path) as lazily_opened, pytest.raises(ImageUnreadable, match="16-bit colour"):
+        read(lazily_opened)
+
+
+def test_formats_that_pillow_may_cut_unasked_are_refused(tmp_path):
+    (tmp_path / "deep.ppm").write_bytes(b"P6 4 4 65535\n" + bytes(range(96)))
+    with pytest.raises(ImageUnreadable, match="not a picture, or not PNG, JPEG"):
+        read(tmp_path / "deep.ppm")
+    (tmp_path / "odd.dds").write_bytes(b"DDS " + b"\x7c\0\0\0" + b"\xff" * 120)
+    with pytest.raises(ImageUnreadable):
+        read(tmp_path / "odd.dds")
+
+
+def test_sixteen_bit_grey_with_a_transparent_value_is_refused(tmp_path):
+    content = sixteen_bit_png(np.zeros((4, 4, 1), np.uint16))
+    chunk = b"tRNS\x00\x07"
+    at = content.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "transparent.png").write_bytes(content[:at] + chunk + content[at:])
+    with pytest.raises(ImageUnreadable, match="transparent value"):
+        read(tmp_path / "transparent.png")
+
+
+def test_sixteen_bit_colour_tiffs_are_refused_too(tmp_path):
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((8, 9, 3), np.uint16), photometric="rgb")
+    with pytest.raises(ImageUnreadable, match="16-bit colour"):
+        read(tmp_path / "deep.tif")
+
+
+def encoded(form: str) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.png", b"", "is empty"),
+        ("text.png", b"not a picture at all", "not a picture"),
+        ("cut.jpg", encoded("JPEG")[:2000], "damaged or truncated"),
+        ("cut.png", encoded("PNG")[:2000], "damaged or truncated"),
+        ("cut.tif", encoded("TIFF")[:4000], "damaged|not a picture"),
+        ("cut.webp", encoded("WEBP")[:2000], "damaged|not a picture"),
+    ],
+)
+def test_bad_files_are_refused_with_the_reason(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageUnreadable, match=message):
+        read(tmp_path / name)
+
+
+@given(st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "GIF"]), st.data())
+@settings(deadline=None, max_examples=60)
+def test_damaged_files_raise_nothing_but_our_errors(tmp_path_factory, form, data):
+    content = bytearray(encoded(form))
+    for _ in range(data.draw(st.integers(1, 20))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / f"damaged.{form.lower()}"
+    path.write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
+    try:
+        picture = read(path, max_pixels=1_000_000)
+        assert np.isfinite(picture.pixels).all()
+    except (ImageUnreadable, ImageTooLarge):
+        pass
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(ImageUnreadable, match=r"no file nothing\.png"):
+        read(tmp_path / "nothing.png")
+    with pytest.raises(ImageUnreadable, match="is a folder"):
+        read(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
+    header = sixteen_bit_png(np.zeros((1, 1, 1), np.uint16))
+    bomb = bytearray(header)
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bytes(bomb[12:29])))
+    (tmp_path / "bomb.png").write_bytes(bytes(bomb))
+    with pytest.raises(ImageTooLarge, match=r"megapixels|far more pixels"):
+        read(tmp_path / "bomb.png")
+
+
+def test_the_pixel_limit_is_the_callers(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "small.png")
+    assert read(tmp_path / "small.png", max_pixels=1200).pixels.shape == (30, 40, 3)
+    with pytest.raises(ImageTooLarge, match="40 x 30"):
+        read(tmp_path / "small.png", max_pixels=1199)
+    with pytest.raises(ImageTooLarge):
+        read(np.zeros((30, 40), np.uint8), max_pixels=1199)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "expected \\(H, W\\) or \\(H, W, C\\)"),
+        (np.zeros((8,), np.uint8), "expected"),
+        (np.zeros((0, 8), np.uint8), "no pixels"),
+        (np.zeros((8, 8), np.int32), "type int32"),
+        (np.zeros((8, 8), bool), "type bool"),
+        (np.full((8, 8), np.nan), "not finite"),
+        (np.full((8, 8), 200.0), "divide by white"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array, message):
+    with pytest.raises(ImageUnreadable, match=message):
+        read(array)
+
+
+def test_print_colours_and_animations_are_refused(tmp_path):
+    with pytest.raises(ImageUnreadable, match="colour mode CMYK"):
+        read(Image.new("CMYK", (4, 4)))
+    frames = [Image.new("L", (4, 4), value) for value in (0, 255)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageUnreadable, match="2 frames"):
+        read(tmp_path / "moving.gif")
+
+
+def test_something_else_altogether_is_a_type_error():
+    with pytest.raises(TypeError, match="not dict"):
+        read({})
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_a_part_or_a_smaller_version_is_still_the_same_kind(mode):
+    image = Image.fromarray(np.full((40, 60), 30_000, np.uint16)) if mode == "I;16" else Image.new(mode, (60, 40), 90)
+    picture = read(image)
+    for smaller in (picture.shrunk(600), picture.middle(600)):
+        back = smaller.restore(smaller.pixels)
+        assert back.mode == mode and back.size == (30, 20) and smaller.source.size == (30, 20)
+        assert np.allclose(smaller.pixels, picture.pixels[0, 0], atol=1e-4)
+    assert read(image).shrunk(10**9).pixels.shape == picture.pixels.shape

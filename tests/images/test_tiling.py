@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
+
+from denoiser.images.tiling import apply_tiled, tiles
+
+SIZES = {"height": st.integers(1, 90), "width": st.integers(1, 90)}
+
+
+@given(**SIZES, size=st.integers(1, 40), margin=st.integers(0, 20), multiple=st.sampled_from([1, 2, 8]))
+@settings(deadline=None)
+def test_every_pixel_is_computed_exactly_once(height, width, size, margin, multiple):
+    count = np.zeros((height, width), int)
+    picture = np.arange(height * width).reshape(height, width)
+    for outer, inner, target in tiles(height, width, size, margin, multiple):
+        count[target] += 1
+        assert outer[0].start % multiple == outer[1].start % multiple == 0
+        assert np.array_equal(picture[outer][inner], picture[target])
+    assert (count == 1).all()
+
+
+@given(**SIZES, size=st.integers(8, 40))
+@settings(deadline=None, max_examples=40)
+def test_with_margin_enough_tiles_equal_the_whole(height, width, size):
+    picture = np.random.default_rng(0).random((height, width, 3)).astype(np.float32)
+
+    def blur(x):
+        return uniform_filter(x, (7, 7, 1), mode="reflect")
+
+    assert np.allclose(apply_tiled(blur, picture, size, 8, 8), blur(picture), atol=1e-5)
+
+
+def test_progress_rises_to_one_and_can_stop_the_work():
+    seen = []
+    apply_tiled(lambda x: x, np.zeros((40, 40, 1), np.float32), 16, 4, 4, seen.append)
+    assert seen == sorted(seen) and len(seen) == 9 and seen[-1] == 1
+
+    def cancel(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_tiled(lambda x: x, np.zeros((40, 40, 1), np.float32), 16, 4, 4, cancel)

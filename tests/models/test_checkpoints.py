@@ -1,0 +1,86 @@
+"""What every bundled checkpoint must keep to, whatever it was trained on."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from denoiser import Denoiser, add_noise, bundled_checkpoints
+from denoiser.analysis.metrics import psnr
+from denoiser.models import Bottleneck
+
+COLOURS = {
+    "black": (0, 0, 0),
+    "white": (1, 1, 1),
+    "grey": (0.5, 0.5, 0.5),
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "magenta": (1, 0, 1),
+    "skin": (0.9, 0.7, 0.6),
+}
+load = functools.cache(Denoiser.from_pretrained)
+
+
+# A latent smaller than the picture cannot hold every picture, and the card of the bottleneck says so.
+MODELS = {name: load(name).model for name in bundled_checkpoints()}
+BLIND = [name for name, model in MODELS.items() if model.config.blind]
+TOLD = [name for name, model in MODELS.items() if not model.config.blind and not isinstance(model, Bottleneck)]
+
+
+@pytest.fixture(params=BLIND)
+def blind(request):
+    return load(request.param)
+
+
+@pytest.fixture(params=TOLD)
+def told(request):
+    return load(request.param)
+
+
+def picture_for(denoiser, photo):
+    clean = photo.astype(np.float32) / 255
+    return clean.mean(2, keepdims=True) if denoiser.model.config.channels == 1 else clean
+
+
+def flat(denoiser, colour):
+    picture = np.empty((64, 64, 3), np.float32)
+    picture[:] = COLOURS[colour]
+    return picture[..., :1] if denoiser.model.config.channels == 1 else picture
+
+
+def test_at_sigma_zero_nothing_visible_changes(told, photo):
+    clean = picture_for(told, photo)
+    assert psnr(clean, told(clean, 0)) >= 45
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("sigma", [0, 15, 50])
+@pytest.mark.parametrize("clip", [False, True], ids=["unclipped", "as a file"])
+def test_flat_areas_gain_no_texture_and_no_tint(told, colour, sigma, clip):
+    clean = flat(told, colour)
+    noisy = add_noise(clean, "gaussian", 1, sigma=sigma)
+    restored = told(noisy.clip(0, 1) if clip else noisy, sigma)
+    shift = np.abs((restored - clean).mean((0, 1))).max() * 255
+    assert shift <= 2 + 0.06 * sigma
+    assert restored.std((0, 1)).max() * 255 <= 2 + 0.1 * sigma
+
+
+@pytest.mark.parametrize("sigma", [75, 100])
+def test_beyond_the_trained_range_it_still_denoises(told, photo, sigma):
+    clean = picture_for(told, photo)
+    noisy = add_noise(clean, "gaussian", sigma=sigma)
+    assert psnr(clean, told(noisy, sigma)) > psnr(clean, noisy.clip(0, 1)) + 7
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_blind_checkpoint_leaves_clean_flat_areas(blind, colour):
+    clean = flat(blind, colour)
+    added = (blind(clean) - clean) * 255
+    assert np.abs(added.mean((0, 1))).max() <= 0.5 and added.std((0, 1)).max() <= 1
+
+
+def test_a_blind_checkpoint_leaves_a_clean_photograph_nearly_as_it_is(blind, photo):
+    clean = picture_for(blind, photo)
+    assert psnr(clean, blind(clean)) >= 33
+    assert np.array_equal(blind(clean, strength=0), clean)

@@ -1,0 +1,422 @@
+"""A run to the Hub and back, with the real client against a Hub on the loopback."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from denoiser import Denoiser
+from denoiser.hub import card
+from denoiser.hub.catalogue import Catalogue
+from tests.conftest import PHOTO, ROOT, free_port
+from tests.hub_server import Repository
+from train.__main__ import main as train
+from train.publish import main as publish
+
+from .test_trainer import TINY
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory) -> Path:
+    """A short run on a few photographs, measured on its held-out crops."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "photographs").mkdir()
+    with Image.open(PHOTO) as image:
+        for index in range(3):
+            image.crop((index * 90, 0, index * 90 + 300, 300)).save(folder / "photographs" / f"p{index}.png")
+    (folder / "about.tsv").write_text("file\tlicence\np0.png\tCC0\np1.png\tCC BY\np2.png\tCC0\n")
+    (folder / "config.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 40}}))
+    arguments = ["--config", folder / "config.yaml", "--data", folder / "photographs", "--output", folder / "run"]
+    assert train([*map(str, arguments), "--cpu", "--cache", str(folder / "cache")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path) -> Path:
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+@pytest.fixture
+def hub(hub_server, monkeypatch):
+    """An empty Hub that this process's client talks to, as "user"."""
+    hub_server.repositories.clear()
+    hub_server.blobs.clear()
+    hub_server.faults.clear()
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    return hub_server
+
+
+def elsewhere(hub, tmp_path, *command, **more):
+    """Run a command in a new process with an empty cache, against the Hub."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"PYTHONPATH": str(ROOT)} | more
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def pushed(hub, repo_id="user/mine") -> dict[str, bytes]:
+    """The files on the main branch."""
+    repository = hub.repositories[repo_id]
+    return repository.commits[repository.branches["main"]]
+
+
+def readme(hub, repo_id="user/mine") -> str:
+    return pushed(hub, repo_id)["README.md"].decode()
+
+
+def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, tmp_path, photo, capsys):
+    assert publish([str(run), "user/mine"]) == 0
+    out, err = capsys.readouterr()
+    assert "publishing as user" in out and "token-of-user" not in out + err
+    assert sorted(pushed(hub)) == [
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "curve.png",
+        "model.safetensors",
+        "samples.webp",
+    ]
+    assert publish([str(run), "user/mine"]) == 0
+    np.save(tmp_path / "noisy.npy", photo[:64, :64])
+    program = (
+        "import numpy as np; from denoiser import Denoiser\n"
+        "np.save('out.npy', Denoiser.from_pretrained('user/mine')(np.load('noisy.npy'), 25))\n"
+    )
+    result = elsewhere(hub, tmp_path, "-c", program)
+    assert result.returncode == 0, result.stderr
+    expected = Denoiser.from_pretrained(run / "checkpoint")(photo[:64, :64], 25)
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_training_can_end_on_the_hub_and_the_cards_code_runs(finished_run, hub, tmp_path, photo):
+    source = finished_run.parent
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    arguments += ["--cpu", "--cache", source / "cache", "--steps", "6", "--push-to-hub", "user/trained"]
+    result = elsewhere(hub, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
+    assert result.returncode == 0, result.stderr
+    assert "token-of-user" not in result.stdout + result.stderr
+    text = readme(hub, "user/trained")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    Image.fromarray(photo[:64, :64]).save(tmp_path / "noisy.jpg")
+    result = elsewhere(hub, tmp_path, "-c", "\n".join(blocks) + "\nassert clean.size == (64, 64)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_card_says_what_was_measured_and_on_what(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    text, content = readme(hub), ModelCard(readme(hub))
+    measured = json.loads((run / "evaluation.json").read_text())
+    assert {25, 50, 15} == {row["sigma"] for row in measured}
+    for row in measured:
+        assert f"| {row['sigma']:g} | {row['noisy_psnr']:.2f} | {row['psnr']:.2f} | {row['ssim']:.4f} |" in text
+    levels = {(result.dataset_config, result.metric_type) for result in content.data.eval_results}
+    assert levels == {(f"sigma={sigma}", metric) for sigma in (15, 25, 50) for metric in ("psnr", "ssim")}
+    assert {"denoising-autoencoder", "image-to-image"} <= set(content.data.tags)
+    assert content.data.license == "apache-2.0" and content.data.library_name == "denoiser"
+    assert re.search(r"\| CC0 \| [12] \|", text) and "neither clipped nor rounded" in text
+    assert "40 steps" in text and "{{" not in text
+    config = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert config["model"] == TINY["model"] and config["budget"] == {"minutes": None, "steps": 40}
+
+
+def test_the_words_of_a_person_stay_in_the_card(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    api = huggingface_hub.HfApi()
+    mine = ModelCard(readme(hub))
+    mine.data.tags = [*mine.data.tags, "astronomy"]
+    mine.data.license = "cc-by-4.0"
+    mine.text = mine.text.replace("## Use\n", "## Why I made this\n\nFor my telescope.\n\n## Use\n")
+    mine.text = card.SECTION.sub(lambda match: "" if match[1] == "limits" else match[0], mine.text)
+    api.upload_file(path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine")
+    measured = json.loads((run / "evaluation.json").read_text())
+    measured[0]["psnr"] = 33.333
+    (run / "evaluation.json").write_text(json.dumps(measured))
+    assert publish([str(run), "user/mine"]) == 0
+    text = readme(hub)
+    assert "For my telescope." in text and "medicine, forensics" not in text
+    assert "33.33" in text and text.count("## Use") == 1
+    data = ModelCard(text).data
+    assert "astronomy" in data.tags and data.license == "cc-by-4.0" and len(data.eval_results) == 6
+
+
+def test_repeating_a_push_makes_no_commit(run, hub):
+    for _ in range(2):
+        assert publish([str(run), "user/mine"]) == 0
+    assert len(hub.repositories["user/mine"].commits) == 2  # the initial one and ours
+
+
+def test_branch_tag_and_private(run, hub):
+    assert publish([str(run), "user/mine", "--private", "--branch", "next", "--tag", "v1"]) == 0
+    repository = hub.repositories["user/mine"]
+    assert repository.private and repository.tags["v1"] == repository.branches["next"] != repository.branches["main"]
+
+
+def test_a_dry_run_says_what_would_be_pushed_and_pushes_nothing(run, hub, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    assert publish([str(run), "user/mine", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "would push to user/mine" in out and "model.safetensors" in out
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, "user/mine", "there is no token"),
+        ("token-of-nobody", "user/mine", "does not take this token"),
+        ("token-of-guest", "user/mine", "user/mine is not guest's to write: the token is for guest, use guest/mine"),
+        ("token-of-user", "mine", "mine is no name for a repository: it must be user/name"),
+        ("token-of-user", "user/mine/too", "must be user/name"),
+    ],
+)
+def test_without_the_right_token_nothing_happens_and_it_says_why(
+    run, hub, monkeypatch, capsys, token, repo_id, message
+):
+    monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert publish([str(run), repo_id]) != 0
+    out, err = capsys.readouterr()
+    assert message in err and (token is None or token not in out + err)
+    assert not hub.repositories
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_hub_that_is_down_is_not_taken_for_a_wrong_token(run, hub, capsys):
+    hub.faults = [("whoami", 503)] * 9
+    assert publish([str(run), "user/mine"]) == 2
+    assert "the Hub answered 503: try again later" in capsys.readouterr().err
+
+
+def test_a_token_that_may_not_write_is_named(run, hub, capsys):
+    hub.faults = [("POST /api/repos/create", 403)]
+    assert publish([str(run), "user/mine"]) == 1
+    assert "may not write to user/mine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["---\nlicense: mit\n---\n", "---\nlicense: mit\n---\n# My telescope\n\nFor stars.\n", "Only words.\n"]
+)
+def test_a_card_without_our_sections_gets_them_below_its_words(run, hub, words):
+    hub.repositories["user/mine"] = Repository()
+    hub.repositories["user/mine"].commit({"README.md": words.encode()})
+    assert publish([str(run), "user/mine"]) == 0
+    text = readme(hub)
+    assert all(line in text for line in words.splitlines()) and {match[1] for match in card.SECTION.finditer(text)} >= {
+        "about",
+        "use",
+        "limits",
+        "data",
+        "evaluation",
+    }
+    before = text
+    assert publish([str(run), "user/mine"]) == 0 and readme(hub) == before
+    assert ModelCard(text).data.license == ("mit" if "mit" in words else "apache-2.0")
+
+
+def test_measurements_that_a_person_added_stay(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    mine = ModelCard(readme(hub))
+    theirs = [
+        huggingface_hub.EvalResult("image-to-image", "stars", "Stars", metric, 0.1, task_name="Image denoising")
+        for metric in ("lpips", "psnr")
+    ]
+    mine.data.eval_results = [*mine.data.eval_results, *theirs]
+    huggingface_hub.HfApi().upload_file(
+        path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine"
+    )
+    for _ in range(2):
+        assert publish([str(run), "user/mine"]) == 0
+    results = ModelCard(readme(hub)).data.eval_results
+    assert sorted(result.metric_type for result in results if result.dataset_name == "Stars") == ["lpips", "psnr"]
+    assert len(results) == 8
+
+
+def test_metadata_that_is_not_yaml_is_named(run, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("---\na: [\n---\nMy words.\n")
+    assert publish([str(run), "--folder", str(tmp_path / "mine")]) == 2
+    assert "not YAML" in capsys.readouterr().err and [path.name for path in (tmp_path / "mine").iterdir()] == [
+        "README.md"
+    ]
+
+
+def test_figures_of_other_weights_are_not_published(run, hub, capsys):
+    rows = json.loads((run / "evaluation.json").read_text())
+    rows.append(rows[0] | {"dataset": "cbsd68", "weights": "0123456789abcdef"})
+    (run / "evaluation.json").write_text(json.dumps(rows))
+    assert publish([str(run), "user/mine"]) == 2 and not hub.repositories
+    assert "cbsd68 was measured with other weights" in capsys.readouterr().err
+
+
+def test_a_card_edited_during_the_push_is_not_overwritten(run, hub, monkeypatch, capsys):
+    assert publish([str(run), "user/mine"]) == 0
+    upload = huggingface_hub.HfApi.upload_folder
+
+    def edited_meanwhile(api, **arguments):
+        hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": readme(hub).encode() + b"\nFor stars.\n"})
+        return upload(api, **arguments)
+
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"steps": 41}))
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", edited_meanwhile)
+    assert publish([str(run), "user/mine"]) == 1
+    assert "was changed meanwhile" in capsys.readouterr().err and "For stars." in readme(hub)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    assert publish([str(run), "user/mine"]) == 0
+    assert "For stars." in readme(hub) and "41 steps" in readme(hub)
+
+
+def test_a_new_branch_keeps_the_words_on_main(run, hub):
+    assert publish([str(run), "user/mine"]) == 0
+    hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": readme(hub).encode() + b"\nFor stars.\n"})
+    assert publish([str(run), "user/mine", "--branch", "next"]) == 0
+    repository = hub.repositories["user/mine"]
+    assert b"For stars." in repository.commits[repository.branches["next"]]["README.md"]
+
+
+def test_what_the_hub_would_silently_not_do_is_refused(run, hub, capsys):
+    for _ in range(2):
+        assert publish([str(run), "user/mine", "--tag", "v1"]) == 0  # repeated as it is
+    assert publish([str(run), "user/mine", "--private"]) == 2
+    assert "is there and public" in capsys.readouterr().err
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"steps": 41}))
+    assert publish([str(run), "user/mine", "--tag", "v1"]) == 2
+    assert "v1 is the tag of an earlier commit" in capsys.readouterr().err
+    assert publish([str(run), "user/mine", "--tag", "v1"]) == 2
+    assert "has a tag v1 already" in capsys.readouterr().err
+    assert publish([str(run), "user/mine", "--tag", "v2"]) == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("POST /api/models/user/mine/commit", 500),
+        ("POST /api/models/user/mine/commit", "cut"),
+        ("PUT /_lfs/", 403),
+    ],
+)
+def test_a_push_that_broke_off_can_be_repeated(run, hub, capsys, fault):
+    hub.faults = [fault] * 8
+    assert publish([str(run), "user/mine"]) == 1
+    assert "can be repeated" in capsys.readouterr().err
+    hub.faults = []
+    assert publish([str(run), "user/mine"]) == 0
+    assert "model.safetensors" in pushed(hub)
+
+
+def test_a_hub_that_is_not_there_is_named(run, tmp_path):
+    nowhere = SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "user/mine", HF_TOKEN="token-of-user")
+    assert result.returncode != 0 and "cannot be reached" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_training_finds_out_before_any_work_that_there_is_no_hub(finished_run, tmp_path):
+    source, nowhere = finished_run.parent, SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    arguments += ["--cpu", "--push-to-hub", "user/mine"]
+    result = elsewhere(nowhere, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
+    assert result.returncode == 2 and "the Hub cannot be reached" in result.stderr and not (tmp_path / "run").exists()
+
+
+def no_measurement(run):
+    (run / "evaluation.json").unlink()
+
+
+def other_tensors(run):
+    (run / "checkpoint" / "model.safetensors").write_bytes(b"broken")
+
+
+def unfinished(run):
+    (run / "run.json").unlink()
+
+
+def no_curve(run):
+    (run / "curve.png").unlink()
+
+
+def test_a_name_that_holds_something_else_is_not_overwritten(run, hub, capsys):
+    hub.repositories["user/mine"] = Repository()
+    hub.repositories["user/mine"].commit({"pytorch_model.bin": b"a language model"})
+    assert publish([str(run), "user/mine"]) == 2
+    assert "user/mine is taken: it holds pytorch_model.bin" in capsys.readouterr().err
+    assert list(pushed(hub)) == ["pytorch_model.bin"]
+
+
+def test_training_finds_out_before_any_work_that_it_cannot_publish(finished_run, hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    source = finished_run.parent
+    arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
+    assert train([*map(str, arguments), "--cpu", "--push-to-hub", "user/mine"]) == 2
+    assert "there is no token" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_measurement, "no measurements"),
+        (other_tensors, "does not load"),
+        (unfinished, "run.json is missing"),
+        (no_curve, "curve.png is missing"),
+    ],
+)
+def test_what_should_not_be_published_is_refused(run, hub, capsys, damage, message):
+    damage(run)
+    assert publish([str(run), "user/mine"]) == 2
+    assert message in capsys.readouterr().err and not hub.repositories
+
+
+def test_a_folder_holds_what_a_push_would_hold(run, hub, tmp_path):
+    assert publish([str(run), "--folder", str(tmp_path / "mine")]) == 0
+    assert publish([str(run), "user/mine"]) == 0
+    for path in (tmp_path / "mine").iterdir():
+        if path.name != "README.md":  # its code names the repository
+            assert pushed(hub)[path.name] == path.read_bytes()
+    assert Denoiser.from_pretrained(tmp_path / "mine").model.config.widths == (8, 16)
+
+
+def test_a_data_set_on_the_hub_can_be_trained_on(hub, tmp_path):
+    from train.data.sources import find_images
+
+    hub.repositories["user/photographs"] = repository = Repository()
+    repository.commit({"a.jpg": PHOTO.read_bytes(), "notes.txt": b"x"})
+    (source,) = find_images(["hf://datasets/user/photographs"])
+    assert source.name == "a.jpg" and source.read(3).size == (512, 512)
+    with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
+        find_images(["hf://datasets/user/nothing"])
+
+
+def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
+    assert publish([str(run), "user/listed"]) == 0
+    assert publish([str(run), "user/hidden", "--private"]) == 0
+    catalogue = Catalogue(author="user")
+    catalogue.refresh()
+    catalogue._worker.join(30)
+    facts = {facts.name: facts for facts in catalogue.entries()}
+    assert "user/hidden" not in facts
+    told = json.loads((run / "run.json").read_text())
+    assert facts["user/listed"].architecture == "unet" and facts["user/listed"].parameters == told["parameters"]
+    assert facts["user/listed"].sigma_range == (0, 55) and facts["user/listed"].licence == "apache-2.0"
+    measured = {entry["sigma"]: entry["psnr"] for entry in json.loads((run / "evaluation.json").read_text())}
+    listed = dict(facts["user/listed"].psnr)
+    assert listed["held-out photographs, sigma=25"] == pytest.approx(measured[25], abs=1e-3)
