@@ -4,7 +4,7 @@
     python -m benchmarks.speed color-small runs/mine/checkpoint --size 768 --runs 15
 
 The yardstick has FFDNet's shape (Zhang et al., TIP 2018): 12 convolutions 3x3 of 96 channels with ReLU on the 2x
-unshuffled colour picture, 15 of 64 for a grey one. A time ratio is ours / yardstick: same dtype, threads and picture,
+unshuffled color picture, 15 of 64 for a gray one. A time ratio is ours / yardstick: same dtype, threads and picture,
 medians of runs that take turns, so that a busy machine slows both.
 """
 
@@ -82,7 +82,7 @@ def compare(
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """For each checkpoint and dtype: seconds a megapixel, and the ratio to the yardstick of its kind.
 
-    With ``others``, the other published shapes (colour) are measured along and reported under their names.
+    With ``others``, the other published shapes (color) are measured along and reported under their names.
     """
     results: dict[str, dict[str, tuple[float, float]]] = {}
     for channels in (3, 1):
@@ -94,7 +94,7 @@ def compare(
         for label, dtype in DTYPES.items():
             seconds = measure(networks, channels, dtype, size, runs)
             for name, value in seconds.items():
-                key = f"{name} (grey)" if channels == 1 and name == "FFDNet" else name
+                key = f"{name} (gray)" if channels == 1 and name == "FFDNet" else name
                 results.setdefault(key, {})[label] = (value, value / seconds["FFDNet"])
     return results
 

@@ -32,20 +32,23 @@ def test_times_are_ratios_to_the_yardstick_of_the_same_run(tiny_model):
 
 
 def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tiny_model, photo, tmp_path):
-    for folder, picture in (("cbsd68", photo[:48, :64]), ("set12", photo[:40, :40, 0])):
+    pictures = {"cbsd68": photo[:48, :64], "kodak24": photo[:40], "mcmaster": photo[40:80], "set12": photo[:40, :40, 0]}
+    for folder, picture in pictures.items():
         (tmp_path / folder).mkdir()
         Image.fromarray(picture).save(tmp_path / folder / "a.png")
     measured = quality.measure(Denoiser(tiny_model, dtype="float32"), tmp_path)
-    assert set(measured) == {"CBSD68", "BSD68", "Set12"} and len(measured["CBSD68"]) == 3
-    assert all(5 < value < 60 for value in measured["CBSD68"])
-    grey = evaluate(Denoiser(tiny_model, dtype="float32"), find_images([tmp_path / "cbsd68"]), 25, gray=True)
-    assert measured["BSD68"][1] == pytest.approx(grey["psnr"]) != measured["CBSD68"][1]
+    assert set(measured) == {"CBSD68", "Kodak24", "McMaster"} and len(measured["CBSD68"]) == 3
+    assert all(5 < value < 60 for values in measured.values() for value in values)
+    gray = Denoiser(Unet(UnetConfig(channels=1, widths=(8, 8), blocks=(0, 0))), dtype="float32")
+    expected = evaluate(gray, find_images([tmp_path / "cbsd68"]), 25, gray=True)["psnr"]
+    measured_gray = quality.measure(gray, tmp_path)
+    assert set(measured_gray) == {"BSD68", "Set12"} and measured_gray["BSD68"][1] == pytest.approx(expected)
     times = {"tiny": {"float32": (0.5, 0.4), "bfloat16": (0.2, 0.3)}, "FFDNet": {"float32": (1.2, 1.0)}}
     times["FFDNet"]["bfloat16"] = (0.7, 1.0)
     markdown = quality.table({"tiny": measured}, times, {"tiny": 1000})
     row = next(line for line in markdown.splitlines() if line.startswith("| `tiny` |"))
     assert f"{measured['CBSD68'][1]:.2f}" in row and "0.50 (0.40)" in row and "0.20 (0.30)" in row
-    assert "| FFDNet | 33.87 / 31.21 / 27.96 | 31.63 / 29.19 / 26.29 |" in markdown
+    assert "| FFDNet | 33.87 / 31.21 / 27.96 | 34.63 / 32.13 / 28.98 |" in markdown
     quality.plot({"tiny": measured}, times, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as image:
         assert image.width > 500
