@@ -22,7 +22,7 @@ from .models import Bottleneck, Unet
 from .noise import NOISES, add_noise
 from .pipeline import Denoiser
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "DEFAULT_CHECKPOINT",
     "NOISES",
