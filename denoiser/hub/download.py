@@ -126,14 +126,18 @@ def _model_info(repo_id: str, revision: str | None, token: str | bool | None, ti
             info = huggingface_hub.HfApi(token=token).model_info(
                 repo_id, revision=revision, files_metadata=True, timeout=timeout
             )
-            assert re.fullmatch("[0-9a-f]{40}", info.sha)
-            for sibling in info.siblings:
-                assert isinstance(sibling.rfilename, str) and type(sibling.size) in (int, type(None))
-                assert isinstance(announced(sibling), str | None)
+            genuine = re.fullmatch("[0-9a-f]{40}", info.sha) and all(
+                isinstance(file.rfilename, str)
+                and isinstance(file.size, int | None)
+                and isinstance(announced(file), str | None)
+                for file in info.siblings
+            )
         except hub_errors.HFValidationError:
             raise
-        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise HubUnreachable(_not_the_hub(repo_id, revision)) from error
+    if not genuine:
+        raise HubUnreachable(_not_the_hub(repo_id, revision))
     return info
 
 
@@ -203,7 +207,6 @@ def _from_hub(info, repo_id, revision, token, cache_dir, max_bytes, check, make_
                     if pause is None or answered or not is_network_error(error):
                         raise
             time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
 
     check(get(CONFIG_FILE))
     folder = get(WEIGHTS_FILE, _bar(progress) if progress else None).parent
