@@ -27,10 +27,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 from anyio import to_thread
-from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
@@ -44,9 +42,23 @@ from denoiser import (
     save_image,
 )
 from denoiser.demo.model_pool import Loaded, ModelPool, Pull, Visitor
+from denoiser.demo.proxies import prepare_proxies
 from denoiser.hub.catalogue import TAG, Catalogue, Facts
 from denoiser.hub.safe_markdown import safe_markdown
 from denoiser.images.picture import Picture, read
+
+# gradio makes HTTP clients and looks for its folder when it is imported: what it finds has to be fit by then.
+try:
+    PROXY_NOTE = prepare_proxies()
+except ValueError as error:
+    raise SystemExit(f"error: {error}") from error
+TEMPORARY = Path(tempfile.mkdtemp(prefix="denoiser-"))
+atexit.register(shutil.rmtree, TEMPORARY, ignore_errors=True)
+# gradio's own default is one folder for all users of the machine, which may be somebody else's.
+os.environ.setdefault("GRADIO_TEMP_DIR", str(TEMPORARY / "gradio"))
+
+import gradio as gr
+from gradio.utils import get_upload_folder
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
@@ -62,12 +74,12 @@ DIFFERENCES = {
     "noisy \u2212 denoised (what was taken out)": "removed",
     "clean \u2212 denoised (what is missing)": "missing",
 }
-SCRATCH = Path(tempfile.mkdtemp(prefix="denoiser-"))
+SCRATCH = TEMPORARY / "results"
+SCRATCH.mkdir()
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 MAX_REQUEST = 1_000_000  # bytes of a request that is no upload; the page's are a few thousand
 CALLS_OF_SESSION, CALLS_OF_ADDRESS = 8, 32  # of one kind, at a time; the queue holds 64
 SCRATCH_SECONDS = 60  # gradio copies our files into its cache right after a call
-atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 
 # What the host decides. Those listed by name are the host's own choice: they are fetched with the host's token.
 try:
@@ -1049,31 +1061,42 @@ with Page(title="Denoising autoencoder", analytics_enabled=False, delete_cache=(
         )
 
 
+def stop(*_) -> None:
+    """Delete what visitors left and end at once: threads that compute would keep the interpreter from ending well."""
+    forget()
+    shutil.rmtree(TEMPORARY, ignore_errors=True)
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="The denoising demo.")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    if PROXY_NOTE:
+        print(PROXY_NOTE)
     load_default()  # before the first visitor, not in front of one
     CATALOGUE.refresh()
     threading.Thread(target=sweep_forever, daemon=True).start()
-    # gradio closes, and deletes what visitors left, on Ctrl-C alone; a container is stopped by this signal.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    atexit.register(forget)
-    # Without api_open=False a direct POST would skip the queue.
-    demo.queue(max_size=64, api_open=False).launch(
-        enable_monitoring=False,  # on by default, for everyone to read
-        server_port=options.port,
-        theme=THEME,
-        css=CSS,
-        head=HEAD,
-        max_file_size="60mb",
-        run_history=False,  # it would keep every slider move in the visitor's browser
-        footer_links=["api", "settings"],
-        ssr_mode=False,
-        show_error=False,
-        max_threads=128,  # also how many calls may be under way: most wait for the Hub, which takes no thread
-        app_kwargs={"middleware": [Middleware(Guard)]},
-    )
+    try:
+        # Without api_open=False a direct POST would skip the queue.
+        demo.queue(max_size=64, api_open=False).launch(
+            enable_monitoring=False,  # on by default, for everyone to read
+            server_port=options.port,
+            theme=THEME,
+            css=CSS,
+            head=HEAD,
+            max_file_size="60mb",
+            run_history=False,  # it would keep every slider move in the visitor's browser
+            footer_links=["api", "settings"],
+            ssr_mode=False,
+            show_error=False,
+            max_threads=128,  # also how many calls may be under way: most wait for the Hub, which takes no thread
+            app_kwargs={"middleware": [Middleware(Guard)]},
+        )
+    except OSError as error:
+        raise SystemExit(f"error: the page cannot start: {error}") from error
 
 
 if __name__ == "__main__":

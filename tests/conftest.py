@@ -108,10 +108,10 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
 class Demo:
     """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
 
-    def __init__(self, folder: Path, **settings: str):
+    def __init__(self, folder: Path, temporary: Path | None = Path("gradio"), **settings: str):
         self.log, self.refused = folder / "app.log", folder / "refused.txt"
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.temporary = folder / "gradio"
+        self.temporary = temporary and folder / temporary
         # Python imports sitecustomize first thing: every connection beyond loopback is refused and noted.
         (folder / "guard").mkdir()
         (folder / "guard" / "sitecustomize.py").write_text(
@@ -131,9 +131,10 @@ class Demo:
             "PYTHONPATH": str(folder / "guard"),
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder),
-            "GRADIO_TEMP_DIR": str(self.temporary),
             "PYTHONUNBUFFERED": "1",
         } | settings
+        if self.temporary:
+            environment["GRADIO_TEMP_DIR"] = str(self.temporary)
         (folder / "home").mkdir()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
