@@ -57,8 +57,8 @@ atexit.register(shutil.rmtree, TEMPORARY, ignore_errors=True)
 # gradio's own default is one folder for all users of the machine, which may be somebody else's.
 os.environ.setdefault("GRADIO_TEMP_DIR", str(TEMPORARY / "gradio"))
 
-import gradio as gr
-from gradio.utils import get_upload_folder
+import gradio as gr  # noqa: E402
+from gradio.utils import get_upload_folder  # noqa: E402
 
 EXAMPLES = sorted(Path(__file__).parent.glob("examples/*.jpg"), key=lambda path: path.stem != "temple")
 LIVE_PIXELS = 1_000_000  # up to here a slider's answer comes at once on two cores
@@ -1096,7 +1096,9 @@ def main() -> None:
             app_kwargs={"middleware": [Middleware(Guard)]},
         )
     except OSError as error:
-        raise SystemExit(f"error: the page cannot start: {error}") from error
+        if "empty port" in str(error):  # all that gradio says of it
+            error = f"port {options.port or 'from 7860 on'} is in use; name another with --port"
+        raise SystemExit(f"error: the page cannot start: {error}") from None
 
 
 if __name__ == "__main__":

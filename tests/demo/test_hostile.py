@@ -570,7 +570,11 @@ def test_a_proxy_that_is_no_address_is_named_in_a_sentence(tmp_path, address):
 def test_a_port_in_use_is_said_in_a_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = outcome(tmp_path, "--port", str(taken.getsockname()[1]))
-    assert result.returncode == 1 and "port" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 1
+        and "is in use; name another with --port" in result.stderr
+        and "Traceback" not in result.stderr
+    )
 
 
 def test_the_folder_of_another_user_is_not_used(tmp_path):
