@@ -364,7 +364,7 @@ def describe(photo: str | None, chosen: str | None):
 def _open_small(photo: str, area: str) -> Picture:
     # Uploads live under a folder named by their content's hash: the same path is the same picture.
     picture = read(photo, MAX_PIXELS)
-    return picture.middle(LIVE_PIXELS) if area == "middle" else picture.shrunk(LIVE_PIXELS)
+    return picture.center_crop(LIVE_PIXELS) if area == "middle" else picture.downscale(LIVE_PIXELS)
 
 
 def open_photo(photo: str | None, area: str) -> Picture:
@@ -481,7 +481,8 @@ def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool
         tiles.append(tile(f"Noise level \u03c3, {source}", told))
     else:
         tiles.append(tile(f"\u03c3 added \u00b7 {source}", f"{result.sigma_added:.1f} \u00b7 {told}"))
-    megapixels = result.noisy.width * result.noisy.height / 1e6
+    height, width = result.noisy.pixels.shape[:2]
+    megapixels = width * height / 1e6
     tiles.append(tile(f"Time for {megapixels:.2f} MP", f"{result.seconds:.2f} s"))
     if result.figures:
         edges = result.figures["edge_fidelity"]
@@ -491,7 +492,7 @@ def figures_html(result: experiment.Experiment, checkpoint: str, estimated: bool
         )
     else:
         note = "No noise was added: without a clean photo to compare with there is no PSNR. "
-    size, checkpoint = f"{result.noisy.width} \u00d7 {result.noisy.height}", html.escape(checkpoint)
+    size, checkpoint = f"{width} \u00d7 {height}", html.escape(checkpoint)
     return f'<div class="tiles">{"".join(tiles)}</div><p>{note}{size}, checkpoint {checkpoint}.</p>'
 
 
@@ -755,13 +756,14 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
     result = compute(photo, area, loaded, kind, parameters, abs(seed or 0), sigma, strength)
     stem = Path(photo).stem[:60] or "photo"
     shown = {
-        name: save(image, f"{stem}-{name}.png")
-        for name, image in (("noisy", result.noisy), ("denoised", result.denoised), ("clean", result.clean))
-        if image is not None
+        name: save(picture.to_pil(), f"{stem}-{name}.png")
+        for name, picture in (("noisy", result.noisy), ("denoised", result.denoised), ("clean", result.clean))
+        if picture is not None
     }
     first = result.clean if which == "missing" and result.clean else result.noisy
     delta, gain = experiment.difference(first, result.denoised)
     title = "clean" if first is result.clean else "noisy"
+    height, width = result.denoised.pixels.shape[:2]
     return {
         compare: (shown["noisy"], shown["denoised"]),
         figures: figures_html(result, loaded.facts.name, sigma_mode == "estimate"),
@@ -774,7 +776,7 @@ def results(photo, noisy_already, noise, seed, checkpoint, sigma_mode, sigma_han
         clean_out: gr.update(value=shown.get("clean"), visible=result.clean is not None),
         download: gr.update(
             value=shown["denoised"],
-            label=f"Download the denoised picture (PNG, {result.denoised.width} \u00d7 {result.denoised.height})",
+            label=f"Download the denoised picture (PNG, {width} \u00d7 {height})",
             interactive=True,
         ),
     }
@@ -843,8 +845,8 @@ def compute_api(image, noise, level, level2, seed, loaded: Loaded, sigma, streng
         "seed": int(seed or 0),
     }
     return (
-        save(result.noisy, "noisy.png"),
-        save(result.denoised, "denoised.png"),
+        save(result.noisy.to_pil(), "noisy.png"),
+        save(result.denoised.to_pil(), "denoised.png"),
         save(as_image(delta), "difference.png"),
         numbers,
     )

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from .analysis.metrics import edge_fidelity, psnr, ssim
 from .analysis.noise_level import estimate_sigma
-from .images.picture import Picture, read
+from .images.picture import Picture
 from .noise import add_noise
 from .pipeline import Denoiser
 
@@ -23,22 +22,22 @@ GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 
 @dataclass(frozen=True)
 class Experiment:
-    """Pictures (PIL, the depth of the input) and figures of one run.
+    """Pictures (of the input's depth) and figures of one run.
 
     Attributes:
-        clean: The picture before noise, or None if it came noisy.
-        noisy: What the denoiser was given.
-        denoised: What it made of it.
+        clean: The picture before noise was added, or None if none was.
+        noisy: The denoiser's input.
+        denoised: The denoiser's output, clipped and rounded to the picture's depth.
         sigma_added: Standard deviation of the noise before clipping, 8-bit units; None without added noise.
-        sigma_used: The level the denoiser was told, 8-bit units; None for blind checkpoints.
+        sigma_used: The noise level given to the denoiser, 8-bit units; None for blind checkpoints.
         removed: Standard deviation of noisy - denoised, 8-bit units.
         seconds: Time of the denoising alone.
         figures: psnr, ssim and edge_fidelity as (noisy, denoised) pairs; empty without a clean picture.
     """
 
-    clean: Image.Image | None
-    noisy: Image.Image
-    denoised: Image.Image
+    clean: Picture | None
+    noisy: Picture
+    denoised: Picture
     sigma_added: float | None
     sigma_used: float | None
     removed: float
@@ -60,63 +59,62 @@ def run(
 
     Args:
         denoiser: The checkpoint to use.
-        picture: Read from a file or a PIL image.
-        noise: A name in ``NOISES``; None if the picture is noisy as it is.
+        picture: As :func:`denoiser.images.picture.read` gives it.
+        noise: A name in ``NOISES``; None if the picture is noisy already.
         parameters: Of the noise; defaults for those left out.
         seed: Of the noise.
-        sigma: What to tell the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise that was
-            added; estimated if none was) or "estimate".
+        sigma: The noise level for the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise
+            that was added; estimated if none was) or "estimate".
         strength: 0..1, see :class:`Denoiser`.
         progress: Called with the share of the denoising done; an exception it raises stops it.
 
     Raises:
         ValueError: A parameter is out of range; the message says which.
     """
-    clean, added = None, None
-    noisy = picture
+    clean, added, noisy = None, None, picture
     if noise is not None:
         clean = picture
         degraded = add_noise(picture.pixels, noise, seed, **(parameters or {}))
         added = float(np.sqrt(np.mean((degraded - picture.pixels) ** 2))) * 255
-        noisy = read(picture.restore(degraded))
+        noisy = picture.with_pixels(degraded)
     if sigma == "known" and added is not None:
-        told = min(added, 255.0)
+        given = min(added, 255.0)
     elif isinstance(sigma, str):
-        told = estimate_sigma(noisy.pixels)
+        given = estimate_sigma(noisy.pixels)
     else:
-        told = float(sigma)
+        given = float(sigma)
     started = time.perf_counter()
-    pixels = denoiser.denoise_pixels(noisy, told, strength, progress)
+    pixels = denoiser.denoise_pixels(noisy, given, strength, progress)
     seconds = time.perf_counter() - started
-    denoised = noisy.restore(pixels)
-    figures, after = {}, read(denoised).pixels
+    denoised = noisy.with_pixels(pixels)
+    figures = {}
     if clean is not None:
         for measure in (psnr, ssim, edge_fidelity):
-            figures[measure.__name__] = (measure(clean.pixels, noisy.pixels), measure(clean.pixels, after))
+            figures[measure.__name__] = tuple(measure(clean.pixels, after.pixels) for after in (noisy, denoised))
     return Experiment(
-        clean=clean and clean.source,
-        noisy=noisy.source,
+        clean=clean,
+        noisy=noisy,
         denoised=denoised,
         sigma_added=added,
-        sigma_used=None if denoiser.model.config.blind else told,
-        removed=float(np.std(noisy.pixels - after)) * 255,
+        sigma_used=None if denoiser.model.config.blind else given,
+        removed=float(np.std(noisy.pixels - denoised.pixels)) * 255,
         seconds=seconds,
         figures=figures,
     )
 
 
-def difference(first: Image.Image, second: Image.Image, gain: int | None = None) -> tuple[np.ndarray, int]:
-    """first - second, signed and amplified, for the eye: mid-grey (128) is no difference.
+def difference(first: Picture, second: Picture, gain: int | None = None) -> tuple[np.ndarray, int]:
+    """first - second, signed and amplified for display: mid-gray (128) is no difference.
 
     Args:
         first: One picture.
-        second: Another of the same size and mode.
+        second: Another of the same size and channel count.
         gain: The amplification; by default the largest of ``GAINS`` at which 99 % of the values stay in range.
 
     Returns:
         uint8 (H, W, C) and the gain.
     """
-    delta = (read(first).pixels - read(second).pixels) * 255
+    delta = (first.pixels - second.pixels) * 255
     if gain is None:
         spread = float(np.quantile(np.abs(delta[::2, ::2]), 0.99))
         gain = max((candidate for candidate in GAINS if candidate * spread <= 127), default=1)

@@ -19,7 +19,7 @@ from .state import write_atomically, write_text
 RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
 SAMPLES_SIDE = 192
 NOT_STATED = "not stated"
-LOSS_COLOURS = ("#0f766e", "#b45309", "#6d28d9")
+LOSS_COLORS = ("#0f766e", "#b45309", "#6d28d9")
 
 
 def commit() -> str:
@@ -37,8 +37,8 @@ def commit() -> str:
         return "unknown"
 
 
-def licences(files: list[Path], names: list[str]) -> dict[str, int]:
-    """Photographs per licence, from tables ``*.tsv`` with the columns file and licence beside or above the files."""
+def count_licenses(files: list[Path], names: list[str]) -> dict[str, int]:
+    """Photographs per license, from tables ``*.tsv`` with the columns file and licence beside or above the files."""
     stated: dict[str, str] = {}
     for folder in {folder for path in files for folder in (path.parent, path.parent.parent)}:
         for table in folder.glob("*.tsv"):
@@ -75,10 +75,10 @@ def draw_curve(run: Path) -> None:
     left.set(title="Training loss (smoothed)", xlabel="step")
     for index, kind in enumerate(kinds):
         axes = left.twinx() if index else left
-        colour = LOSS_COLOURS[index % len(LOSS_COLOURS)]
+        color = LOSS_COLORS[index % len(LOSS_COLORS)]
         rows = [record for record in records if record["objective"] == kind]
-        axes.plot([row["step"] for row in rows], [row["loss"] for row in rows], ".-", color=colour, markersize=3)
-        axes.set_ylabel(kind.replace("_", " ").upper(), color=colour)
+        axes.plot([row["step"] for row in rows], [row["loss"] for row in rows], ".-", color=color, markersize=3)
+        axes.set_ylabel(kind.replace("_", " ").upper(), color=color)
         axes.spines[["top"]].set_visible(False)
         if index > 1:  # beside the second one's
             axes.spines["right"].set_position(("outward", 45 * (index - 1)))
@@ -111,7 +111,7 @@ def draw_samples(run: Path, pictures: list[np.ndarray], noises: list[tuple[str, 
         kind, parameters = noise or (None, None)
         result = experiment.run(denoiser, source, kind, parameters, seed=0)
         delta, _ = experiment.difference(result.noisy, result.denoised)
-        strip = [np.asarray(image).reshape(delta.shape) for image in (result.noisy, result.denoised)]
+        strip = [np.asarray(image.to_pil()).reshape(delta.shape) for image in (result.noisy, result.denoised)]
         rows.append(np.concatenate([_middle(image) for image in (*strip, delta)], axis=1))
     width = min(row.shape[1] for row in rows)
     strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())

@@ -9,6 +9,7 @@ would reduce them to 8 bits; pass the uint16 array instead), CMYK and other prin
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +31,23 @@ _ABOUT_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "F": "F"}
 _MODES |= {"I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "I;16N": "I;16"}
 
+# What a PIL image keeps beside its pixels, in ``info``.
+_METADATA = ("icc_profile", "exif", "dpi", "xmp")
+
 # Noise can push floats well past [0, 1]; beyond this they are on another scale (0..255, 0..65535).
 _FLOAT_LIMIT = 8.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture to compute with, and how to give it back.
+    """A picture to compute with, and what is needed to hand it back.
 
     Attributes:
         pixels: float32 (H, W, C), C = 1 or 3, nominally in [0, 1].
         alpha: float32 (H, W) in [0, 1], or None.
-        maximum: The value of white where the picture came from: 255, 65535 or 1.0.
-        source: What it came from: the PIL image, array or tensor (of one picture).
+        maximum: The value of white where the picture was read from: 255, 65535 or 1.0.
+        source: What it was read from: a PIL image, or an array or tensor of one picture. Its kind, dtype and metadata
+            are those of the result.
     """
 
     pixels: np.ndarray
@@ -50,40 +55,68 @@ class Picture:
     maximum: float
     source: Image.Image | np.ndarray | torch.Tensor
 
-    def restore(self, pixels: np.ndarray):
-        """``pixels`` (H, W, C) as the same kind, size, depth and channel count as the source, alpha untouched.
+    def with_pixels(self, pixels: np.ndarray) -> "Picture":
+        """This picture with other pixels (H, W, C), as a file of its depth would hold them.
+
+        They are clipped to [0, 1] and, for integer pictures, rounded to the nearest of ``maximum`` + 1 levels: what
+        writing to PNG and reading back gives. Alpha, depth and metadata stay.
+
+        Raises:
+            ValueError: ``pixels`` has another shape.
+        """
+        if pixels.shape != self.pixels.shape:
+            raise ValueError(f"pixels have shape {pixels.shape}, the picture {self.pixels.shape}")
+        return dataclasses.replace(self, pixels=self._quantize(pixels))
+
+    def to_pil(self) -> Image.Image:
+        """The picture as a PIL image of its depth, with the color profile, EXIF, XMP and resolution of its source.
+
+        Raises:
+            ValueError: PIL has no such images: 16-bit or floating-point pixels in more than one channel.
+        """
+        planes = self._levels()
+        planes = planes.astype({255: np.uint8, 65535: np.uint16}.get(self.maximum, np.float32))
+        if planes.shape[-1] == 1:
+            planes = planes[..., 0]
+        elif planes.dtype != np.uint8:
+            raise ValueError("PIL holds 16-bit and floating-point pixels in one channel only; use restore()")
+        image = Image.fromarray(planes)
+        if isinstance(self.source, Image.Image):
+            image.info |= {key: self.source.info[key] for key in _METADATA if key in self.source.info}
+        return image
+
+    def restore(self, pixels: np.ndarray) -> Image.Image | np.ndarray | torch.Tensor:
+        """``pixels`` (H, W, C) as the same kind, depth and channel count as the source, alpha untouched.
 
         Clipped to [0, 1]; integers are rounded to nearest.
         """
-        planes = pixels if self.alpha is None else np.concatenate([pixels, self.alpha[..., None]], axis=-1)
-        planes = np.clip(planes, 0, 1) * self.maximum
-        if self.maximum > 1:
-            planes = np.rint(planes)
+        picture = self.with_pixels(pixels)
         if isinstance(self.source, Image.Image):
-            return self._restore_pil(planes)
+            return picture.to_pil()
+        planes = picture._levels()
+        if self.source.ndim == 2:
+            planes = planes[..., 0]
         if isinstance(self.source, np.ndarray):
-            return planes.reshape(self.source.shape).astype(self.source.dtype)
-        if self.source.ndim == 3:
-            planes = np.moveaxis(planes, -1, 0)
-        planes = np.ascontiguousarray(planes.reshape(self.source.shape))
+            return planes.astype(self.source.dtype)
+        planes = np.ascontiguousarray(np.moveaxis(planes, -1, 0) if self.source.ndim == 3 else planes)
         return torch.from_numpy(planes).to(device=self.source.device, dtype=self.source.dtype)
 
-    def middle(self, max_pixels: int) -> "Picture":
-        """The middle, same proportions, at most ``max_pixels``, no pixel changed. For pictures from PIL or a file."""
+    def center_crop(self, max_pixels: int) -> "Picture":
+        """The center of the picture, same proportions, at most ``max_pixels``, no pixel changed."""
         height, width = self._fit(max_pixels)
         top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
-        return self._with(lambda planes: planes[top : top + height, left : left + width])
+        return self._apply(lambda planes: planes[top : top + height, left : left + width])
 
-    def shrunk(self, max_pixels: int) -> "Picture":
-        """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``. From PIL or a file."""
+    def downscale(self, max_pixels: int) -> "Picture":
+        """The whole picture, scaled down (bilinear, antialiased) to at most ``max_pixels``, in the same depth."""
         size = self._fit(max_pixels)
 
         def resize(planes: np.ndarray) -> np.ndarray:
             x = torch.from_numpy(planes.reshape(*planes.shape[:2], -1)).permute(2, 0, 1)[None]
             small = torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)[0]
-            return small.permute(1, 2, 0).numpy().reshape(*size, *planes.shape[2:])
+            return self._quantize(small.permute(1, 2, 0).numpy().reshape(*size, *planes.shape[2:]))
 
-        return self if size == self.pixels.shape[:2] else self._with(resize)
+        return self if size == self.pixels.shape[:2] else self._apply(resize)
 
     def _fit(self, max_pixels: int) -> tuple[int, int]:
         """Height and width of at most ``max_pixels``: in proportion, as long as the shorter side has a pixel left."""
@@ -92,21 +125,25 @@ class Picture:
         rows, columns = max(1, int(height * ratio)), max(1, int(width * ratio))
         return min(rows, max(1, max_pixels // columns)), min(columns, max(1, max_pixels // rows))
 
-    def _with(self, function) -> "Picture":
-        """This picture with ``function`` over its pixels and alpha, and a source that fits."""
+    def _apply(self, function: Callable[[np.ndarray], np.ndarray]) -> "Picture":
+        """``function`` over pixels and alpha. The source is replaced as well, so that a large one is freed."""
         pixels = np.ascontiguousarray(function(self.pixels))
         alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
         changed = dataclasses.replace(self, pixels=pixels, alpha=alpha)
         return dataclasses.replace(changed, source=changed.restore(pixels))
 
-    def _restore_pil(self, planes: np.ndarray) -> Image.Image:
-        kind = {255: np.uint8, 65535: np.uint16}.get(self.maximum, np.float32)
-        image = Image.fromarray(planes.astype(kind).squeeze(-1) if planes.shape[-1] == 1 else planes.astype(kind))
-        # Colours, resolution and camera data stay what they were; save() writes them.
-        for key in ("icc_profile", "exif", "dpi", "xmp"):
-            if key in self.source.info:
-                image.info[key] = self.source.info[key]
-        return image
+    def _quantize(self, planes: np.ndarray) -> np.ndarray:
+        """Values in [0, 1] as the picture's depth holds them, float32."""
+        planes = np.clip(planes, 0, 1)
+        if self.maximum > 1:
+            planes = np.rint(planes * self.maximum).astype(np.float32) / np.float32(self.maximum)
+        return planes.astype(np.float32)
+
+    def _levels(self) -> np.ndarray:
+        """Pixels and alpha (H, W, channels of the source) on the scale of the source, 0..``maximum``."""
+        planes = self.pixels if self.alpha is None else np.concatenate([self.pixels, self.alpha[..., None]], axis=-1)
+        planes = np.clip(planes, 0, 1) * self.maximum
+        return np.rint(planes) if self.maximum > 1 else planes
 
 
 def read(source, max_pixels: int = MAX_PIXELS) -> Picture:

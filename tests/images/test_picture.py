@@ -70,6 +70,46 @@ def test_tensors_come_back_as_they_were(dtype, shape):
     )
 
 
+@given(
+    st.sampled_from([np.uint8, np.uint16]),
+    st.data(),
+    arrays(
+        np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(1)), elements=st.floats(-1, 2, width=32)
+    ),
+)
+@settings(deadline=None, max_examples=50)
+def test_new_pixels_are_what_writing_to_png_and_reading_back_gives(tmp_path_factory, dtype, data, pixels):
+    channels = 3 if dtype == np.uint8 and data.draw(st.booleans()) else 1
+    pixels = np.repeat(pixels, channels, axis=2)
+    alpha = dtype == np.uint8 and data.draw(st.booleans())
+    shape = (*pixels.shape[:2], channels + alpha) if channels + alpha > 1 else pixels.shape[:2]
+    picture = read(Image.fromarray(np.full(shape, 7, dtype))).with_pixels(pixels)
+    path = tmp_path_factory.mktemp("picture") / "written.png"
+    picture.to_pil().save(path)
+    back = read(path)
+    assert np.array_equal(back.pixels, picture.pixels) and back.maximum == picture.maximum
+    assert np.array_equal(back.alpha, picture.alpha) if alpha else back.alpha is picture.alpha is None
+    assert np.array_equal(picture.with_pixels(picture.pixels).pixels, picture.pixels)
+
+
+@given(st.sampled_from([np.uint8, np.uint16, np.float32, np.float64]), st.integers(1, 4))
+@settings(deadline=None, max_examples=20)
+def test_new_pixels_of_an_array_are_what_restoring_and_reading_again_gives(dtype, channels):
+    picture = read(np.zeros((4, 5, channels), dtype))
+    pixels = np.random.default_rng(channels).uniform(-0.5, 1.5, picture.pixels.shape).astype(np.float32)
+    assert np.array_equal(read(picture.restore(pixels)).pixels, picture.with_pixels(pixels).pixels)
+
+
+def test_new_pixels_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 1\)"):
+        read(np.zeros((4, 4), np.uint8)).with_pixels(np.zeros((2, 2, 1), np.float32))
+
+
+def test_sixteen_bit_color_is_refused_by_to_pil_with_a_sentence():
+    with pytest.raises(ValueError, match="one channel only"):
+        read(np.zeros((4, 4, 3), np.uint16)).to_pil()
+
+
 def test_a_result_is_clipped_and_rounded_to_nearest():
     picture = read(np.zeros((1, 4), np.uint8))
     pixels = np.array([-0.2, 100.4 / 255, 100.6 / 255, 1.7], np.float32).reshape(1, 4, 1)
@@ -253,8 +293,8 @@ def test_something_else_altogether_is_a_type_error():
 def test_a_part_or_a_smaller_version_is_still_the_same_kind(mode):
     image = Image.fromarray(np.full((40, 60), 30_000, np.uint16)) if mode == "I;16" else Image.new(mode, (60, 40), 90)
     picture = read(image)
-    for smaller in (picture.shrunk(600), picture.middle(600)):
+    for smaller in (picture.downscale(600), picture.center_crop(600)):
         back = smaller.restore(smaller.pixels)
         assert back.mode == mode and back.size == (30, 20) and smaller.source.size == (30, 20)
         assert np.allclose(smaller.pixels, picture.pixels[0, 0], atol=1e-4)
-    assert read(image).shrunk(10**9).pixels.shape == picture.pixels.shape
+    assert read(image).downscale(10**9).pixels.shape == picture.pixels.shape
