@@ -19,6 +19,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -236,7 +237,7 @@ def check_input(component: gr.components.Component, value: object) -> object:
             return value and {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
         raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
     if isinstance(component, gr.Number | gr.Slider):
-        fits = value is None or (type(value) in (int, float) and abs(value) < 2**64)  # neither infinite nor NaN
+        fits = value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)  # no NaN
     elif isinstance(component, gr.Checkbox):
         fits = isinstance(value, bool)
     elif isinstance(component, gr.Dataset):
@@ -431,6 +432,8 @@ def stop_after(seconds: float) -> Callable[[float], None]:
 
 def compute(photo, area, loaded: Loaded, noise, parameters, seed, sigma, strength) -> experiment.Experiment:
     """Run an experiment; everything that can be wrong with the input comes back as a sentence."""
+    if not 0 <= seed < 2**64:  # JSON holds no more
+        raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
     try:
         with _computing:
             picture = open_photo(photo, area)

@@ -280,6 +280,25 @@ def test_anything_sent_for_any_input_gets_an_answer_in_words(stranger, demo, par
     assert "Traceback" not in demo.log.read_text()[written:]
 
 
+@pytest.mark.parametrize(
+    ("seed", "fits"), [(0, True), (2**64 - 1, True), (2**64, False), (-(2**70), False), (1e30, False)]
+)
+def test_a_seed_beyond_64_bits_gets_a_sentence_and_the_page_goes_on(stranger, seed, fits):
+    endpoint = stranger.endpoint("denoise")
+    data = stranger.defaults(endpoint)
+    answer = stranger.call(endpoint, [*data[:4], seed, *data[5:]])
+    assert answer["success"] is fits
+    if fits:
+        assert answer["output"]["data"][3]["seed"] == seed
+    else:
+        assert "seed must be" in answer["output"]["error"] or "less than minimum" in answer["output"]["error"]
+    endpoint = stranger.endpoint("run")
+    data = stranger.defaults(endpoint)
+    answer = stranger.call(endpoint, [*data[:3], seed, *data[4:]])
+    # Not an error: after one the page's controls would rest until it is reloaded.
+    assert answer["success"] and ("seed must be" in said(answer)) is not fits
+
+
 def test_a_request_that_fits_no_route_gets_an_answer_in_words(stranger, demo):
     written = len(demo.log.read_text())
     session = uuid.uuid4().hex
