@@ -6,7 +6,7 @@
 The protocol is the literature's. The clean 8-bit picture / 255 gets Gaussian noise in float32, neither clipped nor
 rounded; the output is clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255, mean
 over the pictures. The noise of picture i (sorted by path) is
-``numpy.random.default_rng(i).standard_normal(shape, dtype=float32)``. A grey checkpoint gets ``convert("L")``.
+``numpy.random.default_rng(i).standard_normal(shape, dtype=float32)``. A gray checkpoint gets ``convert("L")``.
 
 With ``--noisy`` nothing is added: each picture of that folder is denoised as it is and compared with the picture of
 the same name in ``--data``.
@@ -118,7 +118,7 @@ def evaluate(
         denoiser: What to measure.
         sources: Clean pictures.
         sigma: Standard deviation of the noise to add, 8-bit units; None with pairs.
-        gray: Measure on grey versions even if the checkpoint is for colour.
+        gray: Measure on gray versions even if the checkpoint is for color.
         estimate: Let the denoiser estimate sigma instead of telling it.
         noisy_sources: Real noisy pictures, one for each clean one, instead of noise.
 
@@ -161,7 +161,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--noisy", help="real noisy pictures, matched to --data by name")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels, 8-bit units")
-    parser.add_argument("--gray", action="store_true", help="measure a colour checkpoint on grey pictures")
+    parser.add_argument("--gray", action="store_true", help="measure a color checkpoint on gray pictures")
     parser.add_argument("--estimate", action="store_true", help="let the denoiser estimate sigma")
     parser.add_argument("--self-ensemble", action="store_true", help="average over eight flips and turns")
     parser.add_argument("--device", default="auto")

@@ -19,9 +19,9 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from PIL import Image
 
+from denoiser.download.client_errors import is_network_error
 from denoiser.errors import CheckpointInvalid
 from denoiser.hub import card
-from denoiser.hub.download import is_network_error
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash

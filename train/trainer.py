@@ -13,10 +13,9 @@ import signal
 import statistics
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -25,14 +24,14 @@ from tqdm import tqdm
 
 from . import evaluate, report
 from .config import ConfigError, Stage
-from .data.photographs import Photographs
 from .data.sampler import BatchSampler, data_loader
-from .data.sources import HUB_PREFIX, Source, split_held_out
+from .facts import announce, run_facts
 from .losses import LOSSES
 from .optim import build_optimizer, learning_rate
+from .pictures import read_pictures
 from .plan import Plan, recipe
 from .state import STATE_FILE, save_checkpoint, save_state
-from .validation import Validation, center_crops, group_means, overall, validation_noises
+from .validation import group_means, overall
 
 DIVERGED = 2.0  # dB below its best validation at which a run counts as diverged
 DRAW_EVERY = 60  # seconds at least between curves and samples
@@ -78,57 +77,12 @@ class Trainer:
         if self.plan.options.tracker:
             names = {"config": str(self.plan.options.config), "output": str(self.run)}
             self.accelerator.init_trackers("denoiser", names)
-        training = self._prepare_validation()
-        self._prepare_photographs(training)
+        self.pictures = read_pictures(self.plan, self.device, self.accelerator.local_main_process_first)
         self._prepare_network()
         self._restore()
-        self._prepare_facts(training)
+        self.facts = run_facts(self.plan, self.pictures, self.model, self.accelerator.num_processes)
         if self.is_main:
-            self._announce()
-
-    def _prepare_validation(self) -> list[Source]:
-        """Read the held-out crops; returns the pictures that are left to train on."""
-        plan, channels = self.plan, self.plan.model.config.channels
-        data = self.config.data
-        training, groups = split_held_out(plan.sources, data.validation_share, data.held_out)
-        if not training:
-            held_out = sum(map(len, groups.values()))
-            raise ConfigError(f"data.held_out names all {held_out} pictures; none is left to train on")
-        self.unreadable: list[str] = []
-
-        def read(sources: list[Source]) -> list:
-            crops, skipped = center_crops(sources, channels, [plan.partners[s] for s in sources if plan.paired])
-            self.unreadable += skipped
-            return crops
-
-        crops = {group: found for group, sources in groups.items() if (found := read(sources))}
-        while not crops and len(training) > 1:  # of a handful of pictures the one held out may be broken
-            group, held_out = next(iter(groups)), training.pop(0)
-            groups = {group: [held_out]}
-            crops = {group: found} if (found := read([held_out])) else {}
-        if not crops:
-            raise ConfigError(f"none of the pictures could be used; the first: {self.unreadable[0]}")
-        self.held_out = {source for sources in groups.values() for source in sources}
-        self.validation = Validation(crops, validation_noises(self.config, plan.mixture, plan.paired))
-        return training
-
-    def _prepare_photographs(self, training: list[Source]) -> None:
-        plan, data = self.plan, self.config.data
-        with self.accelerator.local_main_process_first():  # the others of this machine find the cache filled
-            self.photographs = Photographs(
-                training,
-                plan.model.config.channels,
-                data.scale,
-                data.copies,
-                max(stage.patch for stage in self.config.stages),
-                self.device,
-                self.config.seed,
-                [plan.partners[source] for source in training if plan.paired],
-                plan.options.cache,
-                data.chroma_subsampling,
-            )
-        if not len(self.photographs):
-            raise ConfigError(f"none of the pictures could be used; the first: {self.photographs.skipped[0]}")
+            announce(self.plan, self.pictures, self.facts)
 
     def _prepare_network(self) -> None:
         self.model = self.plan.model.to(self.device, memory_format=torch.channels_last).train()
@@ -160,55 +114,7 @@ class Trainer:
             if now not in self.plan.lineage[name]:
                 self.plan.lineage[name].append(now)
         if not state:  # a run that starts from good weights may ruin them before it saves for the first time
-            self.best = overall(self.validation.measure(self.average))
-
-    def _prepare_facts(self, training: list[Source]) -> None:
-        """What run.json says of the run, but for its length."""
-        plan, options = self.plan, self.plan.options
-        places = [*options.data, *options.clean, *options.noisy]
-        used = Counter(source.name for source in training) - Counter(self.photographs.unused)
-        self.facts = {
-            "config": dataclasses.asdict(self.config),
-            "model": dataclasses.asdict(self.model.config),
-            "model_class": type(self.model).__name__,
-            "compression": getattr(self.model, "compression", None),
-            "parameters": count_parameters(self.model),
-            "data": {
-                "training": len(training) - len(self.photographs.skipped),
-                "held_out": len(self.validation.crops),
-                "apart": not set(training) & self.held_out,
-                "megapixels": self.photographs.pixels.shape[0] / 1e6,
-                "licences": report.licences([source.path for source in training], list(used.elements())),
-                "places": [place if place.startswith(HUB_PREFIX) else Path(place).resolve().name for place in places],
-                "paired": plan.paired,
-            },
-            **{name: plan.lineage[name] for name in ("init", "init_run", "init_card")},
-            "teacher": self.teacher
-            and plan.lineage["teacher_weights"] | {"parameters": count_parameters(self.teacher)},
-            "commit": ", then ".join(plan.lineage["commits"]),
-            "machine": ", then ".join(plan.lineage["machines"]),
-            "processes": self.accelerator.num_processes,
-        }
-
-    def _announce(self) -> None:
-        plan, facts = self.plan, self.facts
-        for line in self.photographs.skipped + self.unreadable:
-            print(f"skipped {line}", file=sys.stderr)
-        named = {name for names in self.config.data.held_out.values() for name in names}
-        if absent := named - {source.name for source in self.held_out}:
-            print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
-        print(
-            f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; "
-            f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
-            f"{facts['processes']} process(es)"
-        )
-        if plan.paired and self.config.noise:
-            print("the pairs bring their own noise: the configuration's `noise` is not used")
-        gaussian = not plan.paired and all(noise["kind"] == "gaussian" for noise in self.config.noise)
-        if not (self.model.config.blind or gaussian):
-            print("this network needs the noise level, which is estimated in use: `blind: true` may serve better")
-        if plan.state:
-            print(f"resuming {self.run} at step {self.step}, {self.seconds / 60:.1f} minutes in")
+            self.best = overall(self.pictures.validation.measure(self.average))
 
     # -- step
 
@@ -262,7 +168,7 @@ class Trainer:
 
     def save(self) -> dict[str, float] | None:
         """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has diverged."""
-        results = self.validation.measure(self.average)
+        results = self.pictures.validation.measure(self.average)
         scores = group_means(results)
         if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
             return None
@@ -292,10 +198,10 @@ class Trainer:
 
     def draw(self) -> None:
         """The curve and the samples, for whoever follows the run."""
-        noises = self.validation.noises
+        noises = self.pictures.validation.noises
         shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
         report.draw_curve(self.run)
-        report.draw_samples(self.run, self.validation.crops, shown)
+        report.draw_samples(self.run, self.pictures.validation.crops, shown)
 
     # -- the whole run
 
@@ -339,7 +245,7 @@ class Trainer:
         looked_at, looked_step = saved_at, self.step
         self._should_stop()
         sampler = BatchSampler(
-            self.photographs,
+            self.pictures.photographs,
             None if self.plan.paired else self.plan.mixture,
             self.config.data,
             self.config.seed,
@@ -390,15 +296,10 @@ class Trainer:
         """Write what a finished run leaves, and measure it; returns the exit status."""
         length = {"steps": self.step, "minutes": self.seconds / 60, "finished": date.today().isoformat()}
         report.write_facts(self.run, self.facts | length)
-        measured = self.validation.write(self.run / "validation", self.plan.paired)
+        measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
         measured += ["--name", "held-out photographs", "--device", self.device.type]
         if evaluate.main([str(self.run), *measured]):
             return 1
         self.accelerator.end_training()
         print(f"checkpoint: {self.run / 'checkpoint'}")
         return 0
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """How many parameters a network has."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -93,7 +93,7 @@ class Photographs:
     def crops(self, batch: int, patch: int, candidates: int, generator: torch.Generator) -> torch.Tensor:
         """Random crops with random flips and quarter turns, float (batch, C, patch, patch) in [0, 1].
 
-        Of ``candidates`` random crops each, the one with the most texture (mean absolute difference of neighbouring
+        Of ``candidates`` random crops each, the one with the most texture (mean absolute difference of neighboring
         pixels) is kept: flat sky teaches little.
         """
         device = self.pixels.device

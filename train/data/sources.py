@@ -12,7 +12,7 @@ import huggingface_hub
 import numpy as np
 from PIL import Image
 
-from denoiser.hub.download import is_network_error
+from denoiser.download.client_errors import is_network_error
 from denoiser.images.codecs import damage_reported
 from denoiser.images.picture import read
 
@@ -43,7 +43,7 @@ class Source:
         return (self.size if self.size >= 0 else status.st_size), status.st_mtime_ns
 
     def read(self, channels: int) -> Image.Image:
-        """The picture in 8 bits, RGB or L (16-bit grey is rounded), turned as its EXIF says.
+        """The picture in 8 bits, RGB or L (16-bit gray is rounded), turned as its EXIF says.
 
         Raises:
             ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
@@ -176,7 +176,7 @@ def split_held_out(
 
 
 def through_jpeg(image: Image.Image, quality: int = 95) -> Image.Image:
-    """As cameras and the web store it: a JPEG whose colour has half the resolution (chroma subsampling 4:2:0)."""
+    """As cameras and the web store it: a JPEG whose color has half the resolution (chroma subsampling 4:2:0)."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return Image.open(file).convert(image.mode)

@@ -1,0 +1,67 @@
+"""What a run says of itself: at its start to whoever watches, at its end in run.json, which its card is made of."""
+
+import dataclasses
+import sys
+from collections import Counter
+from pathlib import Path
+
+from denoiser.models import DenoisingAutoencoder
+
+from . import report
+from .data.sources import HUB_PREFIX
+from .pictures import Pictures
+from .plan import Plan
+
+
+def count_parameters(model: DenoisingAutoencoder) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, processes: int) -> dict:
+    """What run.json says, but for the run's length."""
+    places = [*plan.options.data, *plan.options.clean, *plan.options.noisy]
+    training, photographs, lineage = pictures.training, pictures.photographs, plan.lineage
+    used = Counter(source.name for source in training) - Counter(photographs.unused)
+    return {
+        "config": dataclasses.asdict(plan.config),
+        "model": dataclasses.asdict(model.config),
+        "model_class": type(model).__name__,
+        "compression": getattr(model, "compression", None),
+        "parameters": count_parameters(model),
+        "data": {
+            "training": len(training) - len(photographs.skipped),
+            "held_out": len(pictures.validation.crops),
+            "apart": not set(training) & pictures.held_out,
+            "megapixels": photographs.pixels.shape[0] / 1e6,
+            "licenses": report.count_licenses([source.path for source in training], list(used.elements())),
+            "places": [place if place.startswith(HUB_PREFIX) else Path(place).resolve().name for place in places],
+            "paired": plan.paired,
+        },
+        **{name: lineage[name] for name in ("init", "init_run", "init_card")},
+        "teacher": plan.teacher and lineage["teacher_weights"] | {"parameters": count_parameters(plan.teacher)},
+        "commit": ", then ".join(lineage["commits"]),
+        "machine": ", then ".join(lineage["machines"]),
+        "processes": processes,
+    }
+
+
+def announce(plan: Plan, pictures: Pictures, facts: dict) -> None:
+    """Print what is about to run, and what of the data or the configuration is not used."""
+    for line in pictures.photographs.skipped + pictures.unreadable:
+        print(f"skipped {line}", file=sys.stderr)
+    named = {name for names in plan.config.data.held_out.values() for name in names}
+    if absent := named - {source.name for source in pictures.held_out}:
+        print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
+    print(
+        f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; "
+        f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
+        f"{facts['processes']} process(es)"
+    )
+    if plan.paired and plan.config.noise:
+        print("the pairs bring their own noise: the configuration's `noise` is not used")
+    gaussian = not plan.paired and all(noise["kind"] == "gaussian" for noise in plan.config.noise)
+    if not (plan.model.config.blind or gaussian):
+        print("this network needs the noise level, which is estimated in use: `blind: true` may serve better")
+    if state := plan.state:
+        print(f"resuming {plan.options.output} at step {state['step']}, {state['seconds'] / 60:.1f} minutes in")

@@ -1,0 +1,82 @@
+"""The pictures of a run: what it trains on, and what it is validated on."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from .config import ConfigError
+from .data.photographs import Photographs
+from .data.sources import Source, split_held_out
+from .plan import Plan
+from .validation import Validation, center_crops, validation_noises
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What :func:`read_pictures` read.
+
+    Attributes:
+        training: What is trained on.
+        held_out: What is not.
+        photographs: The pixels of the former.
+        validation: The crops of the latter.
+        unreadable: Why some of the latter could not be used.
+    """
+
+    training: list[Source]
+    held_out: set[Source]
+    photographs: Photographs
+    validation: Validation
+    unreadable: list[str]
+
+
+def read_pictures(plan: Plan, device: torch.device, first: Callable[[], AbstractContextManager]) -> Pictures:
+    """Split the pictures of a plan, and read both parts.
+
+    Args:
+        plan: The run.
+        device: Where the photographs shall lie.
+        first: A context in which one process of a machine goes first, so that the others find the cache filled.
+
+    Raises:
+        ConfigError: No picture can be used.
+    """
+    channels, data, paired = plan.model.config.channels, plan.config.data, plan.paired
+    training, groups = split_held_out(plan.sources, data.validation_share, data.held_out)
+    if not training:
+        named = sum(map(len, groups.values()))
+        raise ConfigError(f"data.held_out names all {named} pictures; none is left to train on")
+    unreadable: list[str] = []
+
+    def read(sources: list[Source]) -> list:
+        crops, skipped = center_crops(sources, channels, [plan.partners[source] for source in sources if paired])
+        unreadable.extend(skipped)
+        return crops
+
+    crops = {group: found for group, sources in groups.items() if (found := read(sources))}
+    while not crops and len(training) > 1:  # of a handful of pictures the one held out may be broken: take the next
+        group, held_out = next(iter(groups)), training.pop(0)
+        groups = {group: [held_out]}
+        crops = {group: found} if (found := read([held_out])) else {}
+    if not crops:
+        raise ConfigError(f"none of the pictures could be used; the first: {unreadable[0]}")
+    with first():
+        photographs = Photographs(
+            training,
+            channels,
+            data.scale,
+            data.copies,
+            max(stage.patch for stage in plan.config.stages),
+            device,
+            plan.config.seed,
+            [plan.partners[source] for source in training if paired],
+            plan.options.cache,
+            data.chroma_subsampling,
+        )
+    if not len(photographs):
+        raise ConfigError(f"none of the pictures could be used; the first: {photographs.skipped[0]}")
+    validation = Validation(crops, validation_noises(plan.config, plan.mixture, paired))
+    held_out = {source for sources in groups.values() for source in sources}
+    return Pictures(training, held_out, photographs, validation, unreadable)
