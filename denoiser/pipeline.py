@@ -18,9 +18,9 @@ from PIL import Image
 
 from .analysis.clipping import undo_clipping
 from .analysis.noise_level import estimate_sigma
+from .download.checkpoint_files import MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .hub.download import WEIGHTS_BYTES
 from .images.picture import MAX_PIXELS, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
@@ -106,7 +106,7 @@ class Denoiser:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         self_ensemble: bool = False,
-        max_bytes: int = WEIGHTS_BYTES,
+        max_bytes: int = MAX_WEIGHTS_BYTES,
     ) -> "Denoiser":
         """Load a checkpoint.
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 
+from ..download.cache import delete_cached
+from ..download.checkpoint_files import MAX_WEIGHTS_BYTES
 from ..errors import CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
 from ..hub.catalogue import Facts, facts_of, read_card
 from ..hub.checkpoints import Checkpoint, bundled_checkpoints, find_checkpoint, find_on_hub, parse_name
-from ..hub.download import WEIGHTS_BYTES, remove
 from ..pipeline import MARGIN, TILE, Denoiser
 
 SLOWEST = 20.0
@@ -105,7 +106,7 @@ class ModelPool:
         trusted: tuple[str, ...] = (),
         most: int = 4,
         most_bytes: int = 2_000_000_000,
-        max_bytes: int = WEIGHTS_BYTES,
+        max_bytes: int = MAX_WEIGHTS_BYTES,
         cache_dir: str | Path | None = None,
         cache_bytes: int = 4_000_000_000,
         computing: contextlib.AbstractContextManager | None = None,
@@ -388,5 +389,5 @@ def _delete(repo: huggingface_hub.CachedRepoInfo, revision: huggingface_hub.Cach
         if file.blob_path in others:
             file.file_path.unlink(missing_ok=True)
         else:
-            remove(file.file_path)
+            delete_cached(file.file_path)
     shutil.rmtree(repo.repo_path if len(repo.revisions) == 1 else revision.snapshot_path, ignore_errors=True)

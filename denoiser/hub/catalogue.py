@@ -17,10 +17,11 @@ from urllib.parse import quote
 import huggingface_hub
 import yaml
 
+from ..download.checkpoint_files import CARD_FILE, WEIGHTS_FILE
+from ..download.client_errors import failure_reason, translate_errors
 from ..errors import CheckpointNotFound, HubUnreachable
 from ..models import check_config_file, count_parameters
 from .checkpoints import Checkpoint, bundled_checkpoints, find_checkpoint, parse_name
-from .download import CARD_FILE, WEIGHTS_FILE, reason, typed_errors
 
 TAG = "denoising-autoencoder"
 """What every checkpoint's card is tagged with."""
@@ -236,14 +237,14 @@ class Catalogue:
         problems, answered = [], False
         for place, items in self._places():
             try:
-                with typed_errors(place):
+                with translate_errors(place):
                     for name, item in items:
                         if not (item.get("private") or item.get("disabled")):
                             found[name] = _facts_of_item(name, item)
                 answered = True
             except Exception as error:  # what the other places list is on offer all the same
                 if isinstance(error, HubUnreachable) and not answered:
-                    self.status = f"The Hub was {reason(error)}: bundled and cached checkpoints only, for now."
+                    self.status = f"The Hub was {failure_reason(error)}: bundled and cached checkpoints only, for now."
                     return
                 problems.append(place)
         self._listed = found

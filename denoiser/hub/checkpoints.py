@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..download.checkpoint_files import CONFIG_FILE, MAX_WEIGHTS_BYTES
+from ..download.fetch import check_name, fetch
 from ..errors import CheckpointNotFound
 from ..models import check_config_file
-from .download import CONFIG_FILE, WEIGHTS_BYTES, check_name, fetch
 
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "color-base"
@@ -58,7 +59,10 @@ def parse_name(text: str) -> tuple[str, str | None]:
 
 
 def find_on_hub(name: str, revision: str | None = None, **options) -> Checkpoint:
-    """A Hub repository's checkpoint, fetched if need be; ``options`` and errors are those of ``_download.fetch``."""
+    """A Hub repository's checkpoint, downloaded if needed.
+
+    Options and errors are those of :func:`denoiser.download.fetch.fetch`.
+    """
     name, named = parse_name(name)
     found = fetch(
         name,
@@ -66,14 +70,14 @@ def find_on_hub(name: str, revision: str | None = None, **options) -> Checkpoint
         check=lambda config: check_config_file(config.parent, name),
         **options,
     )
-    return Checkpoint(name, found.folder, found.commit, found.changed, found.note)
+    return Checkpoint(name, found.folder, found.commit, found.date, found.note)
 
 
 def find_checkpoint(
     name: str | Path,
     revision: str | None = None,
     token: str | bool | None = None,
-    max_bytes: int = WEIGHTS_BYTES,
+    max_bytes: int = MAX_WEIGHTS_BYTES,
 ) -> Checkpoint:
     """The checkpoint called ``name``, downloaded into the Hub's cache if need be.
 

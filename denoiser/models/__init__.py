@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
 from ..errors import CheckpointInvalid
-from ..hub.download import CONFIG_FILE, WEIGHTS_FILE
 from ._base import DenoisingAutoencoder, config_from_dict, read_config
 from .bottleneck import Bottleneck, BottleneckConfig
 from .unet import Unet, UnetConfig

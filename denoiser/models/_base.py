@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
+from ..download.checkpoint_files import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE
+from ..download.fetch import fetch
 from ..errors import CheckpointInvalid, CheckpointNotFound
-from ..hub.download import CONFIG_BYTES, CONFIG_FILE, WEIGHTS_FILE, fetch
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
@@ -109,7 +110,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         Raises:
             CheckpointInvalid: The files are not exactly a checkpoint of this architecture.
             CheckpointNotFound: There is no such folder or repository.
-            CheckpointGated, HubUnreachable: See :mod:`denoiser.hub.download`.
+            CheckpointGated, HubUnreachable: See :mod:`denoiser.download.fetch`.
         """
         name = str(pretrained_model_name_or_path)
         folder = Path(name).expanduser()
@@ -149,8 +150,8 @@ def read_config(folder: Path, label: str) -> dict:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointInvalid(f"{label} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
-    if path.stat().st_size > CONFIG_BYTES:
-        raise CheckpointInvalid(f"{label}/{CONFIG_FILE} is over {CONFIG_BYTES} bytes: it is not one of ours.")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise CheckpointInvalid(f"{label}/{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes: it is not one of ours.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -21,8 +21,8 @@ from denoiser import (
     HubUnreachable,
     Unet,
 )
+from denoiser.download.client_errors import translate_errors
 from denoiser.hub.checkpoints import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
-from denoiser.hub.download import typed_errors
 from tests.conftest import share_blobs
 from tests.hub_server import Repository
 
@@ -54,7 +54,7 @@ def http_error(kind):
     ],
 )
 def test_every_answer_of_the_hub_is_an_error_of_its_own_with_the_cause(raised, expected, message):
-    with pytest.raises(expected, match=message) as caught, typed_errors("a/b", "v1"):
+    with pytest.raises(expected, match=message) as caught, translate_errors("a/b", "v1"):
         raise raised
     assert caught.value.__cause__ is raised and isinstance(caught.value, DenoiserError)
 
@@ -334,7 +334,7 @@ def test_a_token_that_is_missing_or_refused_says_so(hub, monkeypatch):
 
 def test_a_login_page_in_place_of_the_hub_is_named(hub):
     hub.faults = [("/api/models/user/tiny", "login page")]
-    with pytest.raises(HubUnreachable, match="was not the Hub"):
+    with pytest.raises(HubUnreachable, match="was not the Hub's"):
         Denoiser.from_pretrained("user/tiny")
 
 
