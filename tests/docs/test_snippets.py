@@ -178,7 +178,7 @@ def test_every_block_is_of_a_kind_that_is_tested(page):
     assert {language for _, language, _ in found} <= {"python", "sh", "yaml", "mermaid"}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES + CARDS if blocks(page, "sh")], ids=name_of)
 def test_the_commands_of_a_page_work(page, workspace, monkeypatch, capsys):
     for text in blocks(page, "yaml"):
         (workspace / text.splitlines()[0].removeprefix("# file: ")).write_text(text, encoding="utf-8")
