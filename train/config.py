@@ -1,5 +1,6 @@
 """A training configuration: YAML in, frozen dataclasses out, every mistake named before any work is done."""
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -93,35 +94,35 @@ class Optimizer:
     """What moves the weights: a learning rate that warms up, stays, and decays; clipped gradients, averaged weights.
 
     Attributes:
-        name: "adamw", or "muon" for the convolutions, with AdamW for what is left: biases, and a U-Net's first and
+        kind: "adamw", or "muon" for the convolutions, with AdamW for what is left: biases, and a U-Net's first and
             last layer.
-        lr: Learning rate between warm-up and decay.
-        ends_lr: Under muon, that of what AdamW trains.
+        rate: Learning rate between warm-up and decay.
+        ends_rate: Under muon, that of what AdamW trains.
         center_update: Under muon, train each kernel as if a 1x1 convolution ran beside it (:class:`train.optim.Muon`).
-        warmup_steps: Steps in which the rate rises.
+        warmup: Steps in which the rate rises.
         decay: Last share of the budget, in which the rate falls to zero.
         weight_decay: Per step, times the rate; under muon of what it trains only.
-        clip_grad_norm: Largest gradient norm.
-        ema_decay: Decay of the weights' exponential moving average.
+        clip: Largest gradient norm.
+        ema: Decay of the weights' exponential moving average.
     """
 
-    name: str = "adamw"
-    lr: float = 8e-4
-    ends_lr: float = 8e-4
+    kind: str = "adamw"
+    rate: float = 8e-4
+    ends_rate: float = 8e-4
     center_update: bool = False
-    warmup_steps: int = 200
+    warmup: int = 200
     decay: float = 0.25
     weight_decay: float = 0.0
-    clip_grad_norm: float = 1.0
-    ema_decay: float = 0.999
+    clip: float = 1.0
+    ema: float = 0.999
 
     def __post_init__(self):
-        _require(self.name in ("adamw", "muon"), f"name must be adamw or muon, not {self.name!r}")
-        _require(0 < self.lr < 1 and 0 < self.ends_lr < 1, "lr and ends_lr must be between 0 and 1")
-        _require(self.warmup_steps >= 0 and self.weight_decay >= 0, "warmup_steps and weight_decay must be at least 0")
-        _require(self.clip_grad_norm > 0, "clip_grad_norm must be positive")
+        _require(self.kind in ("adamw", "muon"), f"kind must be adamw or muon, not {self.kind!r}")
+        _require(0 < self.rate < 1 and 0 < self.ends_rate < 1, "rate and ends_rate must be between 0 and 1")
+        _require(self.warmup >= 0 and self.weight_decay >= 0, "warmup and weight_decay must be at least 0")
+        _require(self.clip > 0, "clip must be positive")
         _require(0 < self.decay <= 1, "decay must be a share of the budget in (0, 1]")
-        _require(0 <= self.ema_decay < 1, "ema_decay must be in [0, 1)")
+        _require(0 <= self.ema < 1, "ema must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,9 @@ def _build(kind, value, where: str):
         return tuple(_build(item, one, f"{where}[{i}]") for i, one in enumerate(value))
     if isinstance(kind, types.UnionType):
         return None if value is None else _build(typing.get_args(kind)[0], value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as text
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{where} must be a {kind.__name__}, got {value!r}")
     return value

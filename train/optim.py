@@ -11,18 +11,18 @@ ENDS = ("head.", "tail.")
 def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
     """The optimizer of a configuration (:class:`train.config.Optimizer`).
 
-    Every parameter group has ``lr_scale``: what its rate is multiplied by, so that one schedule serves them all.
+    Every parameter group has ``scale``: what its rate is multiplied by, so that one schedule serves them all.
     """
-    if settings.name == "adamw":
-        groups = [{"params": list(model.parameters()), "lr_scale": 1.0}]
-        return torch.optim.AdamW(groups, settings.lr, weight_decay=settings.weight_decay, fused=True)
+    if settings.kind == "adamw":
+        groups = [{"params": list(model.parameters()), "scale": 1.0}]
+        return torch.optim.AdamW(groups, settings.rate, weight_decay=settings.weight_decay, fused=True)
     inner, rest = [], []
     for name, parameter in model.named_parameters():
         (inner if parameter.ndim == 4 and not name.startswith(ENDS) else rest).append(parameter)
-    groups = [{"params": inner, "orthogonal": True, "lr_scale": 1.0}] if inner else []
-    scale = settings.ends_lr / settings.lr
-    groups.append({"params": rest, "orthogonal": False, "lr_scale": scale, "weight_decay": 0.0})
-    return Muon(groups, settings.lr, weight_decay=settings.weight_decay, center_update=settings.center_update)
+    groups = [{"params": inner, "orthogonal": True, "scale": 1.0}] if inner else []
+    scale = settings.ends_rate / settings.rate
+    groups.append({"params": rest, "orthogonal": False, "scale": scale, "weight_decay": 0.0})
+    return Muon(groups, settings.rate, weight_decay=settings.weight_decay, center_update=settings.center_update)
 
 
 def learning_rate(settings, step: int, progress: float) -> float:
@@ -37,9 +37,9 @@ def learning_rate(settings, step: int, progress: float) -> float:
         step: Steps done.
         progress: Share of the budget that is used.
     """
-    warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    warm = min(1.0, (step + 1) / (settings.warmup + 1))
     decayed = min(1.0, max(0.0, (progress - (1 - settings.decay)) / settings.decay))
-    return settings.lr * warm * (1 - decayed**0.5)
+    return settings.rate * warm * (1 - decayed**0.5)
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:

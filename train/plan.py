@@ -135,7 +135,7 @@ def _branch(source: Path, run: Path, config: Config) -> dict:
     if state is None:
         raise ConfigError(f"--decay-from {source}: there is no run that was saved")
     used, decay = Budget(**state["budget"]).progress(state["step"], state["seconds"]), config.optimizer.decay
-    if decay == 1 or used > 1 - decay or state["step"] < config.optimizer.warmup_steps:
+    if decay == 1 or used > 1 - decay or state["step"] < config.optimizer.warmup:
         raise ConfigError(f"--decay-from {source}: its rate is not constant (step {state['step']}, {used:.0%} done)")
     if config.budget.steps:
         budget = Budget(steps=round(state["step"] / (1 - decay)))

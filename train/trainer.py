@@ -59,7 +59,7 @@ class Trainer:
             log_with=plan.options.tracker,
         )
         self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
-        self.step, self.seconds, self.lr, self.progress = 0, 0.0, 0.0, 0.0
+        self.step, self.seconds, self.rate, self.progress = 0, 0.0, 0.0, 0.0
         self.loss, self.loss_name = torch.zeros((), device=self.device), None
         self.diverged, self.best = False, -math.inf
         self._signals: list[int] = []
@@ -140,9 +140,9 @@ class Trainer:
     def _train_step(self, batches: Iterator) -> None:
         """One update of the weights and of their average."""
         settings = self.config.optimizer
-        self.lr = learning_rate(settings, self.step, self.progress)
+        self.rate = learning_rate(settings, self.step, self.progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * group["lr_scale"]
+            group["lr"] = self.rate * group["scale"]
         clean, noisy, level = next(batches)
         stage = self._stages.popleft()
         loss_function = LOSSES[stage.loss]
@@ -155,9 +155,9 @@ class Trainer:
             loss = torch.lerp(loss, loss_function(restored.float(), target.float()), stage.distill)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimizer.step()
-        update_ema(self.average, self.model, self.step, settings.ema_decay)
+        update_ema(self.average, self.model, self.step, settings.ema)
         healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
         # Losses of two kinds are not averaged with each other.
         self.loss = torch.lerp(self.loss, healthy, 0.01) if stage.loss == self.loss_name else healthy
@@ -189,7 +189,7 @@ class Trainer:
             lineage=self.plan.lineage,
         )
         save_checkpoint(self.average, self.run / "checkpoint", self.config.checkpoint_dtype)
-        record = {"step": self.step, "seconds": round(self.seconds, 1), "loss": float(self.loss), "lr": self.lr}
+        record = {"step": self.step, "seconds": round(self.seconds, 1), "loss": float(self.loss), "rate": self.rate}
         record |= {"objective": self.loss_name} | scores
         with open(self.run / report.LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record | {"groups": results}) + "\n")
@@ -288,7 +288,7 @@ class Trainer:
         hint = f", from the last good weights with --init {self.run}" if saved else ""
         print(
             f"error: the run diverged by step {self.step} (loss {float(self.loss):.4g}): begin again in another "
-            f"--output with a lower optimizer.lr{hint}",
+            f"--output with a lower optimizer.rate{hint}",
             file=sys.stderr,
         )
 

@@ -36,14 +36,14 @@ def test_what_is_not_orthogonalized_moves_as_adamw_moves_it():
 
 def test_muon_takes_the_inner_convolutions_and_adamw_the_ends():
     model = Unet(UnetConfig(widths=(8, 12), blocks=(1, 1), bias=True))
-    settings = Optimizer(name="muon", lr=2e-3, ends_lr=5e-4, weight_decay=0.1)
+    settings = Optimizer(kind="muon", rate=2e-3, ends_rate=5e-4, weight_decay=0.1)
     inner, rest = build_optimizer(model, settings).param_groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert inner["orthogonal"] and all(parameter.ndim == 4 for parameter in inner["params"])
     outside = {names[id(parameter)] for parameter in rest["params"]}
     assert {"head.weight", "tail.weight"} <= outside and all(n.endswith("bias") or "." in n for n in outside)
     assert len(inner["params"]) + len(rest["params"]) == len(names)
-    assert inner["weight_decay"] == 0.1 and rest["weight_decay"] == 0 and rest["lr_scale"] == 0.25
+    assert inner["weight_decay"] == 0.1 and rest["weight_decay"] == 0 and rest["scale"] == 0.25
 
 
 def test_weights_stay_bounded_under_weight_decay():

@@ -91,7 +91,7 @@ for kind in NOISES:
 
 model = Unet(Unet.Config(widths=(8, 16), blocks=(1, 1))).to("toy")
 average = copy.deepcopy(model)
-optimizer = build_optimizer(model, Optimizer(name="muon", center_update=True))
+optimizer = build_optimizer(model, Optimizer(kind="muon", center_update=True))
 before = [parameter.detach().clone() for parameter in model.parameters()]
 for step, (clean, noisy, level) in enumerate(draws(NoiseMixture(({"kind": "gaussian"}, {"kind": "camera"})), clip=0.5)):
     waits = [name for name in device.OPERATIONS if "local_scalar" in name or "nonzero" in name]

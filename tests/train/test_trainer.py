@@ -37,7 +37,7 @@ TINY = {
     "model": {"architecture": "unet", "widths": [8, 16], "blocks": [1, 1]},
     "data": {"scale": [0.5, 1.0], "copies": 1, "candidates": 2},
     "stages": [{"until": 0.5, "patch": 32, "batch": 4}, {"until": 1.0, "patch": 40, "batch": 2, "loss": "mse"}],
-    "optimizer": {"lr": 2e-3, "warmup_steps": 5, "ema_decay": 0.9},
+    "optimizer": {"rate": 2e-3, "warmup": 5, "ema": 0.9},
     "budget": {"steps": 60},
     "bfloat16": False,
 }
@@ -150,7 +150,7 @@ def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path, argumen
     assert main(arguments(config(), photographs, tmp_path / "run", "--minutes", "0.03")) == 0
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert record["seconds"] >= 1.8
-    assert 0 < record["lr"] < TINY["optimizer"]["lr"]  # in its decay, however few the steps
+    assert 0 < record["rate"] < TINY["optimizer"]["rate"]  # in its decay, however few the steps
 
 
 MIXTURE = [
@@ -325,7 +325,7 @@ def test_sixteen_bit_grey_photographs_are_scaled_not_clipped(tmp_path):
 
 def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path, arguments, capsys):
     assert main(arguments(config(budget={"steps": 30}), photographs, tmp_path / "first")) == 0
-    frozen = TINY["optimizer"] | {"lr": 1e-12}
+    frozen = TINY["optimizer"] | {"rate": 1e-12}
     path = config(budget={"steps": 1}, optimizer=frozen, seed=5)
     checkpoint = str(tmp_path / "first" / "checkpoint")
     assert main(arguments(path, photographs, tmp_path / "second", "--init", checkpoint)) == 0
@@ -410,7 +410,7 @@ def test_a_teacher_that_cannot_teach_is_named_before_any_work(config, photograph
 def test_a_blind_network_starts_from_one_that_is_told_the_level(config, photographs, tmp_path, arguments):
     assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / "told")) == 0
     model, data = TINY["model"] | {"blind": True}, TINY["data"] | {"clip": 0.5}
-    path = config(budget={"steps": 1}, optimizer={"lr": 1e-12}, model=model, noise=MIXTURE, data=data)
+    path = config(budget={"steps": 1}, optimizer={"rate": 1e-12}, model=model, noise=MIXTURE, data=data)
     start = ["--init", str(tmp_path / "told" / "checkpoint")]
     assert main(arguments(path, photographs, tmp_path / "blind", *start)) == 0
     told, blind = weights(tmp_path / "told"), weights(tmp_path / "blind")
@@ -455,7 +455,7 @@ def test_names_to_hold_out_that_are_not_there_are_said_and_all_of_them_is_an_err
     ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
 )
 def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
-    path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"name": kind})
+    path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
     more = ["--save-every", "0.05", "--workers", "1"]
     command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -500,7 +500,7 @@ def test_seeds_decide(config, photographs, tmp_path, arguments):
 
 
 def test_the_rate_warms_up_stays_and_decays():
-    settings = Optimizer(lr=1e-3, warmup_steps=9, decay=0.2)
+    settings = Optimizer(rate=1e-3, warmup=9, decay=0.2)
     rates = [learning_rate(settings, step, step / 1000) for step in range(1001)]
     assert rates[0] == pytest.approx(1e-4) and rates[9:800] == pytest.approx([1e-3] * 791)
     assert rates[800:] == sorted(rates[800:], reverse=True) and rates[850] == pytest.approx(5e-4)
@@ -550,7 +550,7 @@ def test_a_decay_branches_off_a_run_and_leaves_it_as_it_was(config, photographs,
     assert all(torch.equal(tensor, decayed[name]) for name, tensor in at_once.items())
     assert (run / "state.pt").read_bytes() == before
     records = [json.loads(line) for line in (branch / "log.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == [3, 9, 11, 12] and records[1]["lr"] > records[2]["lr"]
+    assert [record["step"] for record in records] == [3, 9, 11, 12] and records[1]["rate"] > records[2]["rate"]
     assert main(arguments(path, photographs, tmp_path / "x", "--decay-from", str(tmp_path / "nothing"))) == 2
     assert "no run that was saved" in capsys.readouterr().err
 
@@ -572,7 +572,7 @@ def test_held_out_groups_are_scored_apart_and_as_a_mean(config, photographs, tmp
 def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_path, capsys, arguments):
     assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")) == 0
     before = weights(tmp_path / "run")
-    other = config(budget={"steps": 2}, optimizer=TINY["optimizer"] | {"lr": 1e-3})
+    other = config(budget={"steps": 2}, optimizer=TINY["optimizer"] | {"rate": 1e-3})
     assert main(arguments(other, photographs, tmp_path / "run")) == 2
     assert "another configuration" in capsys.readouterr().err
     assert main(arguments(config(budget={"steps": 9}), photographs, tmp_path / "run")) == 2
@@ -583,7 +583,7 @@ def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_
 def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
     config, photographs, tmp_path, capsys, arguments
 ):
-    wild = TINY["optimizer"] | {"lr": 0.99, "clip_grad_norm": 1e9, "warmup_steps": 0, "weight_decay": 0.0}
+    wild = TINY["optimizer"] | {"rate": 0.99, "clip": 1e9, "warmup": 0, "weight_decay": 0.0}
     model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
     status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
     assert status == 1 and "the run diverged by step" in capsys.readouterr().err
@@ -593,7 +593,7 @@ def test_a_run_that_ruins_good_weights_before_its_first_save_stops_too(
     config, photographs, tmp_path, capsys, arguments
 ):
     assert main(arguments(config(), photographs, tmp_path / "good")) == 0
-    wild = TINY["optimizer"] | {"lr": 0.1, "warmup_steps": 0}
+    wild = TINY["optimizer"] | {"rate": 0.1, "warmup": 0}
     path, run = config(optimizer=wild, budget={"steps": 12}), tmp_path / "run"
     assert main(arguments(path, photographs, run, "--init", str(tmp_path / "good"))) == 1
     assert "diverged by step 12" in capsys.readouterr().err
@@ -648,7 +648,7 @@ def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, 
         ({"stages": [{"until": 1, "patch": 32, "batch": 4, "loss": "l3"}]}, "loss must be l1, mse, charbonnier"),
         ({"stages": [{"until": 1, "patch": 32}]}, "batch"),
         ({"stages": [{"until": 1, "patch": 32, "batch": 4, "distill": 2}]}, "distill must be a share"),
-        ({"optimizer": {"lr": "fast"}}, "optimizer.lr must be a float"),
+        ({"optimizer": {"rate": "fast"}}, "optimizer.rate must be a float"),
         ({"optimizer": {"speed": 1}}, "unknown speed"),
         ({"budget": {}}, "either minutes or steps"),
         ({"data": {"scale": [0.9, 0.2]}}, "scale must rise"),
