@@ -553,7 +553,7 @@ def about_html(facts: Facts) -> str:
         low, high = facts.sigma_range
         blind = ", finds the level itself" if facts.blind else ""
         rows.append(("Trained for", f"\u03c3 {low:g} to {high:g}{blind}"))
-    rows += [("PSNR", psnr_text(facts)), ("Licence", facts.licence or "not stated")]
+    rows += [("PSNR", psnr_text(facts)), ("Licence", facts.license or "not stated")]
     if facts.changed:
         rows.append(("Last change", facts.changed))
     listed = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in rows)
@@ -572,7 +572,7 @@ def offers_html() -> str:
         size = f"{facts.parameters / 1e6:.2f} M" if facts.parameters else ""
         levels = "\u2013".join(f"{level:g}" for level in facts.sigma_range or ())
         quality = psnr_text(facts) if facts.psnr else ""
-        cells = (facts.name, facts.architecture, size, levels, quality, facts.licence, facts.changed)
+        cells = (facts.name, facts.architecture, size, levels, quality, facts.license, facts.changed)
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     heads = ("Checkpoint", "Network", "Parameters", "\u03c3", "PSNR", "Licence", "Last change")
     head = "".join(f"<th>{name}</th>" for name in heads)

@@ -199,9 +199,9 @@ class Denoiser:
             level = (estimate_sigma(pixels) if sigma is None else float(sigma)) / 255
         if pixels.shape[2] == channels:
             restored = self._tiled(pixels, level, progress)
-        elif channels == 3:  # a grey picture, a colour network: three equal planes would be three times the same noise
+        elif channels == 3:  # a gray picture, a color network: three equal planes would be three times the same noise
             restored = self._tiled(pixels.repeat(3, axis=2), level, progress).mean(2, keepdims=True)
-        else:  # a colour picture, a grey network: each plane is a grey picture
+        else:  # a color picture, a gray network: each plane is a gray picture
             planes = []
             for plane in range(3):
                 share = progress and (lambda done, plane=plane: progress((plane + done) / 3))

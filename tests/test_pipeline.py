@@ -63,15 +63,15 @@ def kinds(photo):
     alpha = np.arange(40 * 56, dtype=np.uint32).reshape(40, 56, 1) % 256
     return {
         "rgb array": small,
-        "grey array": small[..., 0],
-        "grey array with channel": small[..., :1],
+        "gray array": small[..., 0],
+        "gray array with channel": small[..., :1],
         "rgba array": np.concatenate([small, alpha.astype(np.uint8)], axis=2),
         "uint16 array": small.astype(np.uint16) * 257,
         "float array": small.astype(np.float32) / 255,
         "double array": small / 255,
         "chw tensor": torch.from_numpy(small.copy()).permute(2, 0, 1),
         "float batch": torch.rand(2, 3, 24, 24),
-        "grey image": Image.fromarray(small[..., 0]),
+        "gray image": Image.fromarray(small[..., 0]),
         "rgb image": Image.fromarray(small),
         "rgba image": Image.fromarray(np.concatenate([small, alpha.astype(np.uint8)], axis=2)),
         "16-bit image": Image.fromarray(small[..., 0].astype(np.uint16) * 257),
@@ -111,7 +111,7 @@ def test_strength_blends(tiny, photo):
     assert np.allclose(half[inside], (none[inside] + full[inside]) / 2, atol=1e-6)
 
 
-def test_grey_pictures_are_denoised_by_a_colour_network(default, photo):
+def test_grey_pictures_are_denoised_by_a_color_network(default, photo):
     clean = photo.astype(np.float32).mean(-1) / 255
     noisy = add_noise(clean, "gaussian", sigma=25)
     assert psnr(clean, default(noisy, 25)) > psnr(clean, noisy) + 5

@@ -11,7 +11,7 @@ CLEAN = 0.01
 NEVER_NOISY = 0.6
 PATCH = 8
 MOST_PATCHES, LEAST_PATCHES = 15_000, 2_000
-MOST_COLOURS = 250_000
+MOST_COLORS = 250_000
 BLOCK = 16
 """Side of the blocks of wavelet coefficients among which the quietest are looked for."""
 
@@ -22,15 +22,15 @@ TO_SIGMA = 255 / float(ndtri(0.75))
 def estimate_sigma(pixels: np.ndarray) -> float:
     """Estimate the standard deviation of white noise in a picture.
 
-    Two estimators that fail differently. Colour patches of 8x8 pixels are so redundant that the picture leaves many
+    Two estimators that fail differently. Color patches of 8x8 pixels are so redundant that the picture leaves many
     directions of their 192 dimensions to the noise alone, whose variance is then the floor of the covariance's
     eigenvalues (Chen, Zhu and Heng, "An Efficient Statistical Method for Image Noise Level Estimation", ICCV 2015):
-    within a few per cent on the most detailed photograph, but blind to noise that JPEG, scaling or a camera has
+    within a few percent on the most detailed photograph, but blind to noise that JPEG, scaling or a camera has
     smoothed. The finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet
     Shrinkage", Biometrika 1994) still see that, but take fine texture for noise: a few levels too much on detailed
     photographs, tens on text. The first is believed unless the picture's quiet parts are much noisier than it says.
 
-    A grey picture kept as three equal planes counts as grey, and so does a toned one; of one with an even plane the
+    A gray picture kept as three equal planes counts as gray, and so does a toned one; of one with an even plane the
     other two are looked at. Where the file's range has cut noise off the picture is left out; if nothing else remains,
     that is allowed for.
 
@@ -42,20 +42,20 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     """
     if min(pixels.shape[:2]) < 4:
         return 0.0
-    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # grey, but for what a JPEG rounds
+    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, but for what a JPEG rounds
         pixels = pixels.mean(axis=2, keepdims=True)
     level, quiet = _from_wavelets(pixels)
-    colours = _colours(pixels)
-    # A single direction is a grey picture's, whose patches are not redundant enough.
-    floor = _from_patches(pixels, colours) if colours.shape[1] > 1 else None
+    colors = _colors(pixels)
+    # A single direction is a gray picture's, whose patches are not redundant enough.
+    floor = _from_patches(pixels, colors) if colors.shape[1] > 1 else None
     if floor is not None and (floor > 0.6 * quiet or floor < 0.3):
         return floor
     return level if quiet > 2 else quiet  # where even the quiet parts have next to nothing, the rest is texture
 
 
-def _colours(pixels: np.ndarray) -> np.ndarray:
-    """Directions in which the pixels' colours spread by more than a level, (C, directions): noise is in no other."""
-    every = max(1, int((pixels.shape[0] * pixels.shape[1] / MOST_COLOURS) ** 0.5))
+def _colors(pixels: np.ndarray) -> np.ndarray:
+    """Directions in which the pixels' colors spread by more than a level, (C, directions): noise is in no other."""
+    every = max(1, int((pixels.shape[0] * pixels.shape[1] / MOST_COLORS) ** 0.5))
     flat = pixels[::every, ::every].reshape(-1, pixels.shape[2])
     spread, directions = np.linalg.eigh(np.atleast_2d(np.cov(flat, rowvar=False)))
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
@@ -84,8 +84,8 @@ def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
     return level, float(np.quantile(blocks, 0.2)) if blocks.size else level
 
 
-def _from_patches(pixels: np.ndarray, colours: np.ndarray) -> float | None:
-    """The floor of the patches' eigenvalues along ``colours``; None where too few patches keep their noise whole."""
+def _from_patches(pixels: np.ndarray, colors: np.ndarray) -> float | None:
+    """The floor of the patches' eigenvalues along ``colors``; None where too few patches keep their noise whole."""
     height, width = (side - PATCH + 1 for side in pixels.shape[:2])
     if min(height, width) < 1:
         return None
@@ -97,8 +97,8 @@ def _from_patches(pixels: np.ndarray, colours: np.ndarray) -> float | None:
         return None
     every = -(-rows.size // MOST_PATCHES)
     patches = windows[rows[::every], columns[::every]]
-    if colours.shape[1] < pixels.shape[2]:
-        patches = np.einsum("ncyx,cd->ndyx", patches, colours)
+    if colors.shape[1] < pixels.shape[2]:
+        patches = np.einsum("ncyx,cd->ndyx", patches, colors)
     patches = patches.reshape(len(patches), -1)
     patches = patches - patches.mean(0)
     values = np.linalg.eigvalsh((patches.T @ patches / len(patches)).astype(np.float64)).clip(min=0)

@@ -45,11 +45,11 @@ class Facts:
         architecture: As config.json names it.
         parameters: Their number.
         megabytes: Size of the weights' file.
-        channels: 1 for a grey network, 3 for colour.
+        channels: 1 for a gray network, 3 for color.
         sigma_range: Noise levels trained for, 8-bit units.
         blind: Whether it needs no noise level.
         psnr: Measured, from the card: (data set and conditions, PSNR in dB) pairs.
-        licence: From the card.
+        license: From the card.
         changed: ISO date of the last change.
         revision: The Hub's commit.
         activations: Bytes of features per pixel, roughly.
@@ -63,7 +63,7 @@ class Facts:
     sigma_range: tuple[float, float] | None = None
     blind: bool = False
     psnr: tuple[tuple[str, float], ...] = ()
-    licence: str = ""
+    license: str = ""
     changed: str = ""
     revision: str | None = None
     activations: float = 0.0
@@ -141,7 +141,7 @@ def facts_from_metadata(name: str, metadata: dict) -> Facts:
     ours = ours if isinstance(ours, dict) else {}
     low_high = ours.get("sigma_range")
     fits = isinstance(low_high, list) and len(low_high) == 2 and all(_number(level) for level in low_high)
-    licence, architecture, trained = metadata.get("license"), ours.get("architecture"), ours.get("trained")
+    license_name, architecture, trained = metadata.get("license"), ours.get("architecture"), ours.get("trained")
     parameters, channels = ours.get("parameters"), ours.get("channels")
     return Facts(
         name,
@@ -151,7 +151,7 @@ def facts_from_metadata(name: str, metadata: dict) -> Facts:
         sigma_range=tuple(low_high) if fits else None,
         blind=ours.get("blind") is True,
         psnr=_psnr(metadata.get("model-index")),
-        licence=licence[:60] if isinstance(licence, str) else "",
+        license=license_name[:60] if isinstance(license_name, str) else "",
         changed=str(trained)[:10] if isinstance(trained, str | datetime.date) else "",
     )
 

@@ -37,7 +37,7 @@ def damage_reported(name: str) -> Iterator[None]:
 
 
 def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> None:
-    """Write a picture with its colour profile, EXIF, XMP and resolution, whole or not at all.
+    """Write a picture with its color profile, EXIF, XMP and resolution, whole or not at all.
 
     PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. The file
     is written beside its place and renamed, so that a half-written picture is never left behind.
@@ -60,7 +60,7 @@ def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) 
     if extension in (".jpg", ".jpeg"):
         options |= {"quality": 95, "subsampling": 0}
     elif extension == ".webp":
-        options |= {"lossless": True, "exact": True}  # exact: the colours under full transparency too
+        options |= {"lossless": True, "exact": True}  # exact: the colors under full transparency too
     elif extension == ".png" and fast:
         options |= {"compress_level": 1}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
 :func:`read` takes a path, a PIL image, a numpy array or a torch tensor and gives a :class:`Picture`: float pixels to
 compute with, and what is needed to hand the result back as the same kind of thing (:meth:`Picture.restore`).
 
-What cannot be carried through faithfully is refused with a reason, never cut silently: 16-bit colour *files* (Pillow
-would reduce them to 8 bits; pass the uint16 array instead), CMYK and other print colour spaces, animations.
+What cannot be carried through faithfully is refused with a reason, never cut silently: 16-bit color *files* (Pillow
+would reduce them to 8 bits; pass the uint16 array instead), CMYK and other print color spaces, animations.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ MAX_PIXELS = 100_000_000
 # TIFF keeps its description among the tags that say how its pixels lie; these are about the picture.
 _ABOUT_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
-# PIL modes we carry through, and the mode that holds the result. A palette cannot hold denoised colours.
+# PIL modes we carry through, and the mode that holds the result. A palette cannot hold denoised colors.
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "F": "F"}
 _MODES |= {"I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "I;16N": "I;16"}
 
@@ -151,7 +151,7 @@ def read(source, max_pixels: int = MAX_PIXELS) -> Picture:
 
     Args:
         source: A path; a PIL image; a numpy array (H, W), (H, W, C) of uint8, uint16 or float in [0, 1], where C is
-            1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); or a torch tensor (H, W) or (C, H, W) likewise.
+            1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); or a torch tensor (H, W) or (C, H, W) likewise.
         max_pixels: Refuse larger pictures, before decoding them.
 
     Raises:
@@ -201,13 +201,13 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     # What the file stores is known only until its pixels are loaded.
     if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I;16"):
         raise ImageUnreadable(
-            f"{name} holds 16-bit colour, which would be cut to 8 bits. Pass it as a numpy uint16 array, or save it "
-            "as 8-bit; 16-bit grey files are read in full."
+            f"{name} holds 16-bit color, which would be cut to 8 bits. Pass it as a numpy uint16 array, or save it "
+            "as 8-bit; 16-bit gray files are read in full."
         )
     if image.mode.startswith("I;16") and "transparency" in image.info:
-        raise ImageUnreadable(f"{name} is 16-bit grey with a transparent value, which would be lost. Use 8 bits.")
+        raise ImageUnreadable(f"{name} is 16-bit gray with a transparent value, which would be lost. Use 8 bits.")
     if image.mode not in _MODES:
-        raise ImageUnreadable(f"{name} has colour mode {image.mode}; convert it to RGB or grey first.")
+        raise ImageUnreadable(f"{name} has color mode {image.mode}; convert it to RGB or gray first.")
     # The second frame of a phone's MPO is a preview or depth map; elsewhere frames are pictures of their own.
     with damage_reported(name):
         frames = getattr(image, "n_frames", 1)

@@ -16,7 +16,7 @@ Sources, from which ideas are taken and no code:
     - Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 2006 (the
       undercomplete autoencoder), https://doi.org/10.1126/science.1127647
 
-Licence: Apache-2.0, as the rest of this project.
+License: Apache-2.0, as the rest of this project.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class BottleneckConfig:
     """Everything that decides the network's tensors, and the noise it was trained for.
 
     Attributes:
-        channels: Colour channels: 1 or 3.
+        channels: Color channels: 1 or 3.
         widths: Feature channels at 1/2, 1/4, 1/8 ... of the resolution; one entry per halving.
         blocks: 3x3 convolutions per level, in the encoder and again in the decoder.
         latent: Feature planes of the latent, at the coarsest resolution.

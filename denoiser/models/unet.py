@@ -10,12 +10,12 @@ Sources, from which ideas are taken and no code:
     - Zhang et al., "FFDNet: Toward a Fast and Flexible Solution for CNN-based Image Denoising", TIP 2018 (noise-level
       map as an input, pixel unshuffling), https://arxiv.org/abs/1710.04026
     - Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", TPAMI 2021 (DRUNet: residual blocks,
-      no bias, no normalisation, additive skips), https://arxiv.org/abs/2008.13751
+      no bias, no normalization, additive skips), https://arxiv.org/abs/2008.13751
     - Mohan et al., "Robust and Interpretable Blind Image Denoising via Bias-Free Convolutional Neural Networks",
-      ICLR 2020 (without biases the network scales with its input and generalises across noise levels),
+      ICLR 2020 (without biases the network scales with its input and generalizes across noise levels),
       https://arxiv.org/abs/1906.05478
 
-Licence: Apache-2.0, as the rest of this project.
+License: Apache-2.0, as the rest of this project.
 """
 
 import itertools
@@ -36,7 +36,7 @@ class UnetConfig:
     """Everything that decides the network's tensors, and the noise it was trained for.
 
     Attributes:
-        channels: Colour channels: 1 or 3.
+        channels: Color channels: 1 or 3.
         widths: Feature channels per level, finest first; each level halves the resolution of the one before.
         blocks: Residual blocks per level (in the encoder and again in the decoder; the last level has them once).
         unshuffle: Pixel-unshuffling factor before the first convolution: the finest level works at 1/unshuffle of
@@ -69,13 +69,13 @@ class UnetConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), 3x3, no normalisation."""
+    """x + conv(relu(conv(x))), 3x3, no normalization."""
 
     def __init__(self, width: int, bias: bool):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        # Without normalisation a deep sum of blocks grows; starting each block small keeps the first steps stable.
+        # Without normalization a deep sum of blocks grows; starting each block small keeps the first steps stable.
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="linear")
         with torch.no_grad():

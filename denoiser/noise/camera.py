@@ -5,63 +5,72 @@ import torch
 
 from .additive import lowpass
 from .jpeg import jpeg
+from .random import Array, Random
 
 
-def _tone(linear):
-    """Linear light -> a photograph: gamma, then a smooth S-shaped curve (Brooks et al.)."""
+def _tone_curve(linear: Array) -> Array:
+    """Linear light -> photograph: gamma, then a smooth S-shaped curve (Brooks et al.)."""
     display = linear.clip(1e-8, 1) ** (1 / 2.2)
     return 3 * display**2 - 2 * display**3
 
 
-def _untone(x):
-    """The inverse of :func:`_tone`."""
-    functions = torch if isinstance(x, torch.Tensor) else np
-    return (0.5 - functions.sin(functions.arcsin(1 - 2 * x.clip(0, 1)) / 3)) ** 2.2
+def _inverse_tone_curve(x: Array) -> Array:
+    """The inverse of :func:`_tone_curve`."""
+    if isinstance(x, torch.Tensor):
+        return (0.5 - torch.sin(torch.arcsin(1 - 2 * x.clip(0, 1)) / 3)) ** 2.2
+    return (0.5 - np.sin(np.arcsin(1 - 2 * x.clip(0, 1)) / 3)) ** 2.2
 
 
-_MIDDLE = _untone(np.float64(0.5))  # mid-grey in linear light, and how steep the tone curve is there
-_SLOPE = (_tone(_MIDDLE + 1e-6) - _tone(_MIDDLE - 1e-6)) / 2e-6
+# Mid-gray in linear light, and the slope of the tone curve there.
+_MID_GRAY = float(_inverse_tone_curve(np.array(0.5)))
+_SLOPE = float(_tone_curve(np.array(_MID_GRAY + 1e-6)) - _tone_curve(np.array(_MID_GRAY - 1e-6))) / 2e-6
+
+_LUMA_GRAIN = 0.65
+"""Pixels. The brightness noise of neighbors then correlates by 0.55, as in photographs of several makers."""
 
 
-def camera(x, random, sigma, chroma, grain, quality):
-    """A finished photograph's noise: shot noise in linear light, then demosaicing, tone curve and JPEG.
+def camera(x: Array, random: Random[Array], sigma: float, chroma: float, grain: float, quality: float) -> Array:
+    """The noise of a finished photograph: shot noise in linear light, then demosaicing, tone curve and JPEG.
 
-    The picture goes back to linear light; noise of variance proportional to the light (and a little read noise) is
-    added there; demosaicing leaves its brightness grained over about a pixel, the camera's own colour smoothing leaves
-    coarse coloured blotches; tone curve and JPEG follow. Dark tones are noisier than light ones, red and blue than
-    green (white balance, gains drawn for each picture), and neighbours agree.
+    The picture is converted to linear light; noise of variance proportional to the light (and a little read noise) is
+    added there; its brightness is correlated over about a pixel, as by demosaicing, its color over ``grain`` pixels, as
+    by the camera's own color smoothing; tone curve and JPEG follow. Dark tones are noisier than light ones, red and
+    blue noisier than green (white balance, with random gains for each picture).
 
-    ``sigma``: standard deviation of the brightness noise at mid-grey before JPEG, 8-bit units, 0..50.
-    ``chroma``: that of the colour noise relative to it, 0..2. ``grain``: size of the colour blotches, pixels, 0..4.
+    ``sigma``: standard deviation of the brightness noise at mid-gray before JPEG, 8-bit units, 0..50.
+    ``chroma``: that of the color noise relative to it, 0..2. ``grain``: size of the color blotches, pixels, 0..4.
     ``quality``: of the JPEG, 1..100.
     Source: Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019, https://arxiv.org/abs/1811.11127
-    (linear light, noise, tone curve); the two grains are modelled instead of a demosaicing, so that no artefact of one
-    is taken for noise.
+    (linear light, noise, tone curve); the two grains are modeled instead of a demosaicing, so that no artifact of one
+    counts as noise.
     """
-    light = _untone(x)
-    # Read noise is what 2 % of mid-grey's light makes: visible in the blacks only.
-    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MIDDLE) / (1.02 * _MIDDLE)) ** 0.5
-    # Makers' curves bend the highlights differently: from as loud as the shadows to nine times quieter.
+    light = _inverse_tone_curve(x)
+    # The read noise equals the shot noise of 2 % of mid-gray's light: visible in the blacks only.
+    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MID_GRAY) / (1.02 * _MID_GRAY)) ** 0.5
+    # Tone curves differ in the highlights: the noise there is from as strong as in the shadows to nine times weaker.
     deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
     if x.shape[-3] > 1:
         deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))
     white = random.normal(x)
-    luma = white.mean(-3, keepdims=True)
-    noise = lowpass(luma, _DEMOSAIC) * x.shape[-3] ** 0.5
+    luma = _channel_mean(white)
+    noise = lowpass(luma, _LUMA_GRAIN) * x.shape[-3] ** 0.5
     if x.shape[-3] > 1:
         noise = noise + lowpass(white - luma, grain) * (chroma * 1.5**0.5)
-    return jpeg(_tone(light + noise * deviation), random, quality)
+    return jpeg(_tone_curve(light + noise * deviation), random, quality)
 
 
-def _white_balance(draw):
-    """How much noisier each channel is by the gains of white balance, from draws in [0, 1) of (.., 3, 1, 1).
+def _channel_mean(x: Array) -> Array:
+    if isinstance(x, torch.Tensor):
+        return x.mean(-3, keepdim=True)
+    return x.mean(-3, keepdims=True)
+
+
+def _white_balance(draw: Array) -> Array:
+    """Noise factors of the channels by white balance, (.., 3, 1, 1), from random values in [0, 1) of that shape.
 
     Under daylight or lamplight red or blue is amplified 1.2 to 2.4 times over green; n times fewer photons brought to
-    the same brightness are n ** 0.5 times noisier. The mean variance over the channels stays what it was.
+    the same brightness are n ** 0.5 times noisier. The mean variance over the channels stays the same.
     """
     gains = 1.2 + 1.2 * draw
     gains[..., 1, :, :] = 1
-    return (gains / gains.mean(-3, keepdims=True)) ** 0.5
-
-
-_DEMOSAIC = 0.65  # pixels; neighbours' brightness noise then correlates by 0.55, as in photographs of several makers
+    return (gains / _channel_mean(gains)) ** 0.5

@@ -1,7 +1,9 @@
 """Noise whose variance depends on the picture: photons, sensors, speckle."""
 
+from .random import Array, Random
 
-def poisson(x, random, peak):
+
+def poisson(x: Array, random: Random[Array], peak: float) -> Array:
     """Photon (shot) noise: y = Poisson(peak * x) / peak.
 
     ``peak``: expected photons at white, 1..1000; fewer means noisier, the variance at x is x / peak.
@@ -10,7 +12,7 @@ def poisson(x, random, peak):
     return random.poisson(x.clip(0, None) * peak) / peak
 
 
-def sensor(x, random, gain, read):
+def sensor(x: Array, random: Random[Array], gain: float, read: float) -> Array:
     """A camera sensor: 255 y = gain * Poisson(255 x / gain) + N(0, read^2).
 
     ``gain``: 8-bit levels per electron, 0.01..20 (rises with ISO); the shot variance at x is gain * x / 255.
@@ -22,7 +24,7 @@ def sensor(x, random, gain, read):
     return electrons * (gain / 255) + random.normal(x) * (read / 255)
 
 
-def speckle(x, random, sigma):
+def speckle(x: Array, random: Random[Array], sigma: float) -> Array:
     """Multiplicative noise: y = x + x * n, n ~ N(0, sigma^2).
 
     ``sigma``: standard deviation relative to the pixel's own value, 0..1. The simple model of radar and ultrasound

@@ -17,7 +17,7 @@ def clean(photo, channels):
 
 
 @pytest.mark.parametrize("sigma", [5, 10, 25, 50])
-def test_on_a_detailed_colour_photograph_it_is_within_a_tenth(photo, sigma):
+def test_on_a_detailed_color_photograph_it_is_within_a_tenth(photo, sigma):
     noisy = add_noise(clean(photo, 3), "gaussian", sigma=sigma)
     assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.1)
     assert estimate_sigma(as_file(noisy)) == pytest.approx(sigma, rel=0.12)
@@ -45,18 +45,18 @@ def test_on_a_smooth_grey_picture_it_is_the_noise_too(sigma):
 
 @pytest.mark.parametrize("sigma", [10, 25, 50])
 def test_a_grey_picture_in_three_planes_is_read_as_grey(photo, sigma):
-    grey = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
-    three = grey.repeat(3, axis=2)
-    assert estimate_sigma(three) == pytest.approx(estimate_sigma(grey), rel=1e-4)
+    gray = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
+    three = gray.repeat(3, axis=2)
+    assert estimate_sigma(three) == pytest.approx(estimate_sigma(gray), rel=1e-4)
     rounded = as_file(three) + np.random.default_rng(0).integers(0, 2, three.shape).astype(np.float32) / 255
-    assert estimate_sigma(rounded) == pytest.approx(estimate_sigma(as_file(grey)), rel=0.1)
+    assert estimate_sigma(rounded) == pytest.approx(estimate_sigma(as_file(gray)), rel=0.1)
 
 
 @pytest.mark.parametrize("weights", [(1, 0.9, 0.7), (1, 0.5, 0), (0, 0, 1)])
 def test_toned_pictures_and_single_planes_hide_no_noise(photo, weights):
-    """Their planes are not independent: some directions of colour hold no noise at all, which says nothing."""
-    grey = add_noise(clean(photo, 1), "gaussian", sigma=25)
-    toned = as_file(grey * np.float32(weights))
+    """Their planes are not independent: some directions of color hold no noise at all, which says nothing."""
+    gray = add_noise(clean(photo, 1), "gaussian", sigma=25)
+    toned = as_file(gray * np.float32(weights))
     assert 0.8 * 25 * np.mean([weight for weight in weights if weight]) < estimate_sigma(toned) < 33
 
 

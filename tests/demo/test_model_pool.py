@@ -214,6 +214,6 @@ def test_progress_is_reported_in_bytes(hub, five):
 def test_facts_and_card_come_with_it(hub, tiny_checkpoint):
     hub.put("user/told", tiny_checkpoint, README_md=b"---\nlicense: mit\n---\n# told\n")
     loaded = ModelPool().pull("user/told")
-    assert loaded.card == "# told" and loaded.facts.licence == "mit" and loaded.facts.architecture == "unet"
+    assert loaded.card == "# told" and loaded.facts.license == "mit" and loaded.facts.architecture == "unet"
     assert loaded.facts.revision == hub.repositories["user/told"].branches["main"]
     assert ModelPool().get(DEFAULT_CHECKPOINT).facts.revision is None and loaded.seconds_per_megapixel > 0

@@ -41,7 +41,7 @@ def test_the_facts_of_a_bundled_checkpoint_are_those_of_its_files():
     facts = facts_of(found)
     assert facts.architecture == "unet" and facts.channels == 3 and facts.revision is None
     assert facts.megabytes * 1e6 / facts.parameters == pytest.approx(2, rel=0.05)  # stored in bfloat16
-    assert dict(facts.psnr)["cbsd68, sigma=25"] > 30 and facts.licence == "apache-2.0" and facts.changed
+    assert dict(facts.psnr)["cbsd68, sigma=25"] > 30 and facts.license == "apache-2.0" and facts.changed
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_facts_of_a_bundled_checkpoint_are_those_of_its_files():
 def test_a_card_may_say_anything_and_only_what_fits_is_taken(metadata):
     facts = facts_from_metadata("a/b", metadata)
     assert facts.name == "a/b" and facts.psnr == () and facts.parameters is None and facts.sigma_range is None
-    assert facts.architecture == "" and facts.licence == "" and facts.channels is None
+    assert facts.architecture == "" and facts.license == "" and facts.channels is None
 
 
 def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
@@ -102,7 +102,7 @@ def test_the_hub_lists_by_tag_author_collection_and_name(hub, tiny_checkpoint):
     assert names(listed(tag="")) == set()
     (facts,) = [facts for facts in listed().entries() if facts.name == "user/tagged"]
     assert facts.parameters == 12345 and facts.sigma_range == (0, 55) and facts.psnr == (("cbsd68, sigma=25", 30.5),)
-    assert facts.licence == "mit" and facts.changed == "2026-11-02"
+    assert facts.license == "mit" and facts.changed == "2026-11-02"
     assert facts.revision == hub.repositories["user/tagged"].branches["main"]
     assert not any("resolve" in line for line in hub.requests)  # a listing fetches nothing
 

@@ -16,7 +16,7 @@ from denoiser.images.picture import read
 
 
 def sixteen_bit_png(array: np.ndarray) -> bytes:
-    """Pillow cannot write 16-bit colour, so the few chunks of such a PNG are put together here."""
+    """Pillow cannot write 16-bit color, so the few chunks of such a PNG are put together here."""
     height, width, channels = array.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
 
@@ -130,7 +130,7 @@ def test_exif_orientation_is_applied_and_then_gone(tmp_path):
     assert 0x0112 not in kept and kept[0x010F] == "Maker"
 
 
-def test_the_colour_profile_stays_with_the_picture(tmp_path):
+def test_the_color_profile_stays_with_the_picture(tmp_path):
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
@@ -158,13 +158,13 @@ def test_sixteen_bit_grey_files_are_read_in_full(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_sixteen_bit_colour_files_are_refused_not_cut(tmp_path, channels):
+def test_sixteen_bit_color_files_are_refused_not_cut(tmp_path, channels):
     deep = np.random.default_rng(0).integers(0, 65536, (8, 9, channels), np.uint16)
     path = tmp_path / "deep.png"
     path.write_bytes(sixteen_bit_png(deep))
-    with pytest.raises(ImageUnreadable, match="16-bit colour"):
+    with pytest.raises(ImageUnreadable, match="16-bit color"):
         read(path)
-    with Image.open(path) as lazily_opened, pytest.raises(ImageUnreadable, match="16-bit colour"):
+    with Image.open(path) as lazily_opened, pytest.raises(ImageUnreadable, match="16-bit color"):
         read(lazily_opened)
 
 
@@ -187,9 +187,9 @@ def test_sixteen_bit_grey_with_a_transparent_value_is_refused(tmp_path):
         read(tmp_path / "transparent.png")
 
 
-def test_sixteen_bit_colour_tiffs_are_refused_too(tmp_path):
+def test_sixteen_bit_color_tiffs_are_refused_too(tmp_path):
     tifffile.imwrite(tmp_path / "deep.tif", np.zeros((8, 9, 3), np.uint16), photometric="rgb")
-    with pytest.raises(ImageUnreadable, match="16-bit colour"):
+    with pytest.raises(ImageUnreadable, match="16-bit color"):
         read(tmp_path / "deep.tif")
 
 
@@ -275,8 +275,8 @@ def test_arrays_that_are_no_pictures_are_refused(array, message):
         read(array)
 
 
-def test_print_colours_and_animations_are_refused(tmp_path):
-    with pytest.raises(ImageUnreadable, match="colour mode CMYK"):
+def test_print_colors_and_animations_are_refused(tmp_path):
+    with pytest.raises(ImageUnreadable, match="color mode CMYK"):
         read(Image.new("CMYK", (4, 4)))
     frames = [Image.new("L", (4, 4), value) for value in (0, 255)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])

@@ -9,10 +9,10 @@ from denoiser import Denoiser, add_noise, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
 from denoiser.models import Bottleneck
 
-COLOURS = {
+COLORS = {
     "black": (0, 0, 0),
     "white": (1, 1, 1),
-    "grey": (0.5, 0.5, 0.5),
+    "gray": (0.5, 0.5, 0.5),
     "red": (1, 0, 0),
     "green": (0, 1, 0),
     "blue": (0, 0, 1),
@@ -43,9 +43,9 @@ def picture_for(denoiser, photo):
     return clean.mean(2, keepdims=True) if denoiser.model.config.channels == 1 else clean
 
 
-def flat(denoiser, colour):
+def flat(denoiser, color):
     picture = np.empty((64, 64, 3), np.float32)
-    picture[:] = COLOURS[colour]
+    picture[:] = COLORS[color]
     return picture[..., :1] if denoiser.model.config.channels == 1 else picture
 
 
@@ -54,11 +54,11 @@ def test_at_sigma_zero_nothing_visible_changes(told, photo):
     assert psnr(clean, told(clean, 0)) >= 45
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("sigma", [0, 15, 50])
 @pytest.mark.parametrize("clip", [False, True], ids=["unclipped", "as a file"])
-def test_flat_areas_gain_no_texture_and_no_tint(told, colour, sigma, clip):
-    clean = flat(told, colour)
+def test_flat_areas_gain_no_texture_and_no_tint(told, color, sigma, clip):
+    clean = flat(told, color)
     noisy = add_noise(clean, "gaussian", 1, sigma=sigma)
     restored = told(noisy.clip(0, 1) if clip else noisy, sigma)
     shift = np.abs((restored - clean).mean((0, 1))).max() * 255
@@ -73,9 +73,9 @@ def test_beyond_the_trained_range_it_still_denoises(told, photo, sigma):
     assert psnr(clean, told(noisy, sigma)) > psnr(clean, noisy.clip(0, 1)) + 7
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_blind_checkpoint_leaves_clean_flat_areas(blind, colour):
-    clean = flat(blind, colour)
+@pytest.mark.parametrize("color", COLORS)
+def test_a_blind_checkpoint_leaves_clean_flat_areas(blind, color):
+    clean = flat(blind, color)
     added = (blind(clean) - clean) * 255
     assert np.abs(added.mean((0, 1))).max() <= 0.5 and added.std((0, 1)).max() <= 1
 

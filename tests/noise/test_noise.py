@@ -10,7 +10,7 @@ from denoiser.noise import TorchRandom
 
 KINDS = sorted(NOISES)
 DRAWN = [kind for kind in KINDS if kind != "jpeg"]
-GREY = np.full((256, 256, 3), 0.5, np.float32)
+GRAY = np.full((256, 256, 3), 0.5, np.float32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -39,10 +39,10 @@ def test_the_ends_of_every_range_work_and_beyond_them_is_refused(kind):
     for parameter in NOISES[kind].parameters:
         assert parameter.low <= parameter.default <= parameter.high
         for value in (parameter.low, parameter.high):
-            assert np.isfinite(add_noise(GREY[:16, :16], kind, **{parameter.name: value})).all()
+            assert np.isfinite(add_noise(GRAY[:16, :16], kind, **{parameter.name: value})).all()
         for value in (parameter.low - 1, parameter.high * 1.01 + 1, float("nan")):
             with pytest.raises(ValueError, match=f"{parameter.name} must be from"):
-                add_noise(GREY[:16, :16], kind, **{parameter.name: value})
+                add_noise(GRAY[:16, :16], kind, **{parameter.name: value})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +79,7 @@ def test_gaussian_noise_is_the_protocols(picture, seed, sigma):
     ],
 )
 def test_each_noise_has_the_deviation_of_its_formula(kind, parameters, deviation):
-    errors = [add_noise(GREY, kind, seed, **parameters) - GREY for seed in range(4)]
+    errors = [add_noise(GRAY, kind, seed, **parameters) - GRAY for seed in range(4)]
     assert np.std(errors) == pytest.approx(deviation, rel=0.04)
     assert np.mean(errors) == pytest.approx(0, abs=0.005)
 
@@ -90,9 +90,9 @@ def test_shot_noise_grows_with_brightness():
     assert np.allclose(variances, np.linspace(0, 1, 5) / 100, atol=4e-4) and variances[0] == 0
 
 
-def test_correlated_noise_agrees_between_neighbours_and_white_noise_does_not():
+def test_correlated_noise_agrees_between_neighbors_and_white_noise_does_not():
     def correlation(grain):
-        noise = add_noise(GREY, "correlated", sigma=25, grain=grain) - GREY
+        noise = add_noise(GRAY, "correlated", sigma=25, grain=grain) - GRAY
         return np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
 
     assert abs(correlation(0)) < 0.02
@@ -100,9 +100,9 @@ def test_correlated_noise_agrees_between_neighbours_and_white_noise_does_not():
 
 
 def camera_noise(level, **parameters):
-    """The noise on a flat grey, as brightness (H, W) and colour (H, W, 3)."""
+    """The noise on a flat gray, as brightness (H, W) and color (H, W, 3)."""
     values = {"sigma": 8, "chroma": 1, "grain": 2, "quality": 100} | parameters
-    noise = np.mean([add_noise(GREY * 2 * level, "camera", 0, **values)], axis=0) - level
+    noise = np.mean([add_noise(GRAY * 2 * level, "camera", 0, **values)], axis=0) - level
     luma = noise.mean(-1, keepdims=True)
     return luma[..., 0], noise - luma
 
@@ -111,15 +111,15 @@ def correlation(noise, distance):
     return (noise[:, distance:] * noise[:, :-distance]).mean() / (noise**2).mean()
 
 
-def test_a_finished_photographs_noise_is_grained_in_colour_and_depends_on_the_light():
+def test_a_finished_photographs_noise_is_grained_in_color_and_depends_on_the_light():
     luma, chroma = camera_noise(0.5)
     assert luma.std() * 255 == pytest.approx(8, rel=0.1)
     assert 0.45 < correlation(luma, 1) < 0.65 and abs(correlation(luma, 4)) < 0.1
     assert correlation(chroma[..., 0], 1) > 0.8 and 0.25 < correlation(chroma[..., 0], 4) < 0.55
     assert camera_noise(0.5, chroma=0)[1].std() * 255 < 1
     assert camera_noise(0.95)[0].std() < luma.std()  # the curve flattens there
-    grey = add_noise(GREY[..., 0], "camera", 0, sigma=8, quality=100) - 0.5
-    assert grey.std() * 255 == pytest.approx(8, rel=0.1)
+    gray = add_noise(GRAY[..., 0], "camera", 0, sigma=8, quality=100) - 0.5
+    assert gray.std() * 255 == pytest.approx(8, rel=0.1)
 
 
 def test_white_balance_makes_red_and_blue_noisier_than_green():
@@ -128,7 +128,7 @@ def test_white_balance_makes_red_and_blue_noisier_than_green():
 
 
 def camera_channels(seed):
-    noisy = add_noise(GREY, "camera", seed, sigma=8, grain=0, quality=100)
+    noisy = add_noise(GRAY, "camera", seed, sigma=8, grain=0, quality=100)
     return noisy.std((0, 1))
 
 
@@ -136,11 +136,11 @@ def test_a_camera_without_noise_leaves_the_picture(photo):
     picture = photo.astype(np.float32) / 255
     assert (
         np.abs(add_noise(picture, "camera", sigma=0, quality=100) - picture).mean() * 255 < 3
-    )  # the JPEG's halved colour
+    )  # the JPEG's halved color
 
 
 def test_salt_and_pepper_hits_whole_pixels():
-    noisy = add_noise(GREY, "salt_and_pepper", amount=20)
+    noisy = add_noise(GRAY, "salt_and_pepper", amount=20)
     hit = noisy != 0.5
     assert np.array_equal(hit.all(-1), hit.any(-1)) and set(np.unique(noisy)) == {0, 0.5, 1}
 
@@ -179,7 +179,7 @@ def test_jpeg_on_tensors_is_what_a_jpeg_file_holds(photo, size, channels):
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        add_noise(**{"image": GREY} | arguments)
+        add_noise(**{"image": GRAY} | arguments)
 
 
 def test_the_registry_says_everything_a_page_needs():

@@ -416,7 +416,7 @@ def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
     assert "user/hidden" not in facts
     told = json.loads((run / "run.json").read_text())
     assert facts["user/listed"].architecture == "unet" and facts["user/listed"].parameters == told["parameters"]
-    assert facts["user/listed"].sigma_range == (0, 55) and facts["user/listed"].licence == "apache-2.0"
+    assert facts["user/listed"].sigma_range == (0, 55) and facts["user/listed"].license == "apache-2.0"
     measured = {entry["sigma"]: entry["psnr"] for entry in json.loads((run / "evaluation.json").read_text())}
     listed = dict(facts["user/listed"].psnr)
     assert listed["held-out photographs, sigma=25"] == pytest.approx(measured[25], abs=1e-3)
