@@ -1,4 +1,4 @@
-"""Denoise pictures from the command line: ``python -m denoiser noisy.png -o clean.png``."""
+"""Denoise pictures from the command line: ``denoise noisy.png -o clean.png``, or ``python -m denoiser``."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from .pipeline import Denoiser
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m denoiser",
+        prog="denoise",
         description="Denoise pictures.",
         epilog="Exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing could be done.",
     )
