@@ -20,6 +20,7 @@ from denoiser import DenoiserError
 from . import publish
 from .config import ConfigError
 from .plan import make_plan
+from .state import escape_unprintable, lock_run
 from .trainer import Trainer
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
@@ -77,10 +78,12 @@ def keep_freed_memory() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns the exit status: 0 done, 1 diverged or not published, 2 cannot start, 130 stopped early."""
     options = parse_arguments(arguments)
+    escape_unprintable()
     keep_freed_memory()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # the process of a machine that prints
     try:
         plan = make_plan(options)
+        lock = None if plan.finished or os.environ.get("RANK", "0") != "0" else lock_run(options.output)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
         if speaks:
             print(f"error: {error}", file=sys.stderr)
@@ -96,7 +99,10 @@ def main(arguments: list[str] | None = None) -> int:
             if speaks:
                 print(f"error: {error}", file=sys.stderr)
             return 2
-        if status := trainer.train():
+        status = trainer.train()
+        if lock:
+            lock.release()
+        if status:
             return status
         speaks = trainer.is_main
     if speaks and options.push_to_hub:

@@ -33,7 +33,7 @@ from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 
 from .data.sources import Source, find_images, match_pairs
-from .state import write_text
+from .state import escape_unprintable, read_json, write_text
 
 EVALUATION_FILE = "evaluation.json"
 MEANS = ("noisy_psnr", "psnr", "noisy_ssim", "ssim", "noisy_edge_fidelity", "edge_fidelity")
@@ -188,7 +188,7 @@ def record(path: Path, entries: list[dict]) -> None:
         level = entry["sigma"] if entry["sigma"] is None else float(entry["sigma"])  # 15 and 15.0 are one level
         return level, *(entry.get(name, False) for name in ("dataset", "gray", "estimate", "self_ensemble"))
 
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    known = read_json(path) if path.exists() else []
     fresh = {key(entry) for entry in entries}
     kept = [entry for entry in known if key(entry) not in fresh]
     write_text(path, json.dumps(kept + entries, indent=1) + "\n")
@@ -197,6 +197,7 @@ def record(path: Path, entries: list[dict]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = parse_arguments(arguments)
+    escape_unprintable()
     name, output, weights = options.checkpoint, options.json, None
     run = Path(name)
     if (run / "checkpoint").is_dir():
@@ -245,8 +246,12 @@ def main(arguments: list[str] | None = None) -> int:
             "weights": weights,
         }
         entries.append(about | row)
-    if output:
-        record(output, entries)
+    try:
+        if output:
+            record(output, entries)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

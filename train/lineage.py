@@ -1,6 +1,5 @@
 """Where a run's weights come from: the run, folder, bundled or Hub checkpoint it starts from, and its teacher."""
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from denoiser.models import DenoisingAutoencoder
 from .config import Config, ConfigError
 from .evaluate import weights_hash
 from .report import RUN_FILE
+from .state import read_json
 
 CHECKPOINT = "checkpoint"
 
@@ -79,7 +79,7 @@ def trace(start: str | None) -> dict:
     if not start:
         return {"init": None, "init_run": None, "init_card": None}
     if (file := _folder(start) / RUN_FILE).is_file():
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_json(file)
         kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run", "init_card", "teacher")
         return {"init": start, "init_run": {name: facts.get(name) for name in kept}, "init_card": None}
     readme = resolve_checkpoint(start).folder / "README.md"

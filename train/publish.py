@@ -9,7 +9,6 @@ a push that changes nothing makes no commit. The token comes from where huggingf
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash
 from .report import CURVE_FILE, RUN_FILE, SAMPLES_FILE
-from .state import write_text
+from .state import escape_unprintable, read_json, write_text
 
 
 class CannotPublish(Exception):
@@ -41,9 +40,9 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
     """
     try:
         load_model(run / "checkpoint")
-        facts = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        facts = read_json(run / RUN_FILE)
         measured = run / EVALUATION_FILE
-        evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else []
+        evaluation = read_json(measured) if measured.exists() else []
         weights = weights_hash(run / "checkpoint")
         for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are told now, before anything is written
             (run / file).stat()
@@ -211,6 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tag", help="tag the commit")
     parser.add_argument("--dry-run", action="store_true", help="print what would be pushed and stop")
     options = parser.parse_args(arguments)
+    escape_unprintable()
     if (options.repo_id is None) == (options.folder is None):
         parser.error("give either user/name or --folder")
     try:

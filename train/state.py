@@ -1,12 +1,17 @@
-"""A run's state on disk: written beside the old one and renamed, so that a kill leaves the old or the new, whole."""
+"""A run's files on disk: written beside the old ones and renamed, so that a kill leaves the old or the new, whole."""
 
+import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import safetensors.torch
 import torch
+
+from .config import ConfigError
 
 STATE_FILE = "state.pt"
 
@@ -14,8 +19,13 @@ STATE_FILE = "state.pt"
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """``write`` to a name beside ``path``, then rename onto it."""
     temporary = path.with_name(f".partial-{path.name}")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not leave the new name without its bytes
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,25 +33,37 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def save_checkpoint(model, folder: Path, storage: str = "float32") -> None:
-    """config.json and model.safetensors, each whole at any moment; ``storage`` is what the weights are rounded to.
+def read_json(path: Path):
+    """A JSON file of a run.
+
+    Raises:
+        ValueError: It is damaged; the message names it and says what to do.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is empty or damaged: delete it and make it again ({error})") from error
+
+
+def save_checkpoint(model, folder: Path, dtype: str = "float32") -> None:
+    """config.json and model.safetensors, each whole at any moment; ``dtype`` is what the weights are rounded to.
 
     The weights' names and shapes follow from the config, which stays the same for a run: an old one beside a new one
     is a whole checkpoint all the same.
     """
     staging = folder.with_name(f".partial-{folder.name}")
-    model.save_pretrained(staging)
-    if storage != "float32":
-        tensors = safetensors.torch.load_file(staging / "model.safetensors")
-        rounded = {name: tensor.to(getattr(torch, storage)) for name, tensor in tensors.items()}
-        safetensors.torch.save_file(rounded, staging / "model.safetensors", {"format": "pt"})
-    shutil.copymode(staging / "config.json", staging / "model.safetensors")  # safetensors writes for the owner alone
-    folder.mkdir(exist_ok=True)
-    for name in ("config.json", "model.safetensors"):
-        os.replace(staging / name, folder / name)
-    for left in staging.iterdir():
-        left.unlink()
-    staging.rmdir()
+    try:
+        model.save_pretrained(staging)
+        if dtype != "float32":
+            tensors = safetensors.torch.load_file(staging / "model.safetensors")
+            rounded = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+            safetensors.torch.save_file(rounded, staging / "model.safetensors", {"format": "pt"})
+        shutil.copymode(staging / "config.json", staging / "model.safetensors")  # made for the owner alone
+        folder.mkdir(exist_ok=True)
+        for name in ("config.json", "model.safetensors"):
+            os.replace(staging / name, folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def save_state(run: Path, **state) -> None:
@@ -50,7 +72,42 @@ def save_state(run: Path, **state) -> None:
 
 
 def load_state(run: Path) -> dict | None:
-    """What :func:`save_state` saved last, or None."""
+    """What :func:`save_state` saved last, or None.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
     path = run / STATE_FILE
-    # weights_only: tensors and plain values; nothing in the file is executed.
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        # weights_only: tensors and plain values; nothing in the file is executed.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many for a damaged file
+        raise ConfigError(
+            f"{path} is empty or damaged, so the run cannot go on. Delete it to begin anew, or start another --output "
+            f"with --init {run / 'checkpoint'}, which keeps the weights."
+        ) from error
+
+
+def lock_run(run: Path) -> filelock.BaseFileLock:
+    """Hold a run's folder against other processes, until this one ends or releases it.
+
+    Raises:
+        ConfigError: Another process trains there.
+    """
+    lock = filelock.FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigError(
+            f"{run} is in use: another process trains there. Wait for it, or choose another --output"
+        ) from error
+    return lock
+
+
+def escape_unprintable() -> None:
+    """Let the console show what it cannot encode (a name, a sigma) as an escape, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

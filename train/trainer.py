@@ -20,6 +20,7 @@ from datetime import date
 import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from . import evaluate, report
@@ -61,7 +62,7 @@ class Trainer:
         self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
         self.step, self.seconds, self.rate, self.progress = 0, 0.0, 0.0, 0.0
         self.loss, self.loss_name = torch.zeros((), device=self.device), None
-        self.diverged, self.best = False, -math.inf
+        self.diverged, self.saved, self.best = False, True, -math.inf
         self._signals: list[int] = []
         self._stages: deque[Stage] = deque()
 
@@ -173,6 +174,16 @@ class Trainer:
         if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
             return None
         self.best = max(self.best, overall(results))
+        try:
+            self._write(scores, results)
+            self.saved = True
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            self.saved = False
+            print(f"not saved at step {self.step}: {error}. Make room in {self.run}; trying again.", file=sys.stderr)
+        return scores
+
+    def _write(self, scores: dict[str, float], results: dict[str, dict[str, float]]) -> None:
+        """The state, the averaged checkpoint and a line of the log."""
         save_state(
             self.run,
             recipe=recipe(self.config),
@@ -194,7 +205,6 @@ class Trainer:
         with open(self.run / report.LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record | {"groups": results}) + "\n")
         self.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=self.step)
-        return scores
 
     def draw(self) -> None:
         """The curve and the samples, for whoever follows the run."""
@@ -219,9 +229,18 @@ class Trainer:
         self._loop()
         for number, handler in before.items():
             signal.signal(number, handler)
+        if not self.step and not self.diverged:
+            if self.is_main:
+                print("stopped before the first step; the same command begins again")
+            return 130
         if self.diverged or (self.is_main and self.save() is None):
             if self.is_main:
                 self._report_divergence()
+            return 1
+        if not self.saved:
+            print(
+                f"error: the last steps are not saved; make room in {self.run}, then the same command", file=sys.stderr
+            )
             return 1
         if self.is_main:
             self.draw()
@@ -275,7 +294,7 @@ class Trainer:
                 saved = self.save() if self.is_main else {}
                 self.diverged |= saved is None
                 scores = saved or {}
-                if scores and time.monotonic() - drawn_at > DRAW_EVERY:
+                if scores and self.saved and time.monotonic() - drawn_at > DRAW_EVERY:
                     self.draw()
                     drawn_at = time.monotonic()
                 saved_at = looked_at = time.monotonic()

@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from itertools import islice
@@ -8,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import PHOTO, ROOT
 from train.config import Data, Stage
+from train.data import sampler
 from train.data.mixture import NoiseMixture
 from train.data.photographs import Photographs
 from train.data.sampler import BatchSampler, data_loader
@@ -46,6 +50,29 @@ def test_workers_draw_ahead_what_would_be_drawn_without_them(photographs, worker
     for step, batch in enumerate(ahead):
         for one, other in zip(batch, drawn[step, STAGES[step >= 4]]):
             assert torch.equal(one, other) and one.stride() == other.stride()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_stands_still_is_replaced_by_drawing_here(photographs, number, monkeypatch, capsys):
+    monkeypatch.setattr(sampler, "STALLED", 2)
+    drawn = draws(photographs)
+    batches = data_loader(drawn, iter([(step, STAGES[0]) for step in range(8)]), 1)
+    received = [next(batches)]
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, number)
+    received += list(batches)
+    assert len(received) == 8 and "a worker stopped" in capsys.readouterr().err
+    for step, batch in enumerate(received):
+        assert all(torch.equal(one, other) for one, other in zip(batch, drawn[step, STAGES[0]]))
+    worker.join(20)
+    assert not worker.is_alive()
+
+
+def test_batches_need_no_shared_memory(photographs, monkeypatch):
+    """Containers have 64 MB of it: a batch is sent through a pipe instead."""
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", lambda *_: pytest.fail("shared memory"), raising=False)
+    batches = data_loader(draws(photographs), iter([(0, STAGES[0])]), 1)
+    assert next(batches)[0].shape == (4, 3, 24, 24)
 
 
 def test_processes_share_the_batch_that_one_would_draw(photographs):

@@ -30,6 +30,7 @@ from train.evaluate import forget_peak, peak_memory, record
 from train.evaluate import main as evaluate
 from train.optim import learning_rate
 from train.publish import main as publish
+from train.state import lock_run
 from train.trainer import Trainer
 from train.validation import Validation
 
@@ -907,3 +908,93 @@ def test_evaluate_names_what_is_missing(tmp_path, capsys):
     assert evaluate(["color-small", "--data", str(tmp_path / "nowhere")]) == 2
     assert evaluate(["no-such-checkpoint", "--data", str(PHOTO.parent)]) == 2
     assert "no checkpoint 'no-such-checkpoint'" in capsys.readouterr().err
+
+
+def run_apart(*command, **options):
+    """A command in a process of its own, as people start it."""
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=240, **options)
+
+
+def test_a_rate_may_be_written_without_a_point(tmp_path, config):
+    path = tmp_path / "exponent.yaml"
+    text = config().read_text().replace("rate: 0.002", "rate: 2e-3")
+    assert "2e-3" in text
+    path.write_text(text)
+    assert load_config(path).optimizer.rate == 0.002
+
+
+def test_names_that_are_not_unicode_and_consoles_that_are_not_utf_8(config, photographs, tmp_path, arguments):
+    folder = shutil.copytree(photographs, tmp_path / "photographs")
+    shutil.copy(os.fsencode(folder / "p0.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    shutil.copy(os.fsencode(folder / "broken.jpg"), os.fsencode(folder) + b"/\xe9.jpg")
+    run, environment = tmp_path / "\u5199\u771f", os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = arguments(config(budget={"steps": 2}), folder, run)
+    for _ in range(2):  # the second call says that it is finished
+        done = run_apart("train", *command, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert b"\\u5199" in done.stdout
+    folder = str(run / "validation")
+    assert run_apart("train.evaluate", str(run), "--data", folder, env=environment).returncode == 0
+
+
+def test_a_run_in_use_is_refused(config, photographs, tmp_path, arguments, capsys):
+    path, run = config(budget={"steps": 2}), tmp_path / "run"
+    run.mkdir()
+    held = lock_run(run)
+    assert main(arguments(path, photographs, run)) == 2
+    assert "is in use: another process trains there" in capsys.readouterr().err
+    held.release()
+    assert main(arguments(path, photographs, run)) == 0
+
+
+def test_damaged_files_of_a_run_are_named_with_the_way_on(config, photographs, tmp_path, arguments, capsys):
+    path, run = config(budget={"steps": 2}), tmp_path / "run"
+    assert main(arguments(path, photographs, run)) == 0
+    for content in (b"", b"half a file"):
+        (run / "state.pt").write_bytes(content)
+        assert main(arguments(path, photographs, run)) == 2
+        said = capsys.readouterr().err
+        assert "state.pt is empty or damaged" in said and f"--init {run / 'checkpoint'}" in said
+    (run / "evaluation.json").write_bytes(b"")
+    assert evaluate([str(run), "--data", str(run / "validation"), "--sigma", "25"]) == 2
+    assert "evaluation.json is empty or damaged" in capsys.readouterr().err
+    (run / "run.json").write_bytes(b"{")
+    assert publish([str(run), "--folder", str(tmp_path / "folder")]) == 2
+    assert "run.json is empty or damaged" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "next", "--init", str(run))) == 2
+    assert "run.json is empty or damaged" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_a_save_is_said_and_the_run_goes_on(
+    config, photographs, tmp_path, arguments, capsys, monkeypatch
+):
+    import train.trainer
+
+    attempts, write = [], train.trainer.save_state
+
+    def save_state(run, **state):
+        attempts.append(state["step"])
+        if len(attempts) < 3:
+            raise OSError(28, "No space left on device")
+        write(run, **state)
+
+    monkeypatch.setattr(train.trainer, "save_state", save_state)
+    path = config(budget={"steps": 6})
+    assert main(arguments(path, photographs, tmp_path / "run", "--save-every", "0")) == 0
+    assert "not saved at step 1" in capsys.readouterr().err and attempts[:3] == [1, 2, 3]
+    monkeypatch.setattr(train.trainer, "save_state", lambda run, **_: (_ for _ in ()).throw(RuntimeError("full")))
+    assert main(arguments(path, photographs, tmp_path / "never")) == 1
+    assert "the last steps are not saved" in capsys.readouterr().err
+    assert not (tmp_path / "never" / "state.pt").exists() and not list((tmp_path / "never").rglob(".partial*"))
+
+
+def test_a_run_stopped_before_its_first_step_begins_again(
+    config, photographs, tmp_path, arguments, monkeypatch, capsys
+):
+    path, run = config(budget={"steps": 3}), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_should_stop", lambda trainer: True)
+        assert main(arguments(path, photographs, run)) == 130
+    assert "before the first step" in capsys.readouterr().out and not (run / "state.pt").exists()
+    assert main(arguments(path, photographs, run)) == 0
+    assert main(arguments(path, photographs, run)) == 0

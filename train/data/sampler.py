@@ -1,9 +1,13 @@
 """What a step learns from: clean crops, noisy crops, noise levels, as a function of the seed and the step's number."""
 
+import multiprocessing
 import os
 import signal
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -11,6 +15,9 @@ from ..config import Data, Stage
 from .augment import flat_areas, permute_channels
 from .mixture import NoiseMixture
 from .photographs import Photographs
+
+STALLED = 50
+"""Seconds without a batch after which a worker counts as standing still."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -81,14 +88,61 @@ def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], wo
     """A batch for each request, in order; ``workers`` processes draw ahead (at 0 each is drawn when it is asked for).
 
     Requests are taken two a worker ahead. On a GPU nothing is drawn ahead: kernels are queued before they are needed.
+    When a worker dies or stands still, batches are drawn here from then on, the same ones.
     """
+    if not workers:
+        yield from (sampler[request] for request in requests)
+        return
+    requests = iter(requests)
+    taken: deque[tuple[int, Stage]] = deque()
+
+    def record() -> Iterator[tuple[int, Stage]]:
+        for request in requests:
+            taken.append(request)
+            yield request
+
     loader = DataLoader(
-        sampler,
-        sampler=requests,
+        _ThroughPipes(sampler),
+        sampler=record(),
         batch_size=None,
+        collate_fn=_unchanged,
         num_workers=workers,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=2,
+        timeout=STALLED,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
-    return iter(loader)
+    try:
+        for clean, noisy, level in loader:
+            taken.popleft()
+            yield _to_crops(clean), _to_crops(noisy), torch.from_numpy(level)
+        return
+    except RuntimeError as error:
+        print(
+            f"a worker stopped ({str(error).splitlines()[0]}); batches are drawn without workers now", file=sys.stderr
+        )
+        for child in multiprocessing.active_children():
+            child.kill()  # it may stand still for ever
+    while taken:
+        yield sampler[taken.popleft()]
+    yield from (sampler[request] for request in requests)
+
+
+class _ThroughPipes(Dataset):
+    """Batches as numpy arrays (B, H, W, C), which go through pipes: tensors would need shared memory, and containers
+    have little of that."""
+
+    def __init__(self, sampler: BatchSampler):
+        self._sampler = sampler
+
+    def __getitem__(self, request: tuple[int, Stage]) -> tuple[np.ndarray, ...]:
+        clean, noisy, level = self._sampler[request]
+        return *(crops.permute(0, 2, 3, 1).numpy() for crops in (clean, noisy)), level.numpy()
+
+
+def _unchanged(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    return batch
+
+
+def _to_crops(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).permute(0, 3, 1, 2)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
-from denoiser.images.codecs import damage_reported
+from denoiser.images.codecs import translate_decode_errors
 from denoiser.images.picture import read
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -54,7 +55,7 @@ class Source:
             with open(self.path, "rb") as tar:
                 tar.seek(self.offset)
                 content = io.BytesIO(tar.read(self.size))
-            with damage_reported(self.name), Image.open(content) as opened:
+            with translate_decode_errors(self.name), Image.open(content) as opened:
                 picture = read(opened)
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
@@ -166,7 +167,7 @@ def split_held_out(
         return sources, {ONE_GROUP: sources}
 
     def hashed(source: Source) -> float:
-        return int(hashlib.sha256(source.name.encode()).hexdigest()[:8], 16) / 16**8
+        return int(hashlib.sha256(os.fsencode(source.name)).hexdigest()[:8], 16) / 16**8
 
     edge = share
     if not any(hashed(source) < edge for source in sources) or all(hashed(source) < edge for source in sources):
