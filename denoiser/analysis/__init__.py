@@ -1,1 +1,1 @@
-"""What can be said of a picture: metrics, noise level, clipping."""
+"""Analysis of pictures: metrics, noise level, clipping."""

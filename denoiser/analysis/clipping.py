@@ -1,8 +1,8 @@
-"""What clipping did to the noise, undone.
+"""Correction of the bias that clipping gives to noise.
 
-A file holds no values below black or above white. Noise there is cut off on one side, so its mean is no longer zero: at
-sigma 25 black is 10 levels too bright on average and white 10 too dark, and a denoiser trained on noise as the
-literature adds it, unclipped, returns these means. They are known functions of the true value, so they can be inverted.
+A file holds no values below black or above white. Noise there is clipped on one side, so its mean is no longer zero: at
+sigma 25 black is 10 levels too bright on average and white 10 too dark, and a denoiser trained on unclipped noise, as
+in the literature, returns these means. They are known functions of the true value, so they can be inverted.
 
 Source: Foi, "Clipped Noisy Images: Heteroskedastic Modeling and Practical Denoising", Signal Processing 2009,
 https://doi.org/10.1016/j.sigpro.2009.04.035
@@ -16,26 +16,26 @@ from torch.nn.functional import avg_pool2d, interpolate
 from ..images.tiling import tiles
 
 CELL = 8
-"""Evidence is gathered in cells of this side, each with the eight around it."""
+"""Statistics are taken over cells of this side, each with its eight neighbors."""
 TILE = 512
 MARGIN = 4 * CELL
-LEAST_LEVEL = 1e-6
+MIN_LEVEL = 1e-6
 
-# What is left of noise of deviation 1 around a true value ``_DISTANCE`` above the end of the range.
+# Mean and variance of clipped noise of deviation 1 around a true value ``_DISTANCE`` above the end of the range.
 _DISTANCE = np.linspace(0, 4, 2001)  # beyond 4 nothing is clipped
 _DENSITY = np.exp(-(_DISTANCE**2) / 2) / np.sqrt(2 * np.pi)
 _MEAN = _DISTANCE * ndtr(_DISTANCE) + _DENSITY
 _VARIANCE = (_DISTANCE**2 + 1) * ndtr(_DISTANCE) + _DISTANCE * _DENSITY - _MEAN**2
-# The same by the mean, which is what a denoiser returns: how far the true value lies from it (below the least mean that
-# there is, at zero), what share is clipped, what variance remains.
+# The same as functions of the mean, which is what a denoiser returns: the offset of the true value (zero for means
+# below the smallest possible one), the share of clipped values, the remaining variance.
 _BINS = 1000  # per standard deviation
-_REACH = 1500  # bins: of tones further from the end nothing can be told
+_REACH = 1500  # bins; farther from the end too few values are clipped for an estimate
 _GRID = np.arange(4 * _BINS + 1) / _BINS
 _TRUE = np.interp(_GRID, _MEAN, _DISTANCE, left=0)
 
 
 def _table(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.float32))  # on the processor, whatever torch's default device
+    return torch.from_numpy(values.astype(np.float32))  # on the CPU, also if torch's default device is another
 
 
 _SHIFT = _table(np.append(_TRUE[:-1] - _GRID[:-1], 0))
@@ -46,42 +46,44 @@ _SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DIST
 def undo_clipping(restored: np.ndarray, noisy: np.ndarray, level: float) -> np.ndarray:
     """Correct a denoised picture for noise that was clipped with the picture.
 
-    Done as far as there is evidence around a pixel: as many values exactly at the end of the range as clipped noise of
-    this level leaves there, and as much noise as it leaves. A picture that leaves [0, 1] was not clipped; clean black,
-    white paper, or noise below what ``level`` says stay as they are.
+    The correction is weighted by the evidence around a pixel: the share of values exactly at the end of the range and
+    the remaining variance, relative to those of clipped noise of this level. A picture with values outside [0, 1] was
+    not clipped and stays the same; so do clean black, white paper, and noise weaker than ``level``.
 
     Args:
-        restored: What a denoiser made of ``noisy``, float32 (H, W, C).
-        noisy: The picture in [0, 1], same shape.
+        restored: The denoiser's output for ``noisy``, float32 (H, W, C).
+        noisy: The noisy picture in [0, 1], same shape.
         level: Standard deviation of the noise, on the scale of the pictures.
 
     Returns:
         The corrected picture; ``restored`` itself if nothing was clipped.
     """
     black, white = bool(noisy.min() == 0), bool(noisy.max() == 1)
-    if level < LEAST_LEVEL or not (black or white):
+    if level < MIN_LEVEL or not (black or white):
         return restored
     corrected = np.empty_like(restored)
-    for outer, inner, target in tiles(*restored.shape[:2], TILE, MARGIN, CELL):  # the memory stays bounded
-        values, given = (_planes(picture[outer]) for picture in (restored, noisy))
+    height, width = restored.shape[:2]
+    for outer, inner, target in tiles(height, width, TILE, MARGIN, CELL):  # bounds the memory
+        values, observed = (_planes(picture[outer]) for picture in (restored, noisy))
         if black:
-            values = _undo_low(values, given, level)
+            values = _undo_black(values, observed, level)
         if white:
-            values = 1 - _undo_low(1 - values, 1 - given, level)
+            values = 1 - _undo_black(1 - values, 1 - observed, level)
         corrected[target] = values[0].permute(1, 2, 0).numpy()[inner]
     return corrected
 
 
-def _undo_low(values: torch.Tensor, given: torch.Tensor, level: float) -> torch.Tensor:
+def _undo_black(values: torch.Tensor, observed: torch.Tensor, level: float) -> torch.Tensor:
+    """Denoised ``values`` (1, C, H, W) corrected for clipping at 0 of the ``observed`` noisy ones."""
     last = len(_SHIFT) - 1
     where = (values * (_BINS / level)).nan_to_num(nan=last).clamp_(0, last).int()
-    # Counts vary, so four fifths of what is expected are enough; squared, as half the evidence is not half a proof.
-    counted = 1.25 * _around((given == 0).float()) / _around(_SHARE[where]).clamp(min=1e-3)
-    noise = (given - values).square() * (where < _REACH)
-    spread = 1.25 * _around(noise) / (_around(_SPREAD[where]) * level**2).clamp(min=1e-12)
-    trust = counted.clamp(max=1).square() * spread.nan_to_num(nan=0).clamp(max=1).square()
-    trust = interpolate(trust, size=values.shape[2:], mode="bilinear")
-    return values + trust * _SHIFT[where] * level
+    # Four fifths of the expected share are full evidence, as counts vary; squared, so that weak evidence counts less.
+    clipped = 1.25 * _local_mean((observed == 0).float()) / _local_mean(_SHARE[where]).clamp(min=1e-3)
+    noise = (observed - values).square() * (where < _REACH)
+    spread = 1.25 * _local_mean(noise) / (_local_mean(_SPREAD[where]) * level**2).clamp(min=1e-12)
+    weight = clipped.clamp(max=1).square() * spread.nan_to_num(nan=0).clamp(max=1).square()
+    weight = interpolate(weight, size=values.shape[2:], mode="bilinear")
+    return values + weight * _SHIFT[where] * level
 
 
 def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -89,13 +91,12 @@ def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     clipped = (plane == 0) | (plane == 1)
     if not clipped.any():
         return np.zeros(shape, np.float32)
-    return interpolate(_around(_planes(clipped.astype(np.float32)[..., None])), size=shape, mode="nearest")[
-        0, 0
-    ].numpy()
+    share = _local_mean(_planes(clipped.astype(np.float32)[..., None]))
+    return interpolate(share, size=shape, mode="nearest")[0, 0].numpy()
 
 
-def noise_left(share: np.ndarray) -> np.ndarray:
-    """What is left of the noise's standard deviation where ``share`` of its values are clipped, at most half."""
+def remaining_deviation(share: np.ndarray) -> np.ndarray:
+    """The standard deviation of noise of which ``share`` (at most 0.5) is clipped, relative to unclipped noise."""
     distance = -ndtri(np.clip(share, 1e-4, 0.5))
     return np.interp(distance, _DISTANCE, _VARIANCE**0.5)
 
@@ -104,7 +105,7 @@ def _planes(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
 
 
-def _around(values: torch.Tensor) -> torch.Tensor:
-    """The mean of each cell and those around it."""
+def _local_mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean over each cell and its eight neighbors."""
     cells = avg_pool2d(values, CELL, ceil_mode=True, count_include_pad=False)
     return avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)

@@ -1,8 +1,10 @@
-"""How close a picture is to the clean one: PSNR, SSIM and edge fidelity.
+"""Full-reference metrics: PSNR, SSIM and edge fidelity.
 
-All take float arrays in [0, 1], (H, W) or (H, W, C), clean first. They measure what they are given: clip and round
-first if you want the figure of a file.
+All take float arrays in [0, 1], (H, W) or (H, W, C), the clean picture first. They neither clip nor round: do that
+before for the figure of a file.
 """
+
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import laplace
@@ -23,32 +25,31 @@ def ssim(clean: np.ndarray, other: np.ndarray) -> float:
     """Structural similarity, -1..1, 1 for equal pictures: mean over pixels and channels.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", TIP 2004, with that
-    paper's 11x11 Gaussian window (sigma 1.5), as scikit-image computes it. Not a number for pictures under 11 pixels
-    on a side, where the window does not fit.
+    paper's 11x11 Gaussian window (sigma 1.5), as scikit-image computes it. NaN for pictures under 11 pixels on a side,
+    where the window does not fit.
     """
     _same_shape(clean, other)
     if min(clean.shape[:2]) < 11:
         return float("nan")
-    return float(
-        structural_similarity(
-            clean,
-            other,
-            data_range=1.0,
-            channel_axis=-1 if clean.ndim == 3 else None,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
+    similarity: Any = structural_similarity(  # a number: neither the gradient nor the full image is asked for
+        clean,
+        other,
+        data_range=1.0,
+        channel_axis=-1 if clean.ndim == 3 else None,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
     )
+    return float(similarity)
 
 
 def edge_fidelity(clean: np.ndarray, other: np.ndarray) -> float:
-    """Edge preservation index, -1..1, 1 if every edge and texture is where it was: the correlation of the Laplacians.
+    """Edge preservation index, -1..1, 1 if every edge and texture is preserved: the correlation of the Laplacians.
 
-    The Laplacian of the luminance keeps edges and fine texture and drops what is flat. Noise decorrelates it and so
-    does smoothing, so the figure rises only when noise goes *and* detail stays; PSNR, ruled by the flat areas, can
-    rise while detail is lost. Chosen over Pratt's figure of merit, which barely falls under noise in textured pictures
-    (a false edge is forgiven when a true one is near). Not a number if either picture is flat.
+    The Laplacian of the luminance keeps edges and fine texture and is zero in flat areas. Both noise and smoothing
+    decorrelate it, so the figure rises only if noise is removed *and* detail is kept; PSNR, dominated by flat areas,
+    can rise while detail is lost. Chosen over Pratt's figure of merit, which hardly falls under noise in textured
+    pictures (it does not count a false edge near a true one). NaN if either picture is flat.
 
     Sattar et al., "Image Enhancement Based on a Nonlinear Multiscale Method", TIP 1997,
     https://doi.org/10.1109/83.585239

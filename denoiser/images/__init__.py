@@ -1,1 +1,1 @@
-"""Any picture <-> float array; files; tiles."""
+"""Pictures: reading, writing, conversion from and to float arrays, tiling."""

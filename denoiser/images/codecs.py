@@ -1,4 +1,4 @@
-"""Which files are read and written, and how: formats, what they can hold, and what is said of a bad one."""
+"""Picture files: the formats that are read and written, what each can hold, errors of damaged files."""
 
 import os
 import uuid
@@ -10,17 +10,17 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageTooLarge, ImageUnreadable
 
-# Formats that we know to come through whole: others (PPM, JPEG 2000, AVIF, SGI) Pillow may cut to 8 bits unasked, and
-# some (EPS) run a program of their own.
+# Formats that are read without loss. Of others, Pillow may reduce some to 8 bits silently (PPM, JPEG 2000, AVIF, SGI),
+# and run an external program for some (EPS).
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
-"""What :func:`save_image` writes."""
+"""Extensions of the formats that :func:`save_image` writes."""
 
 
 @contextmanager
-def damage_reported(name: str) -> Iterator[None]:
-    """Whatever Pillow raises on a bad file, as our errors. Its decoders raise nearly anything on damaged files."""
+def translate_decode_errors(name: str) -> Iterator[None]:
+    """What Pillow raises on a bad file, as errors of this package. Its decoders may raise any type of exception."""
     try:
         yield
     except (ImageUnreadable, ImageTooLarge):
@@ -37,19 +37,19 @@ def damage_reported(name: str) -> Iterator[None]:
 
 
 def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> None:
-    """Write a picture with its color profile, EXIF, XMP and resolution, whole or not at all.
+    """Write a picture with its color profile, EXIF, XMP and resolution, atomically.
 
-    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. The file
-    is written beside its place and renamed, so that a half-written picture is never left behind.
+    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. A
+    temporary file in the same folder is renamed, so that no partial picture is left behind.
 
     Args:
         image: As :class:`Denoiser` returns it.
-        path: Its ending decides the format; the folder is made if need be.
-        fast: PNG at its fastest level of compression.
+        path: Its extension decides the format; the folder is created if needed.
+        fast: Compress PNG at the fastest level.
 
     Raises:
         ValueError: The format is unknown, or cannot hold the picture's depth or transparency.
-        OSError: The disk does not take it.
+        OSError: It cannot be written.
     """
     path = Path(path)
     check_format(path, image.mode)
@@ -64,7 +64,7 @@ def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) 
     elif extension == ".png" and fast:
         options |= {"compress_level": 1}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile's: its files are for their owner alone. The name is unique, for two processes with one target.
+    # Not from tempfile, whose files only their owner can read. The name is unique: two processes may write one target.
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
     try:
         image.save(partial, **options)

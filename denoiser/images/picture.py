@@ -1,9 +1,9 @@
-"""Any picture <-> float array, with nothing of the picture lost.
+"""Any picture <-> float array, without loss.
 
 :func:`read` takes a path, a PIL image, a numpy array or a torch tensor and gives a :class:`Picture`: float pixels to
-compute with, and what is needed to hand the result back as the same kind of thing (:meth:`Picture.restore`).
+compute with, and what is needed to return the result as the same kind of object (:meth:`Picture.restore`).
 
-What cannot be carried through faithfully is refused with a reason, never cut silently: 16-bit color *files* (Pillow
+What would lose information is refused with a reason, never reduced silently: 16-bit color *files* (Pillow
 would reduce them to 8 bits; pass the uint16 array instead), CMYK and other print color spaces, animations.
 """
 
@@ -18,24 +18,29 @@ import torch
 from PIL import Image, ImageOps
 
 from ..errors import ImageTooLarge, ImageUnreadable
-from .codecs import FORMATS, damage_reported
+from .codecs import FORMATS, translate_decode_errors
 
 MAX_PIXELS = 100_000_000
-"""Pictures above this many pixels are refused unless a caller raises ``max_pixels``. Files have Pillow's own limit of
-179 megapixels above that."""
+"""Larger pictures are refused unless a caller raises ``max_pixels``. For files Pillow has a limit of 179 megapixels."""
 
-# TIFF keeps its description among the tags that say how its pixels lie; these are about the picture.
-_ABOUT_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+# TIFF mixes tags about the picture with tags about the layout of its pixels; these are about the picture.
+_DESCRIPTIVE_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
-# PIL modes we carry through, and the mode that holds the result. A palette cannot hold denoised colors.
+# The PIL modes that are read, and the mode of the result. A palette cannot hold denoised colors.
 _MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA", "F": "F"}
 _MODES |= {"I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "I;16N": "I;16"}
 
-# What a PIL image keeps beside its pixels, in ``info``.
+# The entries of a PIL image's ``info`` that stay with the picture.
 _METADATA = ("icc_profile", "exif", "dpi", "xmp")
 
-# Noise can push floats well past [0, 1]; beyond this they are on another scale (0..255, 0..65535).
+_PIL_TYPES = {255.0: np.uint8, 65535.0: np.uint16}
+
+# Noise can take floats well beyond [0, 1]; above this limit they are on another scale (0..255, 0..65535).
 _FLOAT_LIMIT = 8.0
+
+
+ImageLike = str | os.PathLike | Image.Image | np.ndarray | torch.Tensor
+"""What :func:`read` takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,7 @@ class Picture:
             ValueError: PIL has no such images: 16-bit or floating-point pixels in more than one channel.
         """
         planes = self._levels()
-        planes = planes.astype({255: np.uint8, 65535: np.uint16}.get(self.maximum, np.float32))
+        planes = planes.astype(_PIL_TYPES.get(self.maximum, np.float32))
         if planes.shape[-1] == 1:
             planes = planes[..., 0]
         elif planes.dtype != np.uint8:
@@ -146,16 +151,16 @@ class Picture:
         return np.rint(planes) if self.maximum > 1 else planes
 
 
-def read(source, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(source: ImageLike, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture.
 
     Args:
         source: A path; a PIL image; a numpy array (H, W), (H, W, C) of uint8, uint16 or float in [0, 1], where C is
             1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); or a torch tensor (H, W) or (C, H, W) likewise.
-        max_pixels: Refuse larger pictures, before decoding them.
+        max_pixels: Larger pictures are refused before they are decoded.
 
     Raises:
-        ImageUnreadable: Missing, empty, truncated, not a picture, or of a kind that would lose something.
+        ImageUnreadable: Missing, empty, truncated, not a picture, or of a kind that cannot be read without loss.
         ImageTooLarge: More than ``max_pixels``.
         TypeError: ``source`` is none of the above.
     """
@@ -190,7 +195,7 @@ def _from_file(path: Path, max_pixels: int) -> Picture:
         raise ImageUnreadable(f"{name} is a folder, not a picture.")
     if path.stat().st_size == 0:
         raise ImageUnreadable(f"{name} is empty (0 bytes).")
-    with damage_reported(name), Image.open(path, formats=FORMATS) as opened:
+    with translate_decode_errors(name), Image.open(path, formats=FORMATS) as opened:
         return _from_pil(opened, name, max_pixels)
 
 
@@ -198,27 +203,27 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     if image.width < 1 or image.height < 1:
         raise ImageUnreadable(f"{name} has no pixels.")
     _check_size(*image.size, max_pixels, name)
-    # What the file stores is known only until its pixels are loaded.
+    # The depth of the file is known only until its pixels are loaded.
     if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I;16"):
         raise ImageUnreadable(
-            f"{name} holds 16-bit color, which would be cut to 8 bits. Pass it as a numpy uint16 array, or save it "
+            f"{name} holds 16-bit color, which would be reduced to 8 bits. Pass it as a numpy uint16 array, or save it "
             "as 8-bit; 16-bit gray files are read in full."
         )
     if image.mode.startswith("I;16") and "transparency" in image.info:
         raise ImageUnreadable(f"{name} is 16-bit gray with a transparent value, which would be lost. Use 8 bits.")
     if image.mode not in _MODES:
         raise ImageUnreadable(f"{name} has color mode {image.mode}; convert it to RGB or gray first.")
-    # The second frame of a phone's MPO is a preview or depth map; elsewhere frames are pictures of their own.
-    with damage_reported(name):
+    # The second frame of a phone's MPO is a preview or depth map; in other formats frames are separate pictures.
+    with translate_decode_errors(name):
         frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ImageUnreadable(f"{name} has {frames} frames or pages; pass one of them.")
-    with damage_reported(name):
-        about = image.getexif() if image.format == "TIFF" else {}
+    with translate_decode_errors(name):
+        tags = image.getexif() if image.format == "TIFF" else {}
         image = ImageOps.exif_transpose(image)
-        if any(tag in about for tag in _ABOUT_TAGS):
+        if any(tag in tags for tag in _DESCRIPTIVE_TAGS):
             kept = Image.Exif()
-            kept.update({tag: about[tag] for tag in _ABOUT_TAGS if tag in about})
+            kept.update({tag: tags[tag] for tag in _DESCRIPTIVE_TAGS if tag in tags})
             image.info["exif"] = kept.tobytes()
     target = _MODES[image.mode]
     if "transparency" in image.info and target in ("L", "RGB"):
@@ -229,7 +234,9 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     return dataclasses.replace(_from_array(array, array, max_pixels, name), source=image)
 
 
-def _from_array(array: np.ndarray, source, max_pixels: int, name: str = "the picture") -> Picture:
+def _from_array(
+    array: np.ndarray, source: np.ndarray | torch.Tensor, max_pixels: int, name: str = "the picture"
+) -> Picture:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 2, 3, 4):
         expected = "(C, H, W)" if isinstance(source, torch.Tensor) else "(H, W, C)"

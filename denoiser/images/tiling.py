@@ -1,36 +1,49 @@
 """Large pictures in overlapping tiles, in bounded memory.
 
-Each tile is computed with a margin of its surroundings and the margin is thrown away. Where the margin covers the
-network's receptive field the result is that of the whole picture; there is nothing to blend and no seam.
+Each tile is computed with a margin around it, and the margin is discarded. Where the margin covers the network's
+receptive field the result equals that of the whole picture, without seams or blending.
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 
-def tiles(height: int, width: int, size: int, margin: int, multiple: int) -> Iterator[tuple[tuple[slice, slice], ...]]:
+class Tile(NamedTuple):
+    """One tile of a picture, as slices of rows and columns.
+
+    Attributes:
+        outer: The tile with its margin, in the picture.
+        inner: The tile without its margin, in ``outer``.
+        target: The tile without its margin, in the picture.
+    """
+
+    outer: tuple[slice, slice]
+    inner: tuple[slice, slice]
+    target: tuple[slice, slice]
+
+
+def tiles(height: int, width: int, size: int, margin: int, multiple: int) -> Iterator[Tile]:
     """Cut a picture into tiles.
 
-    Where a picture is thinner than a tile, tiles are longer instead, up to the same area with their margins: those of
-    square tiles would cost a thin picture many times its pixels.
-
-    Yields ``(outer, inner, target)`` pairs of slices: what to cut out of the picture, which part of that result to
-    keep, and where to put it. Tiles start at multiples of ``multiple``, so that strided layers see the same grid in a
-    tile as in the whole picture; ``size`` and ``margin`` are rounded up to such multiples.
+    Where a picture is thinner than a tile, tiles are longer instead, up to the same area with margins: the margins of
+    square tiles would have many times the pixels of a thin picture. Tiles start at multiples of ``multiple``, so that
+    strided layers have the same grid in a tile as in the whole picture; ``size`` and ``margin`` are rounded up to such
+    multiples.
     """
     size, margin = _round_up(size, multiple), _round_up(margin, multiple)
     rows, columns = _sides(height, width, size, margin, multiple)
     for top in range(0, height, rows):
         for left in range(0, width, columns):
-            outer, inner, target = [], [], []
-            for start, length, side in ((top, height, rows), (left, width, columns)):
-                end = min(start + side, length)
-                begin = max(start - margin, 0)
-                outer.append(slice(begin, min(end + margin, length)))
-                inner.append(slice(start - begin, end - begin))
-                target.append(slice(start, end))
-            yield tuple(outer), tuple(inner), tuple(target)
+            yield Tile(*zip(_slices(top, rows, height, margin), _slices(left, columns, width, margin)))
+
+
+def _slices(start: int, side: int, length: int, margin: int) -> tuple[slice, slice, slice]:
+    """The slices of a :class:`Tile` along one axis of ``length`` pixels."""
+    end, outer_start = min(start + side, length), max(start - margin, 0)
+    outer = slice(outer_start, min(end + margin, length))
+    return outer, slice(start - outer_start, end - outer_start), slice(start, end)
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -40,15 +53,14 @@ def _round_up(value: int, multiple: int) -> int:
 def _sides(height: int, width: int, size: int, margin: int, multiple: int) -> tuple[int, int]:
     """Height and width of the tiles' inner part."""
     outer = size + 2 * margin
-    padded = [_round_up(side, multiple) for side in (height, width)]
-    if padded[0] * padded[1] <= outer**2:
-        return tuple(padded)
-    sides = [size, size]
-    for thin, long in ((0, 1), (1, 0)):
-        if padded[thin] <= outer:  # it takes no margin across
-            sides[thin] = padded[thin]
-            sides[long] = (outer**2 // padded[thin] - 2 * margin) // multiple * multiple
-    return tuple(sides)
+    height, width = _round_up(height, multiple), _round_up(width, multiple)
+    if height * width <= outer**2:
+        return height, width
+    if height <= outer:  # no margin above and below
+        return height, (outer**2 // height - 2 * margin) // multiple * multiple
+    if width <= outer:
+        return (outer**2 // width - 2 * margin) // multiple * multiple, width
+    return size, size
 
 
 def computed_pixels(height: int, width: int, size: int, margin: int, multiple: int) -> int:
@@ -67,20 +79,21 @@ def apply_tiled(
     multiple: int,
     progress: Callable[[float], object] | None = None,
 ) -> np.ndarray:
-    """``function`` over a picture (H, W, C) in tiles.
+    """Apply ``function`` to a picture (H, W, C) in tiles.
 
     Args:
         function: (h, w, C) -> (h, w, C).
         pixels: The picture.
         size: Side of the tiles' inner part, pixels.
-        margin: Surroundings computed and thrown away, pixels.
-        multiple: The function's grid.
-        progress: Called with the share done, in (0, 1], after each tile. An exception it raises stops the work.
+        margin: Width of the discarded margin, pixels.
+        multiple: Tiles start at multiples of it, pixels.
+        progress: Called with the share done, in (0, 1], after each tile. An exception it raises stops the computation.
     """
-    jobs = list(tiles(*pixels.shape[:2], size, margin, multiple))
+    height, width = pixels.shape[:2]
+    pieces = list(tiles(height, width, size, margin, multiple))
     result = np.empty_like(pixels)
-    for done, (outer, inner, target) in enumerate(jobs, start=1):
+    for done, (outer, inner, target) in enumerate(pieces, start=1):
         result[target] = function(pixels[outer])[inner]
         if progress:
-            progress(done / len(jobs))
+            progress(done / len(pieces))
     return result

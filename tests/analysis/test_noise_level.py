@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoiser import add_noise, estimate_sigma
-from denoiser.analysis.noise_level import MOST_PATCHES
+from denoiser.analysis.noise_level import MAX_PATCHES
 
 
 def as_file(pixels):
@@ -89,7 +89,7 @@ def test_print_and_flat_graphics_have_no_noise():
 
 def test_many_pixels_are_sampled_not_all(photo):
     large = np.tile(clean(photo, 3), (4, 4, 1))
-    assert large[..., 0].size > 10 * MOST_PATCHES
+    assert large[..., 0].size > 10 * MAX_PATCHES
     assert estimate_sigma(add_noise(large, "gaussian", sigma=12)) == pytest.approx(12, rel=0.1)
 
 
