@@ -190,7 +190,7 @@ def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
 def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
-    assert "checkpoint photo" in visitor.figures() and "Noise level σ, taken out" in visitor.figures()
+    assert "checkpoint photo" in visitor.figures() and "Noise level σ, removed" in visitor.figures()
     for hidden in ("#noise", "#clean-out", "#sigma-mode"):
         assert not visitor.page.is_visible(hidden)
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
@@ -300,7 +300,7 @@ def pull(visitor, name):
     page.click("#fetch")
 
 
-def test_choosing_another_checkpoint_denoises_again_and_tells_about_it(visitor):
+def test_choosing_another_checkpoint_denoises_again_and_describes_it(visitor):
     about = visitor.page.inner_text("#about")
     assert "unet" in about and "dB on cbsd68" in about and "apache-2.0" in about and "bundled" in about
     visitor.page.click("#checkpoint input")

@@ -40,8 +40,11 @@ from denoiser import (
     bundled_checkpoints,
     pipeline,
 )
-from denoiser.demo import model_pool
-from denoiser.demo.model_pool import ModelPool, Visitor
+from denoiser.demo import model_pool, pulls
+from denoiser.demo.experiment_runner import ExperimentRunner
+from denoiser.demo.model_pool import ModelPool
+from denoiser.demo.pulls import Visitor
+from denoiser.demo.settings import Settings
 from denoiser.images.picture import read
 from denoiser.images.tiling import computed_pixels, tiles
 from tests.conftest import HUB_PORT, ROOT, Demo
@@ -332,19 +335,20 @@ def test_a_visitors_pulls_are_few_and_leave_room_for_others(hub, tiny_checkpoint
     for index in range(20):
         hub.put(f"user/slow-{index}", tiny_checkpoint)
     hub.faults = [("/api/models/user/slow", "wait")] * 20
-    kept = ModelPool()
-    pulls = [kept.start(f"user/slow-{index}", Visitor("me", "1.1.1.1")) for index in range(model_pool.OF_SESSION)]
+    pool = ModelPool()
+    visitor = Visitor("me", "1.1.1.1")
+    started = [pool.start_pull(f"user/slow-{index}", visitor) for index in range(pulls.MAX_OF_SESSION)]
     with pytest.raises(HubUnreachable, match="for you already"):
-        kept.start("user/slow-10", Visitor("me", "2.2.2.2"))
-    assert kept.start("user/slow-0", Visitor("me", "1.1.1.1")) is pulls[0]  # to wait for one under way is free
-    for index in range(model_pool.OF_SESSION, model_pool.OF_ADDRESS):
-        pulls.append(kept.start(f"user/slow-{index}", Visitor(f"me-{index}", "1.1.1.1")))
+        pool.start_pull("user/slow-10", Visitor("me", "2.2.2.2"))
+    assert pool.start_pull("user/slow-0", Visitor("me", "1.1.1.1")) is started[0]  # to wait for one under way is free
+    for index in range(pulls.MAX_OF_SESSION, pulls.MAX_OF_ADDRESS):
+        started.append(pool.start_pull(f"user/slow-{index}", Visitor(f"me-{index}", "1.1.1.1")))
     with pytest.raises(HubUnreachable, match="for you already"):
-        kept.start("user/slow-10", Visitor("me-10", "1.1.1.1"))
-    assert kept.start("user/tiny", Visitor("other", "2.2.2.2")).future.result(20)  # a worker is free
+        pool.start_pull("user/slow-10", Visitor("me-10", "1.1.1.1"))
+    assert pool.start_pull("user/tiny", Visitor("other", "2.2.2.2")).future.result(20)  # a worker is free
     hub.go_on.set()
-    assert all(pull.future.result(20) for pull in pulls)
-    assert kept.start("user/slow-10", Visitor("me", "1.1.1.1")).future.result(20)
+    assert all(pull.future.result(20) for pull in started)
+    assert pool.start_pull("user/slow-10", Visitor("me", "1.1.1.1")).future.result(20)
 
 
 @pytest.fixture(scope="module")
@@ -382,20 +386,20 @@ def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
         assert part.pixels.shape[0] * part.pixels.shape[1] <= 5000
 
 
-def test_what_cannot_be_paid_is_refused_before_it_starts_and_what_overruns_is_stopped(monkeypatch, tmp_path):
-    import app
-
+def test_what_cannot_be_paid_is_refused_before_it_starts_and_what_overruns_is_stopped(tmp_path):
+    settings = Settings()
+    runner = ExperimentRunner(settings, threading.Lock())
     Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
-    loaded = app.MODEL_POOL.get(DEFAULT_CHECKPOINT)
+    loaded = ModelPool().get(DEFAULT_CHECKPOINT)
     arguments = (str(tmp_path / "thin.png"), "all")
-    slow = dataclasses.replace(loaded, seconds_per_megapixel=app.PATIENCE / 2)
-    assert slow.seconds(400_000, 1) > app.PATIENCE  # though its pixels alone would take a fifth of it
+    slow = dataclasses.replace(loaded, seconds_per_megapixel=settings.max_seconds / 2)
+    assert slow.seconds(400_000, 1) > settings.max_seconds  # though its pixels alone would take a fifth of it
     with pytest.raises(gr.Error, match="This would take"):
-        app.compute(*arguments, slow, "gaussian", {}, 0, "known", 1)
+        runner.run(*arguments, slow, "gaussian", {}, 0, "known", 1)
     fast = dataclasses.replace(loaded, seconds_per_megapixel=0)
-    monkeypatch.setattr(app, "PATIENCE", 0.0)
+    impatient = ExperimentRunner(dataclasses.replace(settings, max_seconds=0.0), threading.Lock())
     with pytest.raises(gr.Error, match="Stopped after"):
-        app.compute(*arguments, fast, "gaussian", {}, 0, "known", 1)
+        impatient.run(*arguments, fast, "gaussian", {}, 0, "known", 1)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -418,11 +422,11 @@ def test_weights_that_overflow_are_refused_by_library_and_page(hub, tiny_checkpo
     with pytest.raises(CheckpointInvalid, match="not finite numbers"):
         Denoiser.from_pretrained(tiny_checkpoint)(photo[:32, :32], 25)
     hub.put("user/absurd", tiny_checkpoint)
-    kept = ModelPool()
-    kept.pull("user/tiny")  # the same network: its speed is known, what it computes is looked at all the same
+    pool = ModelPool()
+    pool.pull("user/tiny")  # the same network: its speed is known, what it computes is looked at all the same
     with pytest.raises(CheckpointInvalid, match="user/absurd computes values"):
-        kept.pull("user/absurd")
-    assert kept.names() == ["user/tiny"]
+        pool.pull("user/absurd")
+    assert pool.names() == ["user/tiny"]
 
 
 @pytest.mark.parametrize(("kind", "name"), [(torch.float64, "F64"), (torch.int32, "I32")])
@@ -435,24 +439,24 @@ def test_weights_of_another_type_are_called_what_they_are(tiny_checkpoint, kind,
 def test_tags_of_one_commit_are_one_checkpoint(hub, monkeypatch):
     repository = hub.repositories["user/tiny"]
     repository.tags = {f"v{index}": repository.branches["main"] for index in range(30)}
-    kept, tried = ModelPool(), []
-    original = ModelPool._try_out
-    monkeypatch.setattr(ModelPool, "_try_out", lambda *arguments: tried.append(1) or original(*arguments))
-    loaded = [kept.pull(f"user/tiny@v{index}") for index in range(30)]
-    assert len(tried) == 1 and len({id(one.denoiser) for one in loaded}) == 1
+    pool, measured = ModelPool(), []
+    original = ModelPool._measure_speed
+    monkeypatch.setattr(ModelPool, "_measure_speed", lambda *arguments: measured.append(1) or original(*arguments))
+    loaded = [pool.pull(f"user/tiny@v{index}") for index in range(30)]
+    assert len(measured) == 1 and len({id(one.denoiser) for one in loaded}) == 1
     assert [one.facts.name for one in loaded] == [f"user/tiny@v{index}" for index in range(30)]
 
 
 def test_a_network_measured_once_is_only_looked_at_afterwards(hub, tiny_checkpoint):
     change_weights(tiny_checkpoint, lambda tensor: tensor / 2)
     hub.put("user/other-weights", tiny_checkpoint)
-    kept = ModelPool()
-    first = kept.pull("user/tiny")
-    assert kept.pull("user/other-weights").seconds_per_megapixel == first.seconds_per_megapixel
+    pool = ModelPool()
+    first = pool.pull("user/tiny")
+    assert pool.pull("user/other-weights").seconds_per_megapixel == first.seconds_per_megapixel
 
 
 def test_a_bundled_checkpoint_is_never_refused_for_its_speed(hub, monkeypatch):
-    monkeypatch.setattr(model_pool, "SLOWEST", 1e-9)
+    monkeypatch.setattr(model_pool, "MAX_SECONDS_PER_MEGAPIXEL", 1e-9)
     for name in bundled_checkpoints():
         assert ModelPool().pull(name).seconds_per_megapixel > 1e-9
     with pytest.raises(CheckpointInvalid, match="too slow"):

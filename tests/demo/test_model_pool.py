@@ -16,7 +16,7 @@ from denoiser import (
     HubUnreachable,
     Unet,
 )
-from denoiser.demo import model_pool
+from denoiser.demo import model_pool, pulls
 from denoiser.demo.model_pool import ModelPool
 from denoiser.models import UnetConfig
 from tests.conftest import share_blobs
@@ -43,41 +43,41 @@ def five(hub, tmp_path):
 
 
 def test_twenty_visitors_and_five_checkpoints(hub, five):
-    kept = ModelPool(most=4)
+    pool = ModelPool(max_loaded=4)
 
     def visit(index):
         name = f"user/five-{index % 5}"
-        loaded = kept.pull(name) if index % 2 else kept.get(name)
+        loaded = pool.pull(name) if index % 2 else pool.get(name)
         assert loaded.facts.name == name
         return np.array_equal(loaded.denoiser(PICTURE, 25), five[name])
 
-    with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(visit, range(20)))
+    with ThreadPoolExecutor(20) as threads:
+        assert all(threads.map(visit, range(20)))
     assert [hub.fetched(name) for name in five] == [1] * 5
-    assert len(kept.names()) == 4
+    assert len(pool.names()) == 4
 
 
 def test_the_least_recently_used_goes_and_comes_back_without_the_hub(hub, five):
-    kept = ModelPool(most=2)
+    pool = ModelPool(max_loaded=2)
     first, second, third = list(five)[:3]
     for name in (first, second, first, third):
-        kept.get(name)
-    assert kept.names() == [first, third]
+        pool.get(name)
+    assert pool.names() == [first, third]
     hub.requests.clear()
     hub.repositories.clear()  # deleted while in use
-    assert np.array_equal(kept.get(second).denoiser(PICTURE, 25), five[second])
-    assert not hub.requests and kept.names() == [third, second]
+    assert np.array_equal(pool.get(second).denoiser(PICTURE, 25), five[second])
+    assert not hub.requests and pool.names() == [third, second]
 
 
 def test_memory_is_bounded_but_for_the_one_in_use(five):
     one = sum(parameter.numel() for parameter in network(0).parameters()) * 4
-    kept = ModelPool(most=9, most_bytes=int(2.5 * one))
+    pool = ModelPool(max_loaded=9, max_memory_bytes=int(2.5 * one))
     for name in five:
-        kept.get(name)
-    assert kept.names() == list(five)[-2:]
-    kept = ModelPool(most_bytes=1)
-    kept.get(next(iter(five)))
-    assert kept.names() == list(five)[:1]
+        pool.get(name)
+    assert pool.names() == list(five)[-2:]
+    pool = ModelPool(max_memory_bytes=1)
+    pool.get(next(iter(five)))
+    assert pool.names() == list(five)[:1]
 
 
 def test_a_stranger_never_gets_what_only_the_hosts_token_reads(hub, tiny_checkpoint, monkeypatch):
@@ -114,17 +114,17 @@ def test_a_folder_of_that_name_is_not_looked_at(hub, tiny_checkpoint, tmp_path, 
 
 
 def test_what_fails_to_load_leaves_what_was_loaded(hub, five, tiny_checkpoint):
-    kept = ModelPool()
-    kept.pull("user/five-0")
+    pool = ModelPool()
+    pool.pull("user/five-0")
     (tiny_checkpoint / "model.safetensors").write_bytes(b"cut")
     hub.put("user/broken", tiny_checkpoint)
     with pytest.raises(CheckpointInvalid, match="cut short"):
-        kept.pull("user/broken")
-    assert kept.names() == ["user/five-0"]
+        pool.pull("user/broken")
+    assert pool.names() == ["user/five-0"]
 
 
 def test_a_checkpoint_too_slow_for_the_machine_is_refused(five, monkeypatch):
-    monkeypatch.setattr(model_pool, "SLOWEST", 1e-9)
+    monkeypatch.setattr(model_pool, "MAX_SECONDS_PER_MEGAPIXEL", 1e-9)
     with pytest.raises(CheckpointInvalid, match="too slow for this page"):
         ModelPool().pull("user/five-0")
 
@@ -143,77 +143,77 @@ def test_what_is_not_here_can_be_left_unfetched(hub, five):
 
 
 def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypatch):
-    kept, hold = ModelPool(), threading.Event()
+    pool, hold = ModelPool(), threading.Event()
     monkeypatch.setattr(model_pool, "find_on_hub", lambda *_, **__: hold.wait(20) and pytest.fail("was not to go on"))
-    first = kept.start("user/five-0")
-    assert kept.start(" user/five-0 ") is first
-    monkeypatch.setattr(model_pool, "WAITING", 1 - model_pool.WORKERS)
+    first = pool.start_pull("user/five-0")
+    assert pool.start_pull(" user/five-0 ") is first
+    monkeypatch.setattr(pulls, "MAX_WAITING", 1 - pulls.WORKERS)
     with pytest.raises(HubUnreachable, match="Try again in a minute"):
-        kept.start("user/five-1")
-    assert kept.get(DEFAULT_CHECKPOINT).facts.revision is None  # what is bundled needs no turn
+        pool.start_pull("user/five-1")
+    assert pool.get(DEFAULT_CHECKPOINT).facts.revision is None  # what is bundled needs no turn
     hold.set()
 
 
 def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five, monkeypatch):
-    kept = ModelPool()
-    kept.pull("user/five-0")
-    monkeypatch.setattr(model_pool, "FRESH", 0.5)
+    pool = ModelPool()
+    pool.pull("user/five-0")
+    monkeypatch.setattr(model_pool, "FRESH_SECONDS", 0.5)
     time.sleep(0.6)
     hub.requests.clear()
     hub.faults = [("/api/models/user/five-0", 503)]
-    assert "not working (status 503)" in kept.pull("user/five-0").note
-    assert kept.pull("user/five-0").note == "" and len(hub.requests) == 1
+    assert "not working (status 503)" in pool.pull("user/five-0").note
+    assert pool.pull("user/five-0").note == "" and len(hub.requests) == 1
 
 
-def test_what_comes_back_into_memory_carries_no_note_and_is_not_tried_out_again(hub, five, monkeypatch):
-    kept = ModelPool(most=1)
-    speed = kept.pull("user/five-0").seconds_per_megapixel
-    kept.pull("user/five-1")
-    monkeypatch.setattr(ModelPool, "_try_out", lambda *_: pytest.fail("tried out again"))
-    back = kept.get("user/five-0")
+def test_what_comes_back_into_memory_carries_no_note_and_is_not_measured_again(hub, five, monkeypatch):
+    pool = ModelPool(max_loaded=1)
+    speed = pool.pull("user/five-0").seconds_per_megapixel
+    pool.pull("user/five-1")
+    monkeypatch.setattr(ModelPool, "_measure_speed", lambda *_: pytest.fail("measured again"))
+    back = pool.get("user/five-0")
     assert back.note == back.denoiser.note == "" and back.seconds_per_megapixel == speed
 
 
 def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five, tmp_path, monkeypatch):
-    kept = ModelPool()
-    before = kept.pull("user/five-0").denoiser.revision
+    pool = ModelPool()
+    before = pool.pull("user/five-0").denoiser.revision
     hub.put("user/five-0", tmp_path / "five-1")
-    assert kept.pull("user/five-0").denoiser.revision == before  # asked a moment ago
-    monkeypatch.setattr(model_pool, "FRESH", 0)
-    again = kept.pull("user/five-0")
+    assert pool.pull("user/five-0").denoiser.revision == before  # asked a moment ago
+    monkeypatch.setattr(model_pool, "FRESH_SECONDS", 0)
+    again = pool.pull("user/five-0")
     assert again.denoiser.revision != before
     assert np.array_equal(again.denoiser(PICTURE, 25), five["user/five-1"])
     hub.faults = [("/api/models", 503)]
-    late = kept.pull("user/five-0")  # nobody to ask: what is there goes on
+    late = pool.pull("user/five-0")  # nobody to ask: what is there goes on
     assert late.denoiser is again.denoiser and "status 503" in late.note
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, shared):
-    kept = ModelPool(most=1, cache_bytes=1)
+    pool = ModelPool(max_loaded=1, max_cache_bytes=1)
     for name in list(five)[:3]:
-        kept.pull(name)
+        pool.pull(name)
         if shared:
-            share_blobs(kept.cache_dir)
+            share_blobs(pool.cache.folder)
     hub.put("user/five-3", tmp_path / "five-4")  # another commit of one repository counts like another repository
-    kept.pull("user/five-3@" + hub.repositories["user/five-3"].branches["main"])
+    pool.pull("user/five-3@" + hub.repositories["user/five-3"].branches["main"])
     # What was in memory until then and the newest stay; of the others no byte does.
-    assert len(list(kept.cache_dir.glob("models--*/snapshots/*"))) == 2
-    size = sum(path.stat().st_size for path in kept.cache_dir.rglob("*") if path.is_file() and not path.is_symlink())
+    assert len(list(pool.cache.folder.glob("models--*/snapshots/*"))) == 2
+    size = sum(path.stat().st_size for path in pool.cache.folder.rglob("*") if path.is_file() and not path.is_symlink())
     (files,) = hub.repositories["user/five-3"].commits.values()
     assert size < 2.5 * len(files["model.safetensors"])
 
 
 def test_progress_is_reported_in_bytes(hub, five):
-    pull = ModelPool().start("user/five-0")
+    pull = ModelPool().start_pull("user/five-0")
     assert pull.future.result().facts.name == "user/five-0"
     size = len(next(iter(hub.repositories["user/five-0"].commits.values()))["model.safetensors"])
     assert (pull.done, pull.total) == (size, size)
 
 
 def test_facts_and_card_come_with_it(hub, tiny_checkpoint):
-    hub.put("user/told", tiny_checkpoint, README_md=b"---\nlicense: mit\n---\n# told\n")
-    loaded = ModelPool().pull("user/told")
-    assert loaded.card == "# told" and loaded.facts.license == "mit" and loaded.facts.architecture == "unet"
-    assert loaded.facts.revision == hub.repositories["user/told"].branches["main"]
+    hub.put("user/described", tiny_checkpoint, README_md=b"---\nlicense: mit\n---\n# described\n")
+    loaded = ModelPool().pull("user/described")
+    assert loaded.card == "# described" and loaded.facts.license == "mit" and loaded.facts.architecture == "unet"
+    assert loaded.facts.revision == hub.repositories["user/described"].branches["main"]
     assert ModelPool().get(DEFAULT_CHECKPOINT).facts.revision is None and loaded.seconds_per_megapixel > 0

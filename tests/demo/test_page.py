@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser
 from denoiser.analysis.metrics import psnr
+from denoiser.demo.result_files import ResultFiles
+from denoiser.images.picture import read
 from denoiser.models import Unet, UnetConfig
 from tests.conftest import PHOTO, ROOT, Demo
 
@@ -122,7 +123,7 @@ def test_tiny_pictures_work(client, tmp_path, size):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
-def test_grey_stays_grey_and_alpha_stays(client, photo, tmp_path, mode):
+def test_gray_stays_gray_and_alpha_stays(client, photo, tmp_path, mode):
     image = Image.fromarray(photo).convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L"))
@@ -336,12 +337,21 @@ def test_the_demo_started_without_asking_any_other_machine(demo, client):
     assert not demo.refused.exists(), demo.refused.read_text()
 
 
-def test_our_own_temporary_files_are_deleted():
-    import app
-
-    first, second = (app.save(Image.new("L", (4, 4)), f"{name}.png") for name in ("first", "second"))
-    long_ago = time.time() - 2 * app.SCRATCH_SECONDS
+def test_stale_result_files_are_deleted(photo, tmp_path):
+    results = ResultFiles(tmp_path, seconds=60)
+    first, second = (results.save(read(photo), f"{name}.png") for name in ("first", "second"))
+    long_ago = time.time() - 120
     os.utime(Path(first).parent, (long_ago, long_ago))
-    app.sweep()
+    results.delete_stale_files()
     assert not Path(first).exists() and Path(second).exists()
-    shutil.rmtree(Path(second).parent)
+
+
+def test_result_files_are_deleted_in_time_while_the_demo_runs(photo, tmp_path):
+    results = ResultFiles(tmp_path, seconds=0.05)
+    results.start()
+    path = Path(results.save(read(photo), "photo.png"))
+    deadline = time.monotonic() + 20
+    while path.parent.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    results.stop()
+    assert not path.exists()

@@ -1,0 +1,92 @@
+"""Start the demo: ``python -m denoiser.demo [--port N]``, ``denoiser-demo`` or ``python app.py``.
+
+docs/hosting.md lists the environment variables.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+from .proxies import prepare_proxies
+from .settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read what comes from outside, prepare the environment, and serve the page."""
+    parser = argparse.ArgumentParser(prog="denoiser-demo", description="The denoising demo.")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    options = parser.parse_args(arguments)
+    try:
+        proxy_note = prepare_proxies(os.environ)
+        settings = Settings.from_environment(os.environ)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    if proxy_note:
+        print(proxy_note)
+    with tempfile.TemporaryDirectory(prefix="denoiser-", ignore_cleanup_errors=True) as folder:
+        # gradio's own default is one folder for all users of the machine, which may be somebody else's.
+        os.environ.setdefault("GRADIO_TEMP_DIR", f"{folder}/gradio")
+        import_extra()
+        serve(settings, Path(folder), options.port)
+
+
+def import_extra() -> None:
+    """Import what only the demo needs; if it is missing, end with the command that installs it.
+
+    gradio makes HTTP clients when it is imported: the environment has to be fit by then.
+    """
+    try:
+        for package in ("jinja2", "gradio"):
+            importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"error: the demo needs more packages ({error}): pip install 'denoising-autoencoder[demo]'"
+        ) from None
+
+
+def serve(settings: Settings, folder: Path, port: int | None) -> None:
+    """Serve the page until a signal ends the process.
+
+    Args:
+        settings: Every option.
+        folder: For temporary files; deleted in the end.
+        port: By default the first free one from 7860.
+    """
+    from .page import build_page, launch_page  # these import gradio
+    from .result_files import ResultFiles
+    from .state import DemoState
+
+    (folder / "results").mkdir()
+    results = ResultFiles(folder / "results", settings.result_seconds)
+    state = DemoState(settings, results)
+    page = build_page(state)
+
+    def stop(*_) -> None:
+        """Delete what visitors left and end at once: threads that compute would keep the interpreter from ending."""
+        results.stop()
+        page.delete_session_files()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    state.load_checkpoint()
+    state.catalogue.refresh()
+    results.start()
+    try:
+        launch_page(page, settings, port)
+    except OSError as error:
+        reason = str(error)
+        if "empty port" in reason:  # all that gradio says of it
+            reason = f"port {port or 'from 7860 on'} is in use; name another with --port"
+        raise SystemExit(f"error: the page cannot start: {reason}") from None
+    finally:
+        results.stop()
+
+
+if __name__ == "__main__":
+    main()

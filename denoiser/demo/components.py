@@ -1,0 +1,35 @@
+"""gradio's components with two faults of theirs mended: inputs that answer in words instead of a general error."""
+
+import gradio as gr
+
+
+def photo_input(**options) -> gr.Image:
+    """An image input that hands over any upload untouched, for our own reader to open or to explain.
+
+    gr.Image opens uploads itself, even for a path, and what it cannot read ends in a general error.
+    """
+    component = gr.Image(type="filepath", image_mode=None, **options)
+    component.preprocess = lambda payload: payload and payload.path  # check_input has seen that it is an upload
+    # The generated API page shows this as an example; gradio's own is an address, which is not fetched here.
+    component.example_payload = component.example_value = lambda: {
+        "path": "photo.png",
+        "meta": {"_type": "gradio.FileData"},
+    }
+    return component
+
+
+def picture_output(label: str, elem_id: str) -> gr.Image:
+    """A picture that is shown as it is, and can be downloaded."""
+    return gr.Image(
+        format="png", label=label, interactive=False, buttons=["fullscreen", "download"], elem_id=elem_id, min_width=280
+    )
+
+
+def bounded_slider(low: float, high: float, value: float, **options) -> gr.Slider:
+    """A slider whose number box brings what is typed into range; gr.Slider raises, see ``DenoiseTab.run``.
+
+    To show or hide it, do so to the column around it: an update of the slider itself would undo this.
+    """
+    slider = gr.Slider(low, high, value, **options)
+    slider.preprocess = lambda payload: value if payload is None else min(max(payload, low), high)
+    return slider

@@ -1,0 +1,146 @@
+"""The texts of the page that are made of figures and of what strangers wrote.
+
+All HTML comes from templates that escape whatever is put into them.
+"""
+
+import math
+import re
+from collections import defaultdict
+
+import jinja2
+
+from ..experiment import Experiment
+from ..hub.catalogue import Catalogue, Facts
+from ..hub.safe_markdown import safe_markdown
+from .model_pool import Loaded
+
+HUB_PAGE = "https://huggingface.co/"
+HUB_ADDRESS = re.compile(r"(https://huggingface\.co/[\w.-]+(?:/[\w.-]*\w)*)")
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("denoiser.demo"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+)
+
+
+def render(template: str, **values) -> str:
+    """A template of this package with its values filled in, escaped."""
+    return _templates.get_template(template).render(**values)
+
+
+def render_message(text: str, failed: bool = False) -> str:
+    """A sentence for the visitor; "" for none."""
+    if not text:
+        return ""
+    parts = [(part, index % 2 == 1) for index, part in enumerate(HUB_ADDRESS.split(text))]
+    return render("message.html", parts=parts, failed=failed)
+
+
+def format_number(value: float, digits: int) -> str:
+    """A figure for reading: equal pictures have an infinite PSNR, flat or tiny ones have no SSIM or edges."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "\u221e" if value > 0 else "\u2013"
+
+
+def _measure(result: Experiment, name: str, label: str, digits: int) -> dict[str, object]:
+    """One measure of the noisy and the denoised picture, as the template wants it."""
+    noisy, denoised = result.figures[name]
+    change = denoised - noisy
+    return {
+        "label": label,
+        "noisy": format_number(noisy, digits),
+        "denoised": format_number(denoised, digits),
+        "change": f"{change:+.{digits}f}" if math.isfinite(change) else "",
+        "worse": change < 0,
+    }
+
+
+def render_figures(result: Experiment, checkpoint: str, estimated: bool) -> str:
+    """The row of figures under the pictures.
+
+    Args:
+        result: What was computed.
+        checkpoint: The name of the network's checkpoint.
+        estimated: Whether the noise level was estimated.
+    """
+    blind = result.sigma_used is None
+    height, width = result.noisy.pixels.shape[:2]
+    measured = bool(result.figures)
+    return render(
+        "figures.html",
+        measures=[_measure(result, "psnr", "PSNR, dB", 2), _measure(result, "ssim", "SSIM", 3)] if measured else [],
+        edges=_measure(result, "edge_fidelity", "Edge fidelity", 2) if measured else None,
+        sigma_added="" if result.sigma_added is None else f"{result.sigma_added:.1f}",
+        sigma=f"{result.removed if blind else result.sigma_used:.1f}",
+        sigma_source="removed" if blind else "estimated" if estimated else "given",
+        megapixels=f"{width * height / 1e6:.2f}",
+        seconds=f"{result.seconds:.2f}",
+        width=width,
+        height=height,
+        checkpoint=checkpoint,
+    )
+
+
+def checkpoint_label(facts: Facts) -> str:
+    """One line in the menu of checkpoints."""
+    parts = [facts.name]
+    if (value := dict(facts.psnr).get("cbsd68, sigma=25")) is not None:
+        parts.append(f"{value:.1f} dB at \u03c3 25")
+    elif facts.blind:
+        parts.append("finds the level itself")
+    elif facts.channels == 1:
+        parts.append("gray")
+    if facts.parameters:
+        parts.append(f"{facts.parameters / 1e6:.1f} M")
+    return " \u00b7 ".join(parts)
+
+
+def psnr_summary(facts: Facts) -> str:
+    """The card's measurements on one line: the first data set's, with the level known to the network."""
+    groups: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for where, value in facts.psnr:
+        dataset, _, condition = where.partition(", ")
+        if not re.search("estimated|ensemble" + ("" if facts.channels == 1 else "|gr[ae]y"), condition):
+            level = re.sub(", gr[ae]y$", "", condition.removeprefix("sigma="))
+            groups[dataset].append((level, value))
+    for dataset, rows in sorted(groups.items(), key=lambda group: not re.match("cbsd68|bsd68|nam25", group[0])):
+        values, levels = " / ".join(f"{value:.2f}" for _, value in rows), " / ".join(level for level, _ in rows)
+        at = f"at \u03c3 {levels}" if re.fullmatch(r"[\d. /]+", levels) else f"({levels})"
+        return f"{values} dB on {dataset} {at}"
+    return "its card gives none"
+
+
+def render_facts(facts: Facts) -> str:
+    """What is known of a checkpoint; it comes from anyone's card."""
+    rows = [("Network", facts.architecture + (", gray" if facts.channels == 1 else ""))]
+    if facts.parameters and facts.megabytes:
+        rows.append(("Size", f"{facts.parameters / 1e6:.2f} M parameters, {facts.megabytes:.1f} MB"))
+    if facts.sigma_range:
+        low, high = facts.sigma_range
+        blind = ", finds the level itself" if facts.blind else ""
+        rows.append(("Trained for", f"\u03c3 {low:g} to {high:g}{blind}"))
+    rows += [("PSNR", psnr_summary(facts)), ("License", facts.license or "not stated")]
+    if facts.changed:
+        rows.append(("Last change", facts.changed))
+    repo_id, commit = facts.name.partition("@")[0], facts.revision or ""
+    address = f"{HUB_PAGE}{repo_id}/tree/{commit}"
+    return render("facts.html", rows=rows, repo_id=repo_id, commit=commit[:8], address=address)
+
+
+def render_listing(catalogue: Catalogue) -> str:
+    """Everything on offer with its facts, before anything is fetched."""
+    rows = []
+    for facts in catalogue.entries():
+        size = f"{facts.parameters / 1e6:.2f} M" if facts.parameters else ""
+        levels = "\u2013".join(f"{level:g}" for level in facts.sigma_range or ())
+        quality = psnr_summary(facts) if facts.psnr else ""
+        rows.append((facts.name, facts.architecture, size, levels, quality, facts.license, facts.changed))
+    heads = ("Checkpoint", "Network", "Parameters", "\u03c3", "PSNR", "License", "Last change")
+    status = "Asking the Hub what there is \u2026" if catalogue.listing else catalogue.status
+    return render("listing.html", heads=heads, rows=rows, status=status)
+
+
+def card_markdown(loaded: Loaded) -> str:
+    """A checkpoint's card for the page; anyone may have written it."""
+    base = ""
+    if loaded.facts.revision:
+        base = f"{HUB_PAGE}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
+    return safe_markdown(loaded.card, base) or "*This checkpoint has no card.*"

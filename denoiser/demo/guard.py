@@ -1,0 +1,158 @@
+"""Checks of what strangers send, before gradio or a function of ours touches it: anyone may send any JSON anywhere."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import gradio as gr
+from gradio.components import Component
+from gradio.utils import get_upload_folder
+from starlette.responses import JSONResponse
+
+FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
+
+
+def is_upload(payload: object) -> bool:
+    """Whether a file object names a file in gradio's upload folder, where uploads and the page's own pictures are.
+
+    gradio checks that itself only for objects with its ``meta``. Links are followed before the comparison.
+    """
+    try:
+        path = Path(payload["path"]).resolve(strict=True)  # type: ignore[index]
+    except (TypeError, KeyError, ValueError, OSError, RuntimeError):
+        return False
+    return path.is_file() and path.is_relative_to(Path(get_upload_folder()).resolve())
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def check_input(component: Component, value: object) -> object:
+    """What a client sent for a component, if it can be used.
+
+    Raises:
+        gr.Error: It cannot. What it says of a file is the same whether there is such a file or not.
+    """
+    if isinstance(component, gr.State):
+        return value  # ignored: gradio takes its own
+    if isinstance(component, gr.Image):
+        if value is None or is_upload(value):
+            return value and {"path": value["path"], "meta": {"_type": "gradio.FileData"}}  # type: ignore[index]
+        raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
+    if isinstance(component, gr.Number | gr.Slider):
+        fits = value is None or _is_finite(value)
+    elif isinstance(component, gr.Checkbox):
+        fits = isinstance(value, bool)
+    elif isinstance(component, gr.Dataset):
+        fits = type(value) is int and 0 <= value < len(component.samples)
+    else:
+        fits = isinstance(value, str) or (value is None and isinstance(component, gr.Textbox))
+    if not fits:
+        name = getattr(component, "label", None) or type(component).__name__
+        raise gr.Error(f"{name}: {json.dumps(value)[:80]} cannot be used here.", print_exception=False)
+    return value
+
+
+def client_address(request) -> str:
+    """The network address that a request comes from; "" if that is not known."""
+    return request.client.host if request.client else ""
+
+
+class RequestLimits:
+    """ASGI middleware: bounds what a request may send, and answers what breaks gradio's routes with a sentence.
+
+    Args:
+        app: The application behind it.
+        max_bytes: Size of a request; uploads have a limit of their own.
+    """
+
+    def __init__(self, app, max_bytes: int):
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        upload = scope["path"].rstrip("/").endswith("/upload")
+        received, started = 0, False
+
+        async def bounded():
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes and not upload:
+                raise ValueError("the request is too large")
+            return message
+
+        async def sending(message):
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, bounded, sending)
+        except Exception as error:
+            logging.warning("%s %s failed: %s", scope["method"], scope["path"][:80], type(error).__name__)
+            if not started:
+                answer = JSONResponse({"detail": "This request cannot be answered."}, 400)
+                await answer(scope, receive, send)
+
+
+class GuardedBlocks(gr.Blocks):
+    """gr.Blocks that takes nothing on trust and answers every mistake with a sentence.
+
+    Args:
+        max_session_calls: Calls of one kind that a session may have waiting or under way.
+        max_address_calls: The same for a network address.
+        options: As for gr.Blocks.
+    """
+
+    def __init__(self, max_session_calls: int, max_address_calls: int, **options):
+        super().__init__(**options)
+        self.max_session_calls, self.max_address_calls = max_session_calls, max_address_calls
+
+    def queue(self, *args, **kwargs):
+        """As gradio's, with a bound on what one visitor may have waiting or under way."""
+        super().queue(*args, **kwargs)
+        push = self._queue.push
+
+        async def bounded_push(body, request, username):
+            fn = self.fns.get(body.fn_index)
+            if fn is None:
+                return False, "There is no such function.", "error"
+            waiting = self._queue.event_queue_per_concurrency_id.get(fn.concurrency_id)
+            events = list(waiting.queue) if waiting else []
+            events += [event for job in self._queue.active_jobs for event in job or ()]
+            events = [event for event in events if event.concurrency_id == fn.concurrency_id]
+            of_session = sum(event.session_hash == body.session_hash for event in events)
+            of_address = sum(client_address(event.request) == client_address(request) for event in events)
+            if of_session >= self.max_session_calls or of_address >= self.max_address_calls:
+                return False, "Too many of your calls are waiting already. Try again in a minute.", "queue_full"
+            return await push(body, request, username)
+
+        self._queue.push = bounded_push
+        return self
+
+    async def process_api(self, block_fn, inputs, *args, **kwargs):
+        """Check what was sent: every route leads through here."""
+        try:
+            if len(inputs) < len(block_fn.inputs):
+                raise gr.Error(f"{len(block_fn.inputs)} values are needed, {len(inputs)} were sent.")
+            inputs = [check_input(component, value) for component, value in zip(block_fn.inputs, inputs)]
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False  # it is the visitor's to read
+            raise
+        except Exception as error:
+            logging.exception("a call failed")
+            raise gr.Error(FAILED, print_exception=False) from error
+
+    def delete_session_files(self) -> None:
+        """Delete every picture of a visitor.
+
+        gradio does so itself when it stops, unless visitors are still connected: it waits 5 s for them and gives up.
+        """
+        for files in self.temp_file_sets:
+            for path in list(files):
+                Path(path).unlink(missing_ok=True)

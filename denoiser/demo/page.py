@@ -1,0 +1,88 @@
+"""The page: title, tabs, public endpoint, looks. The only caller of gradio's ``launch``."""
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes import Base, Default
+from starlette.middleware import Middleware
+
+from .api import DenoiseApi
+from .checkpoint_picker import checkpoint_choices
+from .denoise_layout import DenoiseLayout
+from .denoise_tab import DenoiseTab
+from .figures import render
+from .guard import GuardedBlocks, RequestLimits
+from .settings import Settings
+from .state import DemoState
+
+FOLDER = Path(__file__).parent
+
+
+def build_page(state: DemoState) -> GuardedBlocks:
+    """The page with everything on it, not yet running."""
+    settings = state.settings
+    page = GuardedBlocks(
+        settings.max_session_calls,
+        settings.max_address_calls,
+        title="Denoising autoencoder",
+        analytics_enabled=False,
+        delete_cache=(600, 3600),  # looks every 10 minutes for files of more than an hour
+    )
+    with page:
+        gr.Markdown(
+            "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small "
+            "neural network makes of it.",
+            elem_id="title",
+        )
+        choices = checkpoint_choices(state.catalogue, state.checkpoint)
+        layout = DenoiseLayout(settings.examples, state.checkpoint, choices)
+        DenoiseTab(state, layout).connect(page)
+        DenoiseApi(state).connect()
+    return page
+
+
+def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> None:
+    """Serve the page until the process is stopped.
+
+    Args:
+        page: What :func:`build_page` made.
+        settings: Its limits are used.
+        port: By default the first free one from 7860.
+
+    Raises:
+        OSError: It cannot listen there.
+    """
+    # Without api_open=False a direct POST would skip the queue.
+    page.queue(max_size=settings.max_queued_calls, api_open=False).launch(
+        enable_monitoring=False,  # on by default, for everyone to read
+        server_port=port,
+        theme=create_theme(),
+        css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        head=render("head.html", script=(FOLDER / "page.js").read_text(encoding="utf-8")),
+        max_file_size=settings.max_upload,
+        run_history=False,  # it would keep every slider move in the visitor's browser
+        footer_links=["api", "settings"],
+        ssr_mode=False,
+        show_error=False,
+        max_threads=128,  # also how many calls may be under way: most wait for the Hub, which takes no thread
+        app_kwargs={"middleware": [Middleware(RequestLimits, max_bytes=settings.max_request_bytes)]},
+    )
+
+
+def create_theme() -> Base:
+    """Colors and fonts; no font server is asked."""
+    return Default(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_text_color="white",
+        slider_color="*primary_600",
+    )

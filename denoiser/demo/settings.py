@@ -1,0 +1,87 @@
+"""Every option of the demo in one object. What a host may set comes from the environment; the rest are limits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DenoiserError
+from ..hub.catalogue import TAG
+from ..hub.checkpoints import DEFAULT_CHECKPOINT
+from .model_pool import checkpoint_key
+
+EXAMPLES_FOLDER = Path(__file__).parents[2] / "examples"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of the demo.
+
+    Attributes:
+        checkpoint: The checkpoint a visitor starts with.
+        checkpoints: More names to offer. Those on the Hub are fetched with the host's token.
+        author: Offer what this account has on the Hub under the tag.
+        collection: Offer the models of this collection of the Hub (its slug).
+        tag: Offer what carries this tag on the Hub; "" for none.
+        max_weights_bytes: Larger weights are not fetched.
+        examples_folder: Its JPEG files are the examples. A checkout has them, an installed package does not.
+        interactive_pixels: Up to here a slider's answer comes at once on two cores; larger photos are reduced first.
+        max_pixels: What a machine with 16 GB computes and compares in full without trouble.
+        max_seconds: What one picture may take while everyone else waits.
+        max_upload: Size of an upload, as gradio writes it.
+        max_request_bytes: Size of a request that is no upload; the page's are a few thousand bytes.
+        max_queued_calls: Calls of all visitors that wait.
+        max_session_calls: Calls of one kind that a session may have waiting or under way.
+        max_address_calls: The same for a network address.
+        result_seconds: How long our own copy of a result is kept; gradio copies it right after the call.
+    """
+
+    checkpoint: str = DEFAULT_CHECKPOINT
+    checkpoints: tuple[str, ...] = ()
+    author: str = ""
+    collection: str = ""
+    tag: str = TAG
+    max_weights_bytes: int = 500_000_000
+    examples_folder: Path = EXAMPLES_FOLDER
+    interactive_pixels: int = 1_000_000
+    max_pixels: int = 25_000_000
+    max_seconds: float = 120.0
+    max_upload: str = "60mb"
+    max_request_bytes: int = 1_000_000
+    max_queued_calls: int = 64
+    max_session_calls: int = 8
+    max_address_calls: int = 32
+    result_seconds: float = 60.0
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """The settings that the environment variables ``DENOISER_*`` give.
+
+        Raises:
+            ValueError: A variable holds what cannot be used; the message names it.
+        """
+        try:
+            names = re.split(r"[\s,]+", environ.get("DENOISER_CHECKPOINTS", ""))
+            checkpoints = tuple(checkpoint_key(name) for name in names if name)
+            checkpoint = checkpoint_key(environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
+            max_weights_bytes = int(float(environ.get("DENOISER_MAX_MB") or 500) * 1e6)
+        except (DenoiserError, ValueError, OverflowError) as error:
+            raise ValueError(f"in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS or DENOISER_MAX_MB: {error}") from error
+        return cls(
+            checkpoint=checkpoint,
+            checkpoints=checkpoints,
+            author=environ.get("DENOISER_AUTHOR", ""),
+            collection=environ.get("DENOISER_COLLECTION", ""),
+            tag=environ.get("DENOISER_TAG", TAG),
+            max_weights_bytes=max_weights_bytes,
+        )
+
+    @property
+    def trusted_names(self) -> tuple[str, ...]:
+        """The host's own choice of repositories on the Hub."""
+        return tuple(dict.fromkeys(name for name in (self.checkpoint, *self.checkpoints) if "/" in name))
+
+    @property
+    def examples(self) -> list[Path]:
+        """The example photos, the one that the page starts with first."""
+        return sorted(self.examples_folder.glob("*.jpg"), key=lambda path: (path.stem != "temple", path.name))
