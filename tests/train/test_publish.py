@@ -21,10 +21,9 @@ from denoiser.hub import card
 from denoiser.hub.catalogue import Catalogue
 from tests.conftest import PHOTO, ROOT, free_port
 from tests.hub_server import Repository
+from tests.train.conftest import TINY
 from train.__main__ import main as train
 from train.publish import main as publish
-
-from .test_trainer import TINY
 
 
 @pytest.fixture(scope="module")

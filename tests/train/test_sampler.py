@@ -129,7 +129,7 @@ for step, (clean, noisy, level) in enumerate(draws(NoiseMixture(({"kind": "gauss
     update_ema(average, model, step, 0.9)
     device.OPERATIONS.clear()
 assert all((one != other).any().item() for one, other in zip(before, model.parameters()))
-print("drawn and learnt on", loss.device)
+print("drawn and learned on", loss.device)
 """
 
 
@@ -143,4 +143,4 @@ def test_on_a_device_photographs_lie_there_and_crops_and_noise_are_made_there(tm
         [sys.executable, "-c", ON_A_DEVICE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "drawn and learnt on toy:0" in done.stdout
+    assert "drawn and learned on toy:0" in done.stdout

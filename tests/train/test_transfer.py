@@ -46,7 +46,7 @@ def test_finer_levels_start_afresh_and_the_others_keep_their_weights(source):
     assert model(PICTURE, 0.1).shape == PICTURE.shape
 
 
-def test_a_blind_network_grows_from_one_that_is_told_the_level(source):
+def test_a_blind_network_grows_from_one_that_is_given_the_level(source):
     model = grown(source, blocks=(1, 2, 4), blind=True)
     assert torch.equal(model.head.weight, source.head.weight[:, :12])
 

@@ -1,0 +1,110 @@
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import yaml
+from PIL import Image
+
+from denoiser import add_noise
+from tests.conftest import PHOTO, ROOT
+from train.trainer import Trainer
+
+TINY = {
+    "model": {"architecture": "unet", "widths": [8, 16], "blocks": [1, 1]},
+    "data": {"scale": [0.5, 1.0], "copies": 1, "candidates": 2},
+    "stages": [{"until": 0.5, "patch": 32, "batch": 4}, {"until": 1.0, "patch": 40, "batch": 2, "loss": "mse"}],
+    "optimizer": {"rate": 2e-3, "warmup": 5, "ema": 0.9},
+    "budget": {"steps": 60},
+    "bfloat16": False,
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Four crops of a photograph, one of them small, two files that are no pictures, and a table of licences."""
+    folder = tmp_path_factory.mktemp("photographs")
+    with Image.open(PHOTO) as image:
+        for index in range(3):
+            image.crop((index * 64, 0, index * 64 + 300, 300)).save(folder / f"p{index}.png")
+        image.crop((0, 0, 20, 30)).save(folder / "small.png")
+    (folder / "broken.jpg").write_bytes(b"broken")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "about.tsv").write_text("file\tlicence\np0.png\tCC0\np1.png\tCC BY\np2.png\tCC0\nsmall.png\tCC0\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Six noisy/clean pairs, named as camera data sets name them."""
+    folder = tmp_path_factory.mktemp("pairs")
+    with Image.open(PHOTO) as image:
+        whole = np.asarray(image)
+    for index in range(6):
+        clean = whole[index * 40 : index * 40 + 80, :90]
+        noisy = add_noise(clean / 255, "sensor", seed=index, gain=4, read=10).clip(0, 1)
+        for role, pixels in (("gt", clean), ("noise", np.rint(noisy * 255).astype(np.uint8))):
+            (folder / role).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / role / f"{index:02d}_{role}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(**changes):
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(TINY | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def arguments(cache):
+    def arguments(config, photographs, run, *more):
+        start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache)]
+        return [*start, *(["--data", str(photographs)] if photographs else []), *more]
+
+    return arguments
+
+
+MIXTURE = [
+    {"kind": "gaussian", "sigma": [0, 50]},
+    {"kind": "sensor", "gain": [0.1, 4], "read": 3, "share": 2},
+    {"kind": "correlated", "grain": [0.5, 2]},
+    {"kind": "jpeg", "quality": [20, 90]},
+    {"kind": "salt_and_pepper"},
+    {"kind": "poisson"},
+]
+
+
+ONE_STAGE = [{"until": 1.0, "patch": 32, "batch": 4}]
+
+
+def weights(run):
+    return safetensors.torch.load_file(run / "checkpoint" / "model.safetensors")
+
+
+def run_apart(*command, **options):
+    """A command in a process of its own, as people start it."""
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=240, **options)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    def stop_at(step):
+        def train_step(trainer, batches, original=Trainer._train_step):
+            original(trainer, batches)
+            if trainer.step == step:
+                trainer._signals.append(signal.SIGTERM)
+
+        monkeypatch.setattr(Trainer, "_train_step", train_step)
+
+    yield stop_at

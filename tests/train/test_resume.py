@@ -1,0 +1,203 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.train.conftest import TINY, run_apart, weights
+from train.__main__ import main
+from train.evaluate import main as evaluate
+from train.publish import main as publish
+from train.state import lock_run
+from train.trainer import Trainer
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
+)
+def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
+    path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
+    more = ["--save-every", "0.05", "--workers", "1"]
+    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "cut" / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if number == signal.SIGTERM:  # as a service manager or a scheduler sends it: to every process
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.send_signal(number)
+    if number == signal.SIGINT:  # as a terminal sends it: to every process of the group
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), output
+    reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
+    with open(tmp_path / "cut" / "log.jsonl", "a") as log:
+        log.write('{"step": 12, "lo')  # as a kill in the middle of a line leaves it
+    assert 0 < reached < 150
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
+    try:
+        assert main(arguments(path, photographs, tmp_path / "cut")) == 0
+        assert main(arguments(path, photographs, tmp_path / "whole", "--workers", "0")) == 0
+    finally:
+        torch.set_num_threads(threads)
+    log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == sorted(record["step"] for record in log)
+    assert log[-1]["step"] == 150
+    cut, whole = weights(tmp_path / "cut"), weights(tmp_path / "whole")
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
+    assert not list((tmp_path / "cut").rglob(".partial*"))
+
+
+def test_seeds_decide(config, photographs, tmp_path, arguments):
+    for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main(arguments(config(budget={"steps": 3}), photographs, tmp_path / run, "--seed", seed)) == 0
+    a, b, c = (weights(tmp_path / run)["head.weight"] for run in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_a_run_of_another_configuration_is_not_touched(config, photographs, tmp_path, capsys, arguments):
+    assert main(arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")) == 0
+    before = weights(tmp_path / "run")
+    other = config(budget={"steps": 2}, optimizer=TINY["optimizer"] | {"rate": 1e-3})
+    assert main(arguments(other, photographs, tmp_path / "run")) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert main(arguments(config(budget={"steps": 9}), photographs, tmp_path / "run")) == 2
+    assert "its rate is falling already, for 2 steps" in capsys.readouterr().err
+    assert torch.equal(weights(tmp_path / "run")["head.weight"], before["head.weight"])
+
+
+def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
+    config, photographs, tmp_path, capsys, arguments
+):
+    wild = TINY["optimizer"] | {"rate": 0.99, "clip": 1e9, "warmup": 0, "weight_decay": 0.0}
+    model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
+    status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
+    assert status == 1 and "the run diverged by step" in capsys.readouterr().err
+
+
+def test_a_run_that_ruins_good_weights_before_its_first_save_stops_too(
+    config, photographs, tmp_path, capsys, arguments
+):
+    assert main(arguments(config(), photographs, tmp_path / "good")) == 0
+    wild = TINY["optimizer"] | {"rate": 0.1, "warmup": 0}
+    path, run = config(optimizer=wild, budget={"steps": 12}), tmp_path / "run"
+    assert main(arguments(path, photographs, run, "--init", str(tmp_path / "good"))) == 1
+    assert "diverged by step 12" in capsys.readouterr().err
+    assert not (run / "state.pt").exists() and not (run / "checkpoint").exists()
+
+
+def test_a_run_that_falls_far_behind_its_best_stops_and_keeps_its_last_good_state(
+    config, photographs, tmp_path, capsys, arguments
+):
+    path, run = config(budget={"steps": 8}), tmp_path / "run"
+    assert main(arguments(path, photographs, run)) == 0
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save(state | {"step": 4, "best": state["best"] + 5}, run / "state.pt")
+    kept = (run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes()
+    assert main(arguments(path, photographs, run)) == 1
+    message = capsys.readouterr().err
+    assert "diverged by step 8" in message and f"--init {run}" in message
+    assert kept == ((run / "state.pt").read_bytes(), (run / "checkpoint" / "model.safetensors").read_bytes())
+
+
+def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, arguments):
+    command = arguments(config(budget={"steps": 2}), photographs, tmp_path / "run")
+    assert main(command) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert main(command) == 0 and "is finished" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_handler_of_signals_is_given_back(config, photographs, tmp_path, arguments):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main(arguments(config(budget={"steps": 1}), photographs, tmp_path / "run")) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_names_that_are_not_unicode_and_consoles_that_are_not_utf_8(config, photographs, tmp_path, arguments):
+    folder = shutil.copytree(photographs, tmp_path / "photographs")
+    shutil.copy(os.fsencode(folder / "p0.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    shutil.copy(os.fsencode(folder / "broken.jpg"), os.fsencode(folder) + b"/\xe9.jpg")
+    run, environment = tmp_path / "\u5199\u771f", os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = arguments(config(budget={"steps": 2}), folder, run)
+    for _ in range(2):  # the second call says that it is finished
+        done = run_apart("train", *command, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert b"\\u5199" in done.stdout
+    folder = str(run / "validation")
+    assert run_apart("train.evaluate", str(run), "--data", folder, env=environment).returncode == 0
+
+
+def test_a_run_in_use_is_refused(config, photographs, tmp_path, arguments, capsys):
+    path, run = config(budget={"steps": 2}), tmp_path / "run"
+    run.mkdir()
+    held = lock_run(run)
+    assert main(arguments(path, photographs, run)) == 2
+    assert "is in use: another process trains there" in capsys.readouterr().err
+    held.release()
+    assert main(arguments(path, photographs, run)) == 0
+
+
+def test_damaged_files_of_a_run_are_named_with_the_way_on(config, photographs, tmp_path, arguments, capsys):
+    path, run = config(budget={"steps": 2}), tmp_path / "run"
+    assert main(arguments(path, photographs, run)) == 0
+    for content in (b"", b"half a file"):
+        (run / "state.pt").write_bytes(content)
+        assert main(arguments(path, photographs, run)) == 2
+        said = capsys.readouterr().err
+        assert "state.pt is empty or damaged" in said and f"--init {run / 'checkpoint'}" in said
+    (run / "evaluation.json").write_bytes(b"")
+    assert evaluate([str(run), "--data", str(run / "validation"), "--sigma", "25"]) == 2
+    assert "evaluation.json is empty or damaged" in capsys.readouterr().err
+    (run / "run.json").write_bytes(b"{")
+    assert publish([str(run), "--folder", str(tmp_path / "folder")]) == 2
+    assert "run.json is empty or damaged" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "next", "--init", str(run))) == 2
+    assert "run.json is empty or damaged" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_a_save_is_said_and_the_run_goes_on(
+    config, photographs, tmp_path, arguments, capsys, monkeypatch
+):
+    import train.trainer
+
+    attempts, write = [], train.trainer.save_state
+
+    def save_state(run, **state):
+        attempts.append(state["step"])
+        if len(attempts) < 3:
+            raise OSError(28, "No space left on device")
+        write(run, **state)
+
+    monkeypatch.setattr(train.trainer, "save_state", save_state)
+    path = config(budget={"steps": 6})
+    assert main(arguments(path, photographs, tmp_path / "run", "--save-every", "0")) == 0
+    assert "not saved at step 1" in capsys.readouterr().err and attempts[:3] == [1, 2, 3]
+    monkeypatch.setattr(train.trainer, "save_state", lambda run, **_: (_ for _ in ()).throw(RuntimeError("full")))
+    assert main(arguments(path, photographs, tmp_path / "never")) == 1
+    assert "the last steps are not saved" in capsys.readouterr().err
+    assert not (tmp_path / "never" / "state.pt").exists() and not list((tmp_path / "never").rglob(".partial*"))
+
+
+def test_a_run_stopped_before_its_first_step_begins_again(
+    config, photographs, tmp_path, arguments, monkeypatch, capsys
+):
+    path, run = config(budget={"steps": 3}), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_should_stop", lambda trainer: True)
+        assert main(arguments(path, photographs, run)) == 130
+    assert "before the first step" in capsys.readouterr().out and not (run / "state.pt").exists()
+    assert main(arguments(path, photographs, run)) == 0
+    assert main(arguments(path, photographs, run)) == 0
