@@ -44,7 +44,8 @@ def import_extra() -> None:
             importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise SystemExit(
-            f"error: the demo needs more packages ({error}): pip install 'denoising-autoencoder[demo]'"
+            f"error: the demo needs more packages ({error}): pip install 'denoising-autoencoder[demo]', or in a clone "
+            "pip install -r requirements.txt"
         ) from None
 
 

@@ -11,9 +11,10 @@ from .. import experiment
 from ..errors import DenoiserError
 from ..hub.checkpoints import DEFAULT_CHECKPOINT
 from ..noise import NOISES
-from .checkpoint_picker import visitor_of, wait_for
 from .components import photo_input
+from .guard import visitor_of
 from .model_pool import Loaded
+from .pulls import wait_for
 from .state import DemoState
 
 

@@ -1,9 +1,7 @@
 """Choosing a checkpoint: the menu, what is typed, the page's address; pulls never keep anyone from computing."""
 
-import asyncio
 import dataclasses
 import logging
-import math
 import time
 from dataclasses import dataclass
 
@@ -14,9 +12,9 @@ from ..errors import DenoiserError
 from ..hub.catalogue import Catalogue
 from .denoise_layout import DenoiseLayout
 from .figures import card_markdown, checkpoint_label, render_facts, render_listing, render_message
-from .guard import client_address
+from .guard import visitor_of
 from .model_pool import Loaded
-from .pulls import Pull, Visitor
+from .pulls import Visitor, wait_for
 from .state import DemoState
 
 MAX_SESSIONS = 10_000
@@ -71,19 +69,6 @@ class SessionChoices:
     def is_pending(self, session: str) -> bool:
         """Whether a session's choice is being fetched."""
         return session in self._pending
-
-
-def visitor_of(request: gr.Request) -> Visitor:
-    """Who sends a request."""
-    return Visitor(request.session_hash or "", client_address(request))
-
-
-async def wait_for(pull: Pull, seconds: float = math.inf) -> bool:
-    """Wait for a pull in no thread, of which slow pulls would take all -> whether it is done."""
-    until = time.monotonic() + seconds
-    while not pull.future.done() and time.monotonic() < until:
-        await asyncio.sleep(0.03)
-    return pull.future.done()
 
 
 def checkpoint_choices(catalogue: Catalogue, checkpoint: str) -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ from gradio.components import Component
 from gradio.utils import get_upload_folder
 from starlette.responses import JSONResponse
 
+from .pulls import Visitor
+
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 
 
@@ -58,6 +60,11 @@ def check_input(component: Component, value: object) -> object:
 def client_address(request) -> str:
     """The network address that a request comes from; "" if that is not known."""
     return request.client.host if request.client else ""
+
+
+def visitor_of(request: gr.Request) -> Visitor:
+    """Who sends a request."""
+    return Visitor(request.session_hash or "", client_address(request))
 
 
 class RequestLimits:

@@ -1,6 +1,9 @@
 """Pulls of checkpoints under way: shared by all who ask for the same one, bounded for each visitor and for all."""
 
+import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +48,14 @@ class Pull(Generic[Result]):
     def progress(self, done: int, total: int) -> None:
         """Take note of how far it is."""
         self.done, self.total = done, total
+
+
+async def wait_for(pull: Pull, seconds: float = math.inf) -> bool:
+    """Wait for a pull in no thread, of which slow pulls would take all -> whether it is done."""
+    until = time.monotonic() + seconds
+    while not pull.future.done() and time.monotonic() < until:
+        await asyncio.sleep(0.03)
+    return pull.future.done()
 
 
 class Pulls(Generic[Result]):

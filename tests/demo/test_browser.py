@@ -123,9 +123,9 @@ def visit(browser, demo):
     visitor.context.close()
 
 
-# A page for each test, and one that goes through many mishaps in a row.
+# A page for each test, and one that several tests share, for mishaps in a row.
 visitor = pytest.fixture(visit)
-unlucky = pytest.fixture(visit, scope="module")
+shared_visitor = pytest.fixture(visit, scope="module")
 
 
 def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
@@ -236,8 +236,8 @@ def test_a_large_photo_says_what_will_happen(visitor, photo):
         (png(np.zeros((6000, 6000), np.uint8)), "36.0 megapixels; the limit is 25.0"),
     ],
 )
-def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(unlucky, photo, content, message):
-    visitor = unlucky
+def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, content, message):
+    visitor = shared_visitor
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     visitor.upload("bad.png", content)
     visitor.page.get_by_text(message).wait_for(timeout=15_000)
@@ -372,11 +372,11 @@ def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, 
 
 
 @pytest.mark.parametrize("case", BAD_CHECKPOINTS)
-def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(unlucky, hub, tiny_checkpoint, case):
-    failed = unlucky.page.locator("#pull .failed")
+def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(shared_visitor, hub, tiny_checkpoint, case):
+    failed = shared_visitor.page.locator("#pull .failed")
     before = failed.inner_text() if failed.count() else ""
-    pull(unlucky, put_bad(hub, tiny_checkpoint, case))
-    unlucky.page.wait_for_function(
+    pull(shared_visitor, put_bad(hub, tiny_checkpoint, case))
+    shared_visitor.page.wait_for_function(
         "before => { const now = document.querySelector('#pull .failed')?.innerText; return now && now != before }",
         arg=before,
     )
@@ -385,9 +385,9 @@ def test_a_bad_checkpoint_says_what_is_wrong_and_the_one_in_use_stays(unlucky, h
     assert f"Still in use: {DEFAULT_CHECKPOINT}" in said
     assert not re.search(r"token-of|/tmp|Traceback", said)
     assert failed.locator("a").count() == (case == "gated")  # where to ask for access
-    assert DEFAULT_CHECKPOINT in unlucky.page.input_value("#checkpoint input")
-    unlucky.after(lambda: unlucky.page.click("#reroll"))
-    assert f"checkpoint {DEFAULT_CHECKPOINT}" in unlucky.figures()
+    assert DEFAULT_CHECKPOINT in shared_visitor.page.input_value("#checkpoint input")
+    shared_visitor.after(lambda: shared_visitor.page.click("#reroll"))
+    assert f"checkpoint {DEFAULT_CHECKPOINT}" in shared_visitor.figures()
 
 
 def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):

@@ -68,7 +68,7 @@ class Stranger:
             if component["type"] == "image" and component["props"].get("value")
         )
 
-    def kinds(self, endpoint: dict) -> list[str]:
+    def input_types(self, endpoint: dict) -> list[str]:
         return [self.components[identity]["type"] for identity in endpoint["inputs"]]
 
     def defaults(self, endpoint: dict) -> list:
@@ -116,7 +116,7 @@ def stranger(demo):
     return Stranger(demo.url)
 
 
-def said(message: dict) -> str:
+def texts_of(message: dict) -> str:
     """Everything that a call's answer says, pictures aside."""
     return json.dumps(message["output"])
 
@@ -129,7 +129,7 @@ def secret(tmp_path, photo):
     return path
 
 
-def objects(path: Path) -> list[dict]:
+def file_payloads(path: Path) -> list[dict]:
     """The forms in which a client can name a file."""
     meta = {"meta": {"_type": "gradio.FileData"}}
     address = f"file://{path}"
@@ -149,10 +149,10 @@ def test_no_endpoint_reads_a_file_that_was_not_uploaded_nor_tells_whether_it_is_
         asked = [secret, tmp_path, tmp_path / "missing.png", inside, Path("/dev/zero"), Path("/etc/passwd")]
         tried = 0
         for endpoint in stranger.endpoints:
-            for position, kind in enumerate(stranger.kinds(endpoint)):
+            for position, kind in enumerate(stranger.input_types(endpoint)):
                 if kind != "image":
                     continue
-                for form in [form for path in asked for form in objects(path)]:
+                for form in [form for path in asked for form in file_payloads(path)]:
                     data = stranger.defaults(endpoint)
                     data[position] = form
                     answer = stranger.call(endpoint, data)
@@ -202,7 +202,7 @@ def test_a_direct_post_does_not_skip_the_queue(stranger, route):
         if not endpoint["queue"]:
             assert not {"image", "imageslider"} & {
                 stranger.components[identity]["type"] for identity in endpoint["outputs"]
-            } or stranger.kinds(endpoint) == ["dataset"]
+            } or stranger.input_types(endpoint) == ["dataset"]
 
 
 def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
@@ -217,9 +217,9 @@ def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
     assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
 
 
-def test_slow_names_keep_nobody_from_computing_nor_from_the_page(stranger, hub, tiny_checkpoint):
+def test_slow_pulls_keep_nobody_from_computing_nor_from_the_page(stranger, hub, tiny_checkpoint):
     run = stranger.endpoint("run")
-    choose = next(endpoint for endpoint in stranger.endpoints if stranger.kinds(endpoint) == ["textbox", "state"])
+    choose = next(endpoint for endpoint in stranger.endpoints if stranger.input_types(endpoint) == ["textbox", "state"])
     for index in range(100):
         hub.put(f"user/slow-{index}", tiny_checkpoint)
     hub.faults = [("/api/models/user/slow", "wait")] * 100
@@ -250,27 +250,50 @@ def test_slow_names_keep_nobody_from_computing_nor_from_the_page(stranger, hub, 
     assert any("Too many checkpoints are being pulled for you" in ending for ending in endings)
 
 
-def test_nobody_reads_what_others_do_here(stranger):
+def test_monitoring_is_not_public(stranger):
     for address in ("/monitoring", "/monitoring/summary", "/monitoring/x"):
         assert stranger.http.get(address).status_code in (403, 404)
 
 
-WRONG = [None, True, -1, 2**64, -(2**70), 1e308, float("nan"), float("inf"), "", "x", "\0", "9" * 5000, [], ["x"], {}]
-WRONG += [{"value": 1}, {"path": 1}, {"path": "x\0y"}, {"path": "x" * 5000}, {"path": "x", "meta": 3}, [[None]]]
+INVALID = [
+    None,
+    True,
+    -1,
+    2**64,
+    -(2**70),
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\0",
+    "9" * 5000,
+    [],
+    ["x"],
+    {},
+]
+INVALID += [
+    {"value": 1},
+    {"path": 1},
+    {"path": "x\0y"},
+    {"path": "x" * 5000},
+    {"path": "x", "meta": 3},
+    [[None]],
+]
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_anything_sent_for_any_input_gets_an_answer_in_words(stranger, demo, part):
+def test_anything_sent_for_any_input_gets_an_explanation(stranger, demo, part):
     written = len(demo.log.read_text())
     calls = []
     for endpoint in stranger.endpoints:
-        kinds = stranger.kinds(endpoint)
+        kinds = stranger.input_types(endpoint)
         for position in range(len(kinds)):
             if kinds[position] == "state":
                 continue
             if kinds[position] in kinds[:position] and len(kinds) > 10:
                 continue  # the page's run has a slider for every number of every noise
-            for value in WRONG:
+            for value in INVALID:
                 data = stranger.defaults(endpoint)
                 data[position] = value
                 calls.append((endpoint, data))
@@ -299,10 +322,10 @@ def test_a_seed_beyond_64_bits_gets_a_sentence_and_the_page_goes_on(stranger, se
     data = stranger.defaults(endpoint)
     answer = stranger.call(endpoint, [*data[:3], seed, *data[4:]])
     # Not an error: after one the page's controls would rest until it is reloaded.
-    assert answer["success"] and ("seed must be" in said(answer)) is not fits
+    assert answer["success"] and ("seed must be" in texts_of(answer)) is not fits
 
 
-def test_a_request_that_fits_no_route_gets_an_answer_in_words(stranger, demo):
+def test_a_request_that_fits_no_route_gets_an_explanation(stranger, demo):
     written = len(demo.log.read_text())
     session = uuid.uuid4().hex
     posts = [
@@ -386,7 +409,7 @@ def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
         assert part.pixels.shape[0] * part.pixels.shape[1] <= 5000
 
 
-def test_what_cannot_be_paid_is_refused_before_it_starts_and_what_overruns_is_stopped(tmp_path):
+def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_it_overruns(tmp_path):
     settings = Settings()
     runner = ExperimentRunner(settings, threading.Lock())
     Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
@@ -482,7 +505,7 @@ def test_a_bundled_checkpoint_is_never_refused_for_its_speed(hub, monkeypatch):
         {"id": "user/tiny", "sha": "a" * 40, "siblings": [], "lastModified": "yesterday"},
     ],
 )
-def test_json_that_is_not_the_hubs_is_the_hub_away(hub, monkeypatch, answer, cached):
+def test_json_that_is_not_from_the_hub_counts_as_unreachable(hub, monkeypatch, answer, cached):
     if cached:
         Denoiser.from_pretrained("user/tiny")
 
@@ -574,7 +597,7 @@ def test_a_proxy_in_the_environment_keeps_the_page_from_nothing(tmp_path, settin
         running.stop()
 
 
-def outcome(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+def run_app(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "app.py"), *arguments],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HOME": str(folder), "TMPDIR": str(folder)} | settings,
@@ -586,13 +609,13 @@ def outcome(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
 
 @pytest.mark.parametrize("address", ["127.0.0.1:x", "nonsense://a", "http://a:b:c"])
 def test_a_proxy_that_is_no_address_is_named_in_a_sentence(tmp_path, address):
-    result = outcome(tmp_path, http_proxy=address)
+    result = run_app(tmp_path, http_proxy=address)
     assert result.returncode == 1 and "http_proxy" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_port_in_use_is_said_in_a_sentence(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = outcome(tmp_path, "--port", str(taken.getsockname()[1]))
+        result = run_app(tmp_path, "--port", str(taken.getsockname()[1]))
     assert (
         result.returncode == 1
         and "is in use; name another with --port" in result.stderr
@@ -614,7 +637,7 @@ def test_the_folder_of_another_user_is_not_used(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_while_computing_ends_well_and_soon(tmp_path, number):
+def test_a_stop_while_computing_exits_with_status_zero_and_soon(tmp_path, number):
     running = Demo(tmp_path, HF_HUB_OFFLINE="1")
     try:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)).save(tmp_path / "a.bmp")

@@ -24,17 +24,17 @@ from tests.conftest import share_blobs
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
 
-def network(seed: int) -> Unet:
+def small_network(seed: int) -> Unet:
     torch.manual_seed(seed)
     return Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).eval()
 
 
 @pytest.fixture
-def five(hub, tmp_path):
+def five_checkpoints(hub, tmp_path):
     """Five checkpoints on the Hub that differ; what each makes of a picture."""
     expected = {}
     for index in range(5):
-        model = network(index)
+        model = small_network(index)
         model.save_pretrained(tmp_path / f"five-{index}")
         hub.put(f"user/five-{index}", tmp_path / f"five-{index}")
         expected[f"user/five-{index}"] = Denoiser(model)(PICTURE, 25)
@@ -42,42 +42,42 @@ def five(hub, tmp_path):
     return expected
 
 
-def test_twenty_visitors_and_five_checkpoints(hub, five):
+def test_twenty_visitors_and_five_checkpoints(hub, five_checkpoints):
     pool = ModelPool(max_loaded=4)
 
     def visit(index):
         name = f"user/five-{index % 5}"
         loaded = pool.pull(name) if index % 2 else pool.get(name)
         assert loaded.facts.name == name
-        return np.array_equal(loaded.denoiser(PICTURE, 25), five[name])
+        return np.array_equal(loaded.denoiser(PICTURE, 25), five_checkpoints[name])
 
     with ThreadPoolExecutor(20) as threads:
         assert all(threads.map(visit, range(20)))
-    assert [hub.fetched(name) for name in five] == [1] * 5
+    assert [hub.fetched(name) for name in five_checkpoints] == [1] * 5
     assert len(pool.names()) == 4
 
 
-def test_the_least_recently_used_goes_and_comes_back_without_the_hub(hub, five):
+def test_the_least_recently_used_goes_and_comes_back_without_the_hub(hub, five_checkpoints):
     pool = ModelPool(max_loaded=2)
-    first, second, third = list(five)[:3]
+    first, second, third = list(five_checkpoints)[:3]
     for name in (first, second, first, third):
         pool.get(name)
     assert pool.names() == [first, third]
     hub.requests.clear()
     hub.repositories.clear()  # deleted while in use
-    assert np.array_equal(pool.get(second).denoiser(PICTURE, 25), five[second])
+    assert np.array_equal(pool.get(second).denoiser(PICTURE, 25), five_checkpoints[second])
     assert not hub.requests and pool.names() == [third, second]
 
 
-def test_memory_is_bounded_but_for_the_one_in_use(five):
-    one = sum(parameter.numel() for parameter in network(0).parameters()) * 4
+def test_memory_is_bounded_but_for_the_one_in_use(five_checkpoints):
+    one = sum(parameter.numel() for parameter in small_network(0).parameters()) * 4
     pool = ModelPool(max_loaded=9, max_memory_bytes=int(2.5 * one))
-    for name in five:
+    for name in five_checkpoints:
         pool.get(name)
-    assert pool.names() == list(five)[-2:]
+    assert pool.names() == list(five_checkpoints)[-2:]
     pool = ModelPool(max_memory_bytes=1)
-    pool.get(next(iter(five)))
-    assert pool.names() == list(five)[:1]
+    pool.get(next(iter(five_checkpoints)))
+    assert pool.names() == list(five_checkpoints)[:1]
 
 
 def test_a_stranger_never_gets_what_only_the_hosts_token_reads(hub, tiny_checkpoint, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_folder_of_that_name_is_not_looked_at(hub, tiny_checkpoint, tmp_path, 
         ModelPool().pull("nobody/here")
 
 
-def test_what_fails_to_load_leaves_what_was_loaded(hub, five, tiny_checkpoint):
+def test_what_fails_to_load_leaves_what_was_loaded(hub, five_checkpoints, tiny_checkpoint):
     pool = ModelPool()
     pool.pull("user/five-0")
     (tiny_checkpoint / "model.safetensors").write_bytes(b"cut")
@@ -123,7 +123,7 @@ def test_what_fails_to_load_leaves_what_was_loaded(hub, five, tiny_checkpoint):
     assert pool.names() == ["user/five-0"]
 
 
-def test_a_checkpoint_too_slow_for_the_machine_is_refused(five, monkeypatch):
+def test_a_checkpoint_too_slow_for_the_machine_is_refused(five_checkpoints, monkeypatch):
     monkeypatch.setattr(model_pool, "MAX_SECONDS_PER_MEGAPIXEL", 1e-9)
     with pytest.raises(CheckpointInvalid, match="too slow for this page"):
         ModelPool().pull("user/five-0")
@@ -136,13 +136,13 @@ def test_a_small_file_that_would_take_all_memory_is_refused_before_it_runs(hub, 
         ModelPool().pull("user/wide")
 
 
-def test_what_is_not_here_can_be_left_unfetched(hub, five):
+def test_get_without_fetch_does_not_ask_the_hub(hub, five_checkpoints):
     with pytest.raises(CheckpointNotFound, match="choose it again"):
         ModelPool().get("user/five-0", fetch=False)
     assert not hub.requests and ModelPool().get(DEFAULT_CHECKPOINT, fetch=False)
 
 
-def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypatch):
+def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five_checkpoints, monkeypatch):
     pool, hold = ModelPool(), threading.Event()
     monkeypatch.setattr(model_pool, "find_on_hub", lambda *_, **__: hold.wait(20) and pytest.fail("was not to go on"))
     first = pool.start_pull("user/five-0")
@@ -154,7 +154,7 @@ def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five, monkeypa
     hold.set()
 
 
-def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five, monkeypatch):
+def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five_checkpoints, monkeypatch):
     pool = ModelPool()
     pool.pull("user/five-0")
     monkeypatch.setattr(model_pool, "FRESH_SECONDS", 0.5)
@@ -165,7 +165,7 @@ def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five, monkeyp
     assert pool.pull("user/five-0").note == "" and len(hub.requests) == 1
 
 
-def test_what_comes_back_into_memory_carries_no_note_and_is_not_measured_again(hub, five, monkeypatch):
+def test_what_comes_back_into_memory_carries_no_note_and_is_not_measured_again(hub, five_checkpoints, monkeypatch):
     pool = ModelPool(max_loaded=1)
     speed = pool.pull("user/five-0").seconds_per_megapixel
     pool.pull("user/five-1")
@@ -174,7 +174,7 @@ def test_what_comes_back_into_memory_carries_no_note_and_is_not_measured_again(h
     assert back.note == back.denoiser.note == "" and back.seconds_per_megapixel == speed
 
 
-def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five, tmp_path, monkeypatch):
+def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five_checkpoints, tmp_path, monkeypatch):
     pool = ModelPool()
     before = pool.pull("user/five-0").denoiser.revision
     hub.put("user/five-0", tmp_path / "five-1")
@@ -182,16 +182,16 @@ def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five,
     monkeypatch.setattr(model_pool, "FRESH_SECONDS", 0)
     again = pool.pull("user/five-0")
     assert again.denoiser.revision != before
-    assert np.array_equal(again.denoiser(PICTURE, 25), five["user/five-1"])
+    assert np.array_equal(again.denoiser(PICTURE, 25), five_checkpoints["user/five-1"])
     hub.faults = [("/api/models", 503)]
     late = pool.pull("user/five-0")  # nobody to ask: what is there goes on
     assert late.denoiser is again.denoiser and "status 503" in late.note
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, shared):
+def test_disk_space_for_visitors_is_bounded(hub, five_checkpoints, tmp_path, shared):
     pool = ModelPool(max_loaded=1, max_cache_bytes=1)
-    for name in list(five)[:3]:
+    for name in list(five_checkpoints)[:3]:
         pool.pull(name)
         if shared:
             share_blobs(pool.cache.folder)
@@ -204,7 +204,7 @@ def test_disk_space_for_visitors_is_bounded(hub, five, tmp_path, shared):
     assert size < 2.5 * len(files["model.safetensors"])
 
 
-def test_progress_is_reported_in_bytes(hub, five):
+def test_progress_is_reported_in_bytes(hub, five_checkpoints):
     pull = ModelPool().start_pull("user/five-0")
     assert pull.future.result().facts.name == "user/five-0"
     size = len(next(iter(hub.repositories["user/five-0"].commits.values()))["model.safetensors"])

@@ -36,7 +36,7 @@ def small_photo(photo, tmp_path_factory):
     return path
 
 
-def ask(
+def call_denoise(
     client,
     picture,
     noise="gaussian",
@@ -67,7 +67,7 @@ def pixels(path):
 
 
 def test_the_figures_are_those_of_the_pictures_returned(client, photo, small_photo):
-    noisy, denoised, difference, figures = ask(client, small_photo)
+    noisy, denoised, difference, figures = call_denoise(client, small_photo)
     clean = photo / 255
     assert psnr(clean, pixels(noisy) / 255) == pytest.approx(figures["psnr"]["noisy"], abs=0.01)
     assert psnr(clean, pixels(denoised) / 255) == pytest.approx(figures["psnr"]["denoised"], abs=0.01)
@@ -78,37 +78,37 @@ def test_the_figures_are_those_of_the_pictures_returned(client, photo, small_pho
 
 
 def test_the_page_denoises_what_the_library_denoises(client, small_photo):
-    noisy, denoised, _, figures = ask(client, small_photo, sigma=30)
+    noisy, denoised, _, figures = call_denoise(client, small_photo, sigma=30)
     assert np.array_equal(pixels(denoised), Denoiser.from_pretrained()(pixels(noisy), 30))
     assert figures["sigma_used"] == 30
 
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_every_noise_can_be_asked_for(client, small_photo, noise):
-    _, _, _, figures = ask(client, small_photo, noise=noise, level=None)
+    _, _, _, figures = call_denoise(client, small_photo, noise=noise, level=None)
     assert figures["sigma_added"] > 1 and figures["psnr"]["noisy"] < 45
 
 
 def test_the_seed_decides_the_noise(client, small_photo):
-    first, again, other = (pixels(ask(client, small_photo, seed=seed)[0]) for seed in (3, 3, 4))
+    first, again, other = (pixels(call_denoise(client, small_photo, seed=seed)[0]) for seed in (3, 3, 4))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_a_noisy_photo_gets_no_noise_and_no_psnr(client, photo, small_photo):
-    noisy, denoised, _, figures = ask(client, small_photo, noise="none", level=None)
+    noisy, denoised, _, figures = call_denoise(client, small_photo, noise="none", level=None)
     assert np.array_equal(pixels(noisy), photo) and not np.array_equal(pixels(denoised), photo)
     assert "psnr" not in figures and figures["sigma_added"] is None and figures["sigma_used"] > 0
 
 
 def test_strength_zero_changes_nothing(client, small_photo):
-    noisy, denoised, _, _ = ask(client, small_photo, strength=0)
+    noisy, denoised, _, _ = call_denoise(client, small_photo, strength=0)
     assert np.array_equal(pixels(noisy), pixels(denoised))
 
 
 def test_sixteen_bits_stay_sixteen_bits_and_the_figures_are_theirs(client, photo, tmp_path):
     deep = photo[..., 0].astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    noisy, denoised, _, figures = ask(client, tmp_path / "deep.png", level=1)
+    noisy, denoised, _, figures = call_denoise(client, tmp_path / "deep.png", level=1)
     assert pixels(denoised).dtype == np.uint16 and len(np.unique(pixels(denoised))) > 256
     for name, path in (("noisy", noisy), ("denoised", denoised)):
         assert psnr(deep / 65535, pixels(path) / 65535) == pytest.approx(figures["psnr"][name], abs=0.01)
@@ -117,7 +117,7 @@ def test_sixteen_bits_stay_sixteen_bits_and_the_figures_are_theirs(client, photo
 @pytest.mark.parametrize("size", [(1, 1), (50, 1), (7, 7)])
 def test_tiny_pictures_work(client, tmp_path, size):
     Image.new("RGB", size, (90, 120, 30)).save(tmp_path / "tiny.png")
-    _, denoised, difference, figures = ask(client, tmp_path / "tiny.png", level=0)
+    _, denoised, difference, figures = call_denoise(client, tmp_path / "tiny.png", level=0)
     assert pixels(denoised).shape == pixels(difference).shape == (size[1], size[0], 3)
     assert figures["psnr"]["noisy"] is None and figures["ssim"]["denoised"] is None
 
@@ -128,7 +128,7 @@ def test_gray_stays_gray_and_alpha_stays(client, photo, tmp_path, mode):
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L"))
     image.save(tmp_path / "picture.png")
-    noisy, denoised, _, _ = ask(client, tmp_path / "picture.png")
+    noisy, denoised, _, _ = call_denoise(client, tmp_path / "picture.png")
     assert pixels(denoised).shape == np.asarray(image).shape
     if mode == "RGBA":
         assert np.array_equal(pixels(denoised)[..., 3], np.asarray(image)[..., 3])
@@ -142,7 +142,7 @@ def test_gray_stays_gray_and_alpha_stays(client, photo, tmp_path, mode):
 def test_a_bad_upload_gets_a_sentence(client, tmp_path, content, message):
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(Exception, match=message):
-        ask(client, tmp_path / "bad.png")
+        call_denoise(client, tmp_path / "bad.png")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_bad_upload_gets_a_sentence(client, tmp_path, content, message):
 )
 def test_a_value_out_of_range_gets_a_sentence(client, small_photo, change, message):
     with pytest.raises(Exception, match=message):
-        ask(client, small_photo, **change)
+        call_denoise(client, small_photo, **change)
 
 
 def test_only_the_documented_endpoint_is_public(client):
@@ -174,7 +174,7 @@ def test_visitors_at_the_same_time_get_their_own_pictures(demo, photo, tmp_path)
         path = tmp_path / f"photo-{index}.png"
         Image.fromarray(mine).save(path)
         client = Client(demo.url, download_files=str(tmp_path / f"client-{index}"), verbose=False)
-        noisy = pixels(ask(client, path, level=5, seed=index)[0]).astype(int)
+        noisy = pixels(call_denoise(client, path, level=5, seed=index)[0]).astype(int)
         return np.abs(noisy - mine).mean()
 
     with ThreadPoolExecutor(5) as pool:
@@ -202,11 +202,11 @@ def test_a_checkpoint_from_the_hub_is_pulled_used_and_named_with_its_commit(
 ):
     commit = next(iter(hub.put("user/by-program", tiny_checkpoint).commits))
     for _ in range(2):
-        noisy, denoised, _, figures = ask(client, small_photo, sigma=30, checkpoint="user/by-program")
+        noisy, denoised, _, figures = call_denoise(client, small_photo, sigma=30, checkpoint="user/by-program")
         assert figures["checkpoint"] == "user/by-program" and figures["revision"] == commit
         assert np.array_equal(pixels(denoised), Denoiser(tiny_model)(pixels(noisy), 30))
     assert hub.fetched("user/by-program") == 1
-    assert ask(client, small_photo)[3]["revision"] is None
+    assert call_denoise(client, small_photo)[3]["revision"] is None
 
 
 def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, small_photo, tmp_path):
@@ -221,7 +221,7 @@ def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, sm
     def visit(index):
         client = Client(demo.url, download_files=str(tmp_path / f"visitor-{index}"), verbose=False)
         name = f"user/crowd-{index % 5}"
-        noisy, denoised, _, _ = ask(client, small_photo, sigma=25, seed=index, checkpoint=name)
+        noisy, denoised, _, _ = call_denoise(client, small_photo, sigma=25, seed=index, checkpoint=name)
         return np.array_equal(pixels(denoised), expected[name](pixels(noisy), 25))
 
     with ThreadPoolExecutor(20) as pool:
@@ -245,7 +245,7 @@ def add_tensor(folder):
     safetensors.torch.save_file(tensors | {"extra": torch.zeros(2)}, folder / "model.safetensors")
 
 
-def cut(folder):
+def truncate(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -260,7 +260,7 @@ BAD_CHECKPOINTS = {
     "too-few": (drop_tensor, "missing tensors ['tail.weight']"),
     "too-many": (add_tensor, "unexpected tensors ['extra']"),
     "nan": (write_nan, "values that are not finite"),
-    "cut-short": (cut, "is cut short"),
+    "cut-short": (truncate, "is cut short"),
     "damaged": ({"fault": "corrupt"}, "arrived damaged twice"),
     "down": ({"fault": 503}, "not working (status 503)"),
     "busy": ({"fault": 429}, "asked too often"),
@@ -285,7 +285,7 @@ def put_bad(hub, folder, case) -> str:
 @pytest.mark.parametrize("case", BAD_CHECKPOINTS)
 def test_a_bad_checkpoint_gets_a_sentence_of_its_own(client, hub, tiny_checkpoint, small_photo, case):
     with pytest.raises(Exception) as caught:
-        ask(client, small_photo, checkpoint=put_bad(hub, tiny_checkpoint, case))
+        call_denoise(client, small_photo, checkpoint=put_bad(hub, tiny_checkpoint, case))
     said = str(caught.value)
     assert BAD_CHECKPOINTS[case][1] in said
     assert not re.search(r"token-of|/tmp|/home|Traceback|site-packages", said)
@@ -296,21 +296,21 @@ def test_a_bad_checkpoint_gets_a_sentence_of_its_own(client, hub, tiny_checkpoin
 )
 def test_a_name_is_not_a_way_to_files(client, hub, small_photo, name):
     with pytest.raises(Exception, match=r"repository|revision|characters|long"):
-        ask(client, small_photo, checkpoint=name)
+        call_denoise(client, small_photo, checkpoint=name)
     assert not any("resolve" in line for line in hub.requests)
 
 
-def test_a_start_with_the_network_cut_and_a_default_that_cannot_be_had(tmp_path, small_photo):
-    cut_off = Demo(tmp_path, DENOISER_CHECKPOINT="user/elsewhere")
+def test_a_start_without_network_and_a_default_that_cannot_be_had(tmp_path, small_photo):
+    offline = Demo(tmp_path, DENOISER_CHECKPOINT="user/elsewhere")
     try:
-        assert f"The page starts with {DEFAULT_CHECKPOINT}" in cut_off.log.read_text()
-        client = Client(cut_off.url, download_files=str(tmp_path / "client"), verbose=False)
-        figures = ask(client, small_photo, checkpoint="")[3]
+        assert f"The page starts with {DEFAULT_CHECKPOINT}" in offline.log.read_text()
+        client = Client(offline.url, download_files=str(tmp_path / "client"), verbose=False)
+        figures = call_denoise(client, small_photo, checkpoint="")[3]
         assert figures["checkpoint"] == DEFAULT_CHECKPOINT and figures["psnr"]["denoised"] > 25
         with pytest.raises(Exception, match="Hub"):
-            ask(client, small_photo, checkpoint="user/elsewhere")
+            call_denoise(client, small_photo, checkpoint="user/elsewhere")
     finally:
-        cut_off.stop()
+        offline.stop()
 
 
 def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tiny_checkpoint, small_photo):
@@ -319,7 +319,7 @@ def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tin
     hosted = Demo(tmp_path, **settings, DENOISER_CHECKPOINT="user/own")
     try:
         client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
-        assert ask(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
+        assert call_denoise(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
     finally:
         hosted.stop()
 
