@@ -17,6 +17,8 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+EXTRA = ("accelerate", "gradio", "gradio_client", "httpx", "matplotlib", "starlette")
+"""Packages that only extras bring."""
 FORBIDDEN = re.compile(r"^(tests|train|benchmarks|examples|docs|data|runs)/|\.pyc$|\.pt$|\.tar$")
 
 
@@ -58,7 +60,7 @@ def check_sdist(path: Path) -> None:
 
 
 def check_installed(path: Path) -> None:
-    """The wheel in an environment of its own, which has the dependencies of this one but no gradio."""
+    """The wheel in an environment of its own, which has the dependencies of this one but those of the extras."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(f"{folder}/clean", with_pip=False)
         bin_folder = Path(folder, "clean", "bin")
@@ -67,13 +69,16 @@ def check_installed(path: Path) -> None:
         subprocess.run([*pip, "install", "--quiet", "--no-deps", path], check=True)
         # The .pth of an editable install is not read in a folder that comes by a .pth itself.
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-        (site / "gradio.py").write_text('raise ModuleNotFoundError("No module named gradio")\n', encoding="utf-8")
+        for name in EXTRA:
+            (site / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')\n", encoding="utf-8")
         Image.effect_noise((64, 64), 25).convert("RGB").save(f"{folder}/noisy.png")
         run = {"cwd": folder, "check": True}
         subprocess.run([bin_folder / "denoise", "--help"], stdout=subprocess.DEVNULL, **run)
         subprocess.run([bin_folder / "denoise", "noisy.png", "-o", "clean.png", "--checkpoint", "color-small"], **run)
         with Image.open(f"{folder}/clean.png") as clean:
             assert clean.size == (64, 64)
+        refused = subprocess.run([bin_folder / "denoiser-demo"], capture_output=True, text=True, cwd=folder).stderr
+        assert "pip install 'denoising-autoencoder[demo]'" in refused, refused
         where = [bin_folder / "python", "-c", "import denoiser; print(denoiser.__file__)"]
         found = subprocess.run(where, capture_output=True, text=True, **run).stdout
         assert found.startswith(str(site)), f"another denoiser was imported: {found}"

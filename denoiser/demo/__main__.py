@@ -11,7 +11,6 @@ import signal
 import tempfile
 from pathlib import Path
 
-from .proxies import prepare_proxies
 from .settings import Settings
 
 
@@ -20,6 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="denoiser-demo", description="The denoising demo.")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args(arguments)
+    import_extra("httpx", "jinja2")
+    from .proxies import prepare_proxies
+
     try:
         proxy_note = prepare_proxies(os.environ)
         settings = Settings.from_environment(os.environ)
@@ -30,17 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="denoiser-", ignore_cleanup_errors=True) as folder:
         # gradio's own default is one folder for all users of the machine, which may be somebody else's.
         os.environ.setdefault("GRADIO_TEMP_DIR", f"{folder}/gradio")
-        import_extra()
+        import_extra("gradio")  # it makes HTTP clients when it is imported: the environment has to be fit by then
         serve(settings, Path(folder), options.port)
 
 
-def import_extra() -> None:
-    """Import what only the demo needs; if it is missing, end with the command that installs it.
-
-    gradio makes HTTP clients when it is imported: the environment has to be fit by then.
-    """
+def import_extra(*packages: str) -> None:
+    """Import what only the demo needs; if it is missing, end with the command that installs it."""
     try:
-        for package in ("jinja2", "gradio"):
+        for package in packages:
             importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise SystemExit(

@@ -21,6 +21,7 @@ from PIL import Image
 
 import denoiser
 from denoiser.__main__ import main as denoise
+from denoiser.demo.settings import Settings
 from denoiser.models import ARCHITECTURES
 from denoiser.noise import NOISES
 from tests.conftest import PHOTO, ROOT
@@ -249,6 +250,21 @@ def test_hosting_names_the_environment_variables_that_the_code_reads():
     libraries += [gradio / "http_server.py", gradio / "utils.py"]
     theirs = "".join(path.read_text(encoding="utf-8") for path in libraries)
     assert all(f'"{name}"' in theirs for name in named - read)
+
+
+def test_hosting_states_the_limits_of_the_settings():
+    text, settings = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8"), Settings()
+    for words in (
+        f"| {settings.max_upload.replace('mb', ' MB')} |",
+        f"| {settings.max_pixels / 1e6:g} megapixels;",
+        f"above {settings.interactive_pixels / 1e6:g} megapixel ",
+        f"| {settings.max_seconds:g} s,",
+        f"| {settings.max_queued_calls} in all; {settings.max_session_calls} of one kind for a session, "
+        f"{settings.max_address_calls} for a network address |",
+        f"| {settings.max_request_bytes / 1e6:g} MB |",
+        f"default {settings.max_weights_bytes / 1e6:g} |",
+    ):
+        assert words in text
 
 
 def test_the_readme_stays_short_and_its_space_runs_what_is_tested():
