@@ -19,6 +19,7 @@ from .errors import (
 from .hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from .images.codecs import save_image
 from .models import Bottleneck, Unet
+from .name_clash import warn_if_name_clashes
 from .noise import NOISES, add_noise
 from .pipeline import Denoiser
 
@@ -41,3 +42,5 @@ __all__ = [
     "estimate_sigma",
     "save_image",
 ]
+
+warn_if_name_clashes()

@@ -14,11 +14,11 @@ from .pipeline import Denoiser
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="denoise",
         description="Denoise pictures.",
-        epilog="Exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing could be done.",
+        epilog="Exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing done, 130 interrupted.",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
     parser.add_argument(
@@ -28,22 +28,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="a file for one picture; a folder for several (existing, or written with a trailing slash)",
     )
-    parser.add_argument("--sigma", type=float, help="noise level, 0..255; estimated if left out")
-    parser.add_argument("--strength", type=float, default=1.0, help="0..1 (default 1)")
-    parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="folder, bundled name or user/repo")
-    parser.add_argument("--revision", help="branch, tag or commit of a Hub checkpoint")
-    parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times the time")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist (never an input)")
+    parser.add_argument("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated)")
+    parser.add_argument("--strength", type=float, default=1.0, help="0 keeps the picture, 1 denoises fully (default 1)")
+    parser.add_argument(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub")
+    parser.add_argument("--self-ensemble", action="store_true", help="slightly better, eight times the time")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs (never an input)")
     return parser.parse_args(arguments)
 
 
-def plan(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path, Path]]:
-    """Which file goes where.
+def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path, Path]]:
+    """The input and output file of each picture.
 
     Raises:
-        ValueError: Two pictures would get the same name, an output is an input or of no known format, or there is
-            nothing to do.
+        ValueError: Two pictures have the same output, an output is an input or has an unknown format, or there are no
+            pictures.
     """
     jobs: list[tuple[Path, Path]] = []
     for source in inputs:
@@ -70,7 +74,7 @@ def plan(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Denoise; returns the exit status."""
+    """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
     several = len(options.inputs) > 1 or any(path.is_dir() for path in options.inputs)
     into_folder = several or options.output.is_dir() or str(options.output).endswith(("/", os.sep))
@@ -80,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
             if value is not None and not 0 <= value <= high:
                 raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
-        jobs = plan(options.inputs, options.output, into_folder)
+        jobs = plan_outputs(options.inputs, options.output, into_folder)
         denoiser = Denoiser.from_pretrained(
             options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
         )
@@ -99,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
                     save_image(denoiser(source, options.sigma, options.strength), target)
                 except (DenoiserError, ValueError, OSError) as error:
                     failures.append(f"{source}: {error}")
-                except Exception as error:  # out of memory, a driver's error: the other pictures may still work
+                except Exception as error:  # out of memory, a driver error: other pictures may succeed
                     failures.append(f"{source}: {type(error).__name__}: {error}")
                 done += 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Denoiser: a picture in, a picture out, same kind, same size.
+"""The denoiser: picture in, picture out, of the same kind and size.
 
 from denoiser import Denoiser
 
@@ -6,11 +6,13 @@ denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
+import itertools
 import logging
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -27,10 +29,12 @@ from .models import DenoisingAutoencoder, load_model
 
 logger = logging.getLogger(__name__)
 
+ArrayLike = TypeVar("ArrayLike", np.ndarray, torch.Tensor)
+
 TILE = 768
-"""Side of a tile's inner part. Pictures up to the area of a tile with its margins are computed whole."""
+"""Side of a tile without its margin, pixels. Pictures up to the area of a tile with its margins are computed whole."""
 MARGIN = 64
-"""Surroundings computed with each tile: what a pixel's estimate depends on beyond is below one 8-bit level."""
+"""Margin of a tile, pixels. What lies beyond changes the estimate of a pixel by less than one 8-bit level."""
 
 
 def _pick_device(device: str) -> torch.device:
@@ -42,17 +46,16 @@ def _pick_device(device: str) -> torch.device:
 
 
 def _pick_dtype(dtype: str | torch.dtype, device: torch.device, model: DenoisingAutoencoder) -> torch.dtype:
-    """float32, or bfloat16 where the processor computes in it and the network loses nothing that shows."""
-    if isinstance(dtype, str) and dtype != "auto":
-        dtype = getattr(torch, dtype, None)
-        if not isinstance(dtype, torch.dtype):
-            raise ValueError("dtype must be 'auto', 'float32' or 'bfloat16'")
+    """float32, or bfloat16 where the device computes in it natively and the network supports it."""
     if dtype != "auto":
-        if dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}: float16 overflows to black pictures")
-        return dtype
+        chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(chosen, torch.dtype):
+            raise ValueError("dtype must be 'auto', 'float32' or 'bfloat16'")
+        if chosen not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype must be float32 or bfloat16, not {chosen}: float16 overflows to black pictures")
+        return chosen
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
-        # oneDNN says yes to any AVX-512, where bfloat16 is emulated and slower than float32.
+        # oneDNN reports support for any AVX-512, where bfloat16 is emulated and slower than float32.
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     elif device.type == "cpu":
         native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -62,22 +65,23 @@ def _pick_dtype(dtype: str | torch.dtype, device: torch.device, model: Denoising
 
 
 class Denoiser:
-    """A loaded checkpoint that denoises pictures. Safe to share between threads: calls change nothing.
+    """A loaded checkpoint that denoises pictures. Thread-safe: calls change no state.
 
     Args:
-        model: A network of :mod:`denoiser.models`. It is taken over: frozen and put into eval mode.
+        model: A network of :mod:`denoiser.models`; it is modified: frozen and put into eval mode.
         device: "auto" (CUDA, then MPS, then CPU) or a torch device.
         dtype: "auto", "float32" or "bfloat16" (weights stay float32, convolutions run in bfloat16). Auto takes
             bfloat16 where the processor has it.
-        self_ensemble: Average the estimates of the picture's eight flips and turns: a little better, eight times the
-            time (Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016).
-        name: What to call it in messages.
-        revision: The Hub's commit it is of.
-        note: What a person should know about how it was loaded.
+        self_ensemble: Average the estimates of the eight flips and rotations of the picture: slightly better, eight
+            times the time (Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR
+            2016).
+        name: Its name in messages.
+        revision: Its commit on the Hub.
+        note: What the user should know about how it was loaded.
 
     Attributes:
-        revision: The Hub's commit the weights are of; None if they come from a folder or are bundled.
-        note: Such as that a cached copy serves because the Hub did not answer; "" if there is nothing to say.
+        revision: The commit of the weights on the Hub; None for a folder or a bundled checkpoint.
+        note: Such as that a cached copy is used because the Hub did not answer; "" if there is none.
     """
 
     def __init__(
@@ -92,8 +96,9 @@ class Denoiser:
     ):
         self.device = _pick_device(str(device))
         self.dtype = _pick_dtype(dtype, self.device, model)
-        # channels_last is what fast convolution kernels want on every processor we have met.
-        self.model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        model = model.eval().requires_grad_(False).to(self.device)
+        # Convolution kernels are fastest in channels_last, on CPU and GPU.
+        self.model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
         self.self_ensemble = self_ensemble
         self.name, self.revision, self.note = name, revision, note
 
@@ -121,7 +126,7 @@ class Denoiser:
             max_bytes: Larger weights are not downloaded.
 
         Raises:
-            CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: Each says what to do next.
+            CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
         """
         return cls.from_checkpoint(find_checkpoint(name, revision, token, max_bytes), device, dtype, self_ensemble)
 
@@ -133,7 +138,7 @@ class Denoiser:
         dtype: str | torch.dtype = "auto",
         self_ensemble: bool = False,
     ) -> "Denoiser":
-        """Load a checkpoint that was found already."""
+        """Load a checkpoint that :func:`denoiser.hub.checkpoints.find_checkpoint` found."""
         if found.note:
             logger.warning("%s: %s", found.name, found.note)
         model = load_model(found.folder, label=found.name)
@@ -144,6 +149,24 @@ class Denoiser:
         """The noise levels the checkpoint was trained for, 8-bit units."""
         return self.model.config.sigma_range
 
+    @overload
+    def __call__(
+        self,
+        image: str | os.PathLike | Image.Image,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        progress: Callable[[float], object] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Image.Image: ...
+    @overload
+    def __call__(
+        self,
+        image: ArrayLike,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        progress: Callable[[float], object] | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> ArrayLike: ...
     def __call__(
         self,
         image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
@@ -151,33 +174,33 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ):
+    ) -> Image.Image | np.ndarray | torch.Tensor:
         """Denoise a picture.
 
         Args:
             image: A path, a PIL image, a numpy array (H, W[, C]) of uint8, uint16 or float in [0, 1], or a torch
                 tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
             sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it. Blind checkpoints
-                ("photo") do not need it and take no notice of it.
-            strength: 0 keeps the picture, 1 takes the network's estimate; between them, a blend.
+                ("photo") ignore it.
+            strength: 0 keeps the picture, 1 is the estimate of the network; between them, a blend.
             progress: Called with the share done, in (0, 1].
-            max_pixels: Refuse larger pictures.
+            max_pixels: Larger pictures are refused.
 
-        Noise that a file's range cut off is allowed for (:mod:`denoiser.analysis.clipping`): black stays black.
+        The bias of clipped noise is corrected (:mod:`denoiser.analysis.clipping`): black stays black.
 
         Returns:
             The denoised picture: same kind (a PIL image for a path), size, depth and channel count. Floats are
             clipped to [0, 1].
 
         Raises:
-            ImageUnreadable, ImageTooLarge: Each says what is wrong with the picture.
+            ImageUnreadable, ImageTooLarge: The message says what is wrong with the picture.
             ValueError: ``sigma`` or ``strength`` is out of range.
             CheckpointInvalid: The network's values overflow.
         """
         if isinstance(image, torch.Tensor) and image.ndim == 4:
             if not len(image):
                 return image.clone()
-            return torch.stack([self(one, sigma, strength, progress, max_pixels) for one in image])
+            return torch.stack([self(picture, sigma, strength, progress, max_pixels) for picture in image])
         picture = read(image, max_pixels)
         return picture.restore(self.denoise_pixels(picture, sigma, strength, progress))
 
@@ -188,7 +211,7 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
     ) -> np.ndarray:
-        """What ``__call__`` does between reading and restoring: float pixels (H, W, C), not clipped."""
+        """Denoise a picture that was read: float pixels (H, W, C), not clipped. See ``__call__``."""
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
         if sigma is not None and not 0 <= sigma <= 255:
@@ -199,9 +222,9 @@ class Denoiser:
             level = (estimate_sigma(pixels) if sigma is None else float(sigma)) / 255
         if pixels.shape[2] == channels:
             restored = self._tiled(pixels, level, progress)
-        elif channels == 3:  # a gray picture, a color network: three equal planes would be three times the same noise
+        elif channels == 3:  # a gray picture and a color network, which gets three equal planes
             restored = self._tiled(pixels.repeat(3, axis=2), level, progress).mean(2, keepdims=True)
-        else:  # a color picture, a gray network: each plane is a gray picture
+        else:  # a color picture and a gray network: each plane is denoised as a gray picture
             planes = []
             for plane in range(3):
                 share = progress and (lambda done, plane=plane: progress((plane + done) / 3))
@@ -209,7 +232,7 @@ class Denoiser:
             restored = np.concatenate(planes, axis=2)
         if level:
             restored = undo_clipping(restored, pixels, level)
-        if not np.isfinite(restored).all():  # weights can be finite and their products not
+        if not np.isfinite(restored).all():  # finite weights can have products that are not finite
             raise CheckpointInvalid(
                 f"{self.name or 'The network'} computes values that are not finite numbers: its weights are damaged or "
                 "were never trained. Use another checkpoint."
@@ -217,26 +240,28 @@ class Denoiser:
         return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
 
     def computed_pixels(self, height: int, width: int) -> int:
-        """How many pixels the network computes for a picture, with padding and the margins of tiles: what it costs."""
+        """The number of pixels that the network computes for a picture, with padding and the margins of tiles."""
         return computed_pixels(height, width, TILE, MARGIN, self.model.multiple)
 
-    def _tiled(self, pixels: np.ndarray, level: float | None, progress) -> np.ndarray:
+    def _tiled(self, pixels: np.ndarray, level: float | None, progress: Callable[[float], object] | None) -> np.ndarray:
         return apply_tiled(lambda tile: self._infer(tile, level), pixels, TILE, MARGIN, self.model.multiple, progress)
 
     def _flipped(self, x: torch.Tensor, level: float | None, turns: int, flip: bool) -> torch.Tensor:
-        """The estimate made of the picture turned by ``turns`` quarters and maybe flipped, turned back."""
-        turned = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
-        turned = self.model(turned.contiguous(memory_format=torch.channels_last), level).float()
-        turned = torch.rot90(turned, -turns, (2, 3))
-        return turned.flip(3) if flip else turned
+        """The estimate of the pictures ``x`` (B, C, H, W), flipped or not and rotated by ``turns`` times 90 degrees."""
+        rotated = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
+        rotated = self.model(rotated.contiguous(memory_format=torch.channels_last), level).float()
+        rotated = torch.rot90(rotated, -turns, (2, 3))
+        return rotated.flip(3) if flip else rotated
 
     @torch.inference_mode()
     def _infer(self, pixels: np.ndarray, level: float | None) -> np.ndarray:
-        # (H, W, C) in memory is channels_last already: no copy before the first convolution.
+        # (H, W, C) in memory is channels_last: no copy before the first convolution.
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             if self.self_ensemble:
-                y = sum(self._flipped(x, level, turns, flip) for turns in range(4) for flip in (False, True)) / 8
+                y = torch.zeros_like(x)
+                for turns, flip in itertools.product(range(4), (False, True)):
+                    y += self._flipped(x, level, turns, flip) / 8
             else:
                 y = self.model(x, level)
         return y[0].float().permute(1, 2, 0).cpu().numpy()

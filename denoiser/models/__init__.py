@@ -9,7 +9,7 @@ import torch
 
 from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
 from ..errors import CheckpointInvalid
-from ._base import DenoisingAutoencoder, config_from_dict, read_config
+from ._base import DenoisingAutoencoder, ModelConfig, config_from_dict, read_config
 from .bottleneck import Bottleneck, BottleneckConfig
 from .unet import Unet, UnetConfig
 
@@ -20,6 +20,7 @@ __all__ = [
     "Bottleneck",
     "BottleneckConfig",
     "DenoisingAutoencoder",
+    "ModelConfig",
     "Unet",
     "UnetConfig",
     "check_config_file",
@@ -33,10 +34,10 @@ ARCHITECTURES: dict[str, type[DenoisingAutoencoder]] = {"unet": Unet, "bottlenec
 
 
 def model_class(config: dict, where: str) -> type[DenoisingAutoencoder]:
-    """The class that a config names.
+    """The network class of a config.
 
     Raises:
-        CheckpointInvalid: The architecture is not one of ours; ``where`` says whose config it is.
+        CheckpointInvalid: The architecture is unknown; the message calls the source of the config ``where``.
     """
     name = config.get("architecture")
     if name is None:
@@ -48,34 +49,36 @@ def model_class(config: dict, where: str) -> type[DenoisingAutoencoder]:
     return ARCHITECTURES[name]
 
 
-def check_config_file(folder: str | Path, label: str):
-    """The config of a checkpoint folder, checked by type and range: all that can be known before its weights.
+def check_config_file(folder: str | Path, label: str) -> ModelConfig:
+    """The config of a checkpoint folder, checked by type and range.
 
     Raises:
-        CheckpointInvalid: It does not fit; ``label`` is what the message calls the checkpoint.
+        CheckpointInvalid: It is not valid; the message calls the checkpoint ``label``.
     """
     values = read_config(Path(folder), label)
-    return model_class(values, f"{label}/{CONFIG_FILE}")._read_config(Path(folder), label)
+    return model_class(values, f"{label}/{CONFIG_FILE}").config_from_folder(Path(folder), label)
 
 
-def count_parameters(config) -> int:
-    """How many parameters the network of a config has; none is allocated."""
+def count_parameters(config: ModelConfig) -> int:
+    """The number of parameters of the network of a config, without allocating them."""
     with torch.device("meta"):
-        model = ARCHITECTURES[config.architecture](config)
+        model: torch.nn.Module = ARCHITECTURES[config.architecture](config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def load_model(folder: str | Path, device: str = "cpu", label: str | None = None) -> DenoisingAutoencoder:
-    """Load whichever network a checkpoint folder holds, in eval mode.
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", label: str | None = None
+) -> DenoisingAutoencoder:
+    """Load the network of a checkpoint folder, of any architecture, in eval mode.
 
     Args:
         folder: Holds config.json and model.safetensors.
         device: Where to put it.
-        label: What to call it in messages; by default the folder's name.
+        label: Its name in messages; by default the folder's.
 
     Raises:
-        CheckpointInvalid: The folder is not exactly a checkpoint of ours; the message says what does not fit.
+        CheckpointInvalid: The folder is not a valid checkpoint; the message says what is wrong.
     """
     folder = Path(folder)
     label = label or folder.name
-    return model_class(read_config(folder, label), f"{label}/{CONFIG_FILE}")._load_folder(folder, device, label)
+    return model_class(read_config(folder, label), f"{label}/{CONFIG_FILE}").load_folder(folder, device, label)

@@ -1,13 +1,14 @@
-"""What every denoising network here shares: the contract of ``forward``, padding, and strict, pickle-free loading.
+"""Base class of the networks: the contract of ``forward``, padding, and strict, pickle-free loading.
 
 A checkpoint folder holds ``config.json`` (the architecture's name and every field of its config) and
 ``model.safetensors``. Loading accepts exactly that: an unknown field, a missing or extra tensor, a wrong shape or a
-value that is not finite is a :class:`~denoiser.errors.CheckpointInvalid` that names the file and the culprit.
+value that is not finite raises :class:`~denoiser.errors.CheckpointInvalid`, which names the file and the problem.
 """
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any, Protocol, Self, cast
 
 import safetensors
 import safetensors.torch
@@ -24,8 +25,7 @@ from ..errors import CheckpointInvalid, CheckpointNotFound
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad (B, C, H, W) at the bottom and right until H and W are multiples of ``multiple``.
 
-    Reflection as far as the picture reaches (a reflection can be at most size - 1 wide), replication beyond that, so
-    that any H, W >= 1 works.
+    By reflection where possible (it can be at most size - 1 wide), by replication beyond that: any H, W >= 1 works.
     """
     down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     if not (down or right):
@@ -39,7 +39,7 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def sigma_map(sigma: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Noise level as a (B, 1, H, W) map that fits the pictures ``x`` (B, C, H, W).
+    """Noise level as a (B, 1, H, W) map for the pictures ``x`` (B, C, H, W).
 
     ``sigma`` is a number, a tensor with one value, a (B,) tensor or a (B or 1, 1, H, W) map, in the units of ``x``.
     """
@@ -57,16 +57,54 @@ def sigma_map(sigma: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return level.expand(batch, 1, height, width)
 
 
+class ModelConfig(Protocol):
+    """The fields that the config of every architecture has; a config is a frozen dataclass.
+
+    Attributes:
+        architecture: Name in ``ARCHITECTURES``; the first field.
+        channels: Color channels: 1 or 3.
+        widths: Feature channels per level, finest first.
+        bias: Whether convolutions have biases.
+        blind: Whether the network has no noise-level input.
+        sigma_range: Lowest and highest noise standard deviation seen in training, in ``sigma_units``.
+        sigma_units: "8-bit": the 0..255 scale.
+    """
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+    @property
+    def bias(self) -> bool: ...
+    @property
+    def blind(self) -> bool: ...
+    @property
+    def sigma_range(self) -> tuple[float, float]: ...
+    @property
+    def sigma_units(self) -> str: ...
+
+
 class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denoiser"):
     """Base of the networks: ``forward`` is ``decode(encode(x, sigma))`` between padding and cropping.
 
-    Subclasses define ``Config`` (a frozen dataclass whose first field is ``architecture``), ``multiple`` (what H and W
-    are padded to), ``encode`` and ``decode``.
+    Subclasses define ``Config`` (see :class:`ModelConfig`), ``multiple`` (H and W are padded to multiples of it),
+    ``encode`` and ``decode``.
     """
 
-    Config: type
+    Config: type[ModelConfig]
+    config: ModelConfig
     multiple: int
-    supports_bfloat16 = True
+    supports_bfloat16: bool = True
+
+    def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> Any:
+        """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W), None if blind -> what ``decode`` takes."""
+        raise NotImplementedError
+
+    def decode(self, encoded: Any) -> torch.Tensor:
+        """The output of ``encode`` -> clean pictures (B, C, H, W)."""
+        raise NotImplementedError
 
     def forward(self, x: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
         """Denoise a batch of pictures.
@@ -96,16 +134,16 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path,
+        pretrained_model_name_or_path: str | Path,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-        map_location: str = "cpu",
-    ):
-        """Load a network from a folder or a Hub repository, strictly (the mixin's own loading is not).
+        map_location: str | torch.device = "cpu",
+    ) -> Self:
+        """Load a network from a folder or a Hub repository; unlike the mixin's own loading, strictly.
 
         Raises:
             CheckpointInvalid: The files are not exactly a checkpoint of this architecture.
@@ -122,21 +160,21 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
                 revision,
                 token=token,
                 cache_dir=cache_dir,
-                check=lambda config: cls._read_config(config.parent, name),
+                check=lambda config: cls.config_from_folder(config.parent, name),
                 force_download=force_download,
                 local_files_only=local_files_only,
             ).folder
-        return cls._load_folder(folder, map_location, name)
+        return cls.load_folder(folder, map_location, name)
 
     @classmethod
-    def _read_config(cls, folder: Path, label: str):
+    def config_from_folder(cls, folder: Path, label: str) -> ModelConfig:
         return config_from_dict(cls.Config, read_config(folder, label), f"{label}/{CONFIG_FILE}")
 
     @classmethod
-    def _load_folder(cls, folder: Path, device: str, label: str):
-        """The network in a checkpoint folder, in eval mode; ``label`` is what to call it in messages."""
-        config = cls._read_config(folder, label)
-        # Nothing is allocated until the file is known to hold exactly these tensors: a config may ask for anything.
+    def load_folder(cls, folder: Path, device: str | torch.device, label: str) -> Self:
+        """The network in a checkpoint folder, in eval mode; messages call it ``label``."""
+        config = cls.config_from_folder(folder, label)
+        # Nothing is allocated until the file is known to hold exactly these tensors: a config may state any size.
         with torch.device("meta"):
             model = cls(config)
         check_weights(model, folder / WEIGHTS_FILE, label)
@@ -146,7 +184,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
 
 
 def read_config(folder: Path, label: str) -> dict:
-    """The JSON object in a checkpoint folder's config.json; ``label`` is what to call the checkpoint in messages."""
+    """The JSON object in the config.json of a checkpoint folder; messages call the checkpoint ``label``."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointInvalid(f"{label} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
@@ -161,16 +199,20 @@ def read_config(folder: Path, label: str) -> dict:
     return config
 
 
-def config_from_dict(config_type: type, values: dict, where: str):
-    """Build a config dataclass from JSON values; every field must be known, present and in range."""
+def config_from_dict(config_type: type[ModelConfig], values: dict, where: str) -> ModelConfig:
+    """A config dataclass from JSON values; messages call their source ``where``.
+
+    Raises:
+        CheckpointInvalid: A field is unknown, missing, of another type or out of range.
+    """
     expected = config_type().architecture
     if values.get("architecture") != expected:
         raise CheckpointInvalid(f"{where}: architecture is {str(values.get('architecture'))[:80]!r}, not {expected!r}.")
-    known = {field.name for field in dataclasses.fields(config_type)}
+    known = {field.name for field in dataclasses.fields(cast(Any, config_type))}
     missing, extra = sorted(known - values.keys()), sorted(values.keys() - known)
     if missing or extra:
         raise CheckpointInvalid(f"{where}: missing fields {missing}, unknown fields {str(extra)[:300]}.")
-    # JSON knows no tuples, and a frozen config should stay hashable.
+    # JSON has no tuples, and a frozen config should stay hashable.
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         return config_type(**values)
@@ -179,7 +221,7 @@ def config_from_dict(config_type: type, values: dict, where: str):
 
 
 def check_weights(model: nn.Module, path: Path, label: str) -> None:
-    """Compare a safetensors file's header with ``model``: exactly its tensors, its shapes, floating point."""
+    """Compare the header of a safetensors file with ``model``: the same tensors and shapes, floating point."""
     where = f"{label}/{WEIGHTS_FILE}"
     if not path.is_file():
         raise CheckpointInvalid(f"{where} is missing. Only safetensors weights are read; a pickle is never opened.")
@@ -214,8 +256,8 @@ def load_weights(model: nn.Module, path: Path, label: str) -> None:
     model.load_state_dict(tensors, strict=True)  # bfloat16 storage is widened to the parameters' float32
 
 
-def check_config(config, *, integers: dict[str, tuple[int, int]]) -> None:
-    """Check the fields every config shares and the integer ranges given, before any tensor is allocated.
+def check_config(config: ModelConfig, *, integers: dict[str, tuple[int, int]]) -> None:
+    """Check the fields of :class:`ModelConfig` and the given integer ranges, before any tensor is allocated.
 
     ``integers`` maps a field (one integer or a tuple of them) to its inclusive range.
     """

@@ -1,16 +1,15 @@
-"""The textbook denoising autoencoder: encoder -> narrow latent -> decoder, and nothing beside that path.
+"""The textbook denoising autoencoder: encoder -> narrow latent -> decoder, without skip connections.
 
-The encoder halves the resolution a few times and squeezes what it found into ``latent`` feature planes at the coarsest
-one; the decoder sees those planes and nothing else. There are no skip connections, neither across the latent nor around
-layers, and the output is not added to the input: whatever the latent does not hold is lost. That is what removes the
-noise (it does not fit through) and also what costs detail.
+The encoder halves the resolution a few times and reduces its features to ``latent`` planes at the coarsest one; these
+planes are the only input of the decoder. There are no skip connections, neither across the latent nor around layers,
+and the output is not added to the input: what the latent does not hold is lost, both noise and detail.
 
-**How narrow.** With n halvings a picture has ``channels * 4^n`` values for every place of the latent, which has
+**Compression.** With n halvings a picture has ``channels * 4^n`` values for each position of the latent, which has
 ``latent``. With the default of 3 channels, 2 halvings and 12 planes the latent is 4 times smaller than its input:
-3 * 16 / 12 = 4; :attr:`Bottleneck.compression` says it for any configuration. Where the noise level is given, it enters
-as one more input plane, so that one network serves many levels.
+3 * 16 / 12 = 4; see :attr:`Bottleneck.compression`. The noise level, unless the network is blind, is one more input
+plane, so that one network serves many levels.
 
-Sources, from which ideas are taken and no code:
+Sources of ideas (no code is taken):
     - Vincent et al., "Extracting and Composing Robust Features with Denoising Autoencoders", ICML 2008 (the denoising
       criterion), https://www.cs.toronto.edu/~larocheh/publications/icml-2008-denoising-autoencoders.pdf
     - Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 2006 (the
@@ -29,7 +28,7 @@ from ._base import DenoisingAutoencoder, check_config
 
 @dataclass(frozen=True)
 class BottleneckConfig:
-    """Everything that decides the network's tensors, and the noise it was trained for.
+    """The architecture, and the noise levels of the training.
 
     Attributes:
         channels: Color channels: 1 or 3.
@@ -37,7 +36,7 @@ class BottleneckConfig:
         blocks: 3x3 convolutions per level, in the encoder and again in the decoder.
         latent: Feature planes of the latent, at the coarsest resolution.
         bias: Whether convolutions have biases.
-        blind: Without a noise-level plane.
+        blind: Whether the network has no noise-level input.
         sigma_range: Lowest and highest noise standard deviation seen in training, in ``sigma_units``.
         sigma_units: "8-bit": the 0..255 scale.
     """
@@ -74,9 +73,10 @@ def _convolutions(width: int, count: int, bias: bool) -> list[nn.Module]:
 
 
 class Bottleneck(DenoisingAutoencoder):
-    """The textbook form. See the module's docstring, and :class:`BottleneckConfig` for the choices."""
+    """See the docstring of the module, and :class:`BottleneckConfig` for the options."""
 
     Config = BottleneckConfig
+    config: BottleneckConfig
 
     def __init__(self, config: BottleneckConfig = BottleneckConfig()):
         super().__init__()
@@ -106,7 +106,7 @@ class Bottleneck(DenoisingAutoencoder):
 
     @property
     def compression(self) -> float:
-        """How many times fewer values the latent has than the picture."""
+        """The number of values of the picture, relative to those of the latent."""
         return self.config.channels * 4 ** len(self.config.widths) / self.config.latent
 
     def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
 An encoder halves the resolution level by level while the features widen, down to a bottleneck; a decoder restores the
 resolution, and at each level the encoder's features are added to the decoder's. The network predicts the noise, which
-is taken off its input.
+is subtracted from its input.
 
-Sources, from which ideas are taken and no code:
+Sources of ideas (no code is taken):
     - Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015
       (encoder-decoder with skips), https://arxiv.org/abs/1505.04597
     - Zhang et al., "FFDNet: Toward a Fast and Flexible Solution for CNN-based Image Denoising", TIP 2018 (noise-level
@@ -27,13 +27,13 @@ from torch import nn
 
 from ._base import DenoisingAutoencoder, check_config
 
-MOST_SIGMAS = 4.0
-"""No more than this times the noise level is taken off a pixel."""
+MAX_SIGMAS = 4.0
+"""The predicted noise of a pixel is limited to this many times the noise level."""
 
 
 @dataclass(frozen=True)
 class UnetConfig:
-    """Everything that decides the network's tensors, and the noise it was trained for.
+    """The architecture, and the noise levels of the training.
 
     Attributes:
         channels: Color channels: 1 or 3.
@@ -42,7 +42,7 @@ class UnetConfig:
         unshuffle: Pixel-unshuffling factor before the first convolution: the finest level works at 1/unshuffle of
             the picture's resolution.
         bias: Whether convolutions have biases.
-        blind: Without a noise-level map, for checkpoints that find the level themselves.
+        blind: Whether the network has no noise-level input.
         sigma_range: Lowest and highest noise standard deviation seen in training, in ``sigma_units``.
         sigma_units: "8-bit": the 0..255 scale.
     """
@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        # Without normalization a deep sum of blocks grows; starting each block small keeps the first steps stable.
+        # Without normalization a deep sum of blocks grows; a small initial scale keeps the first steps stable.
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="linear")
         with torch.no_grad():
@@ -91,9 +91,10 @@ def _stage(width: int, blocks: int, bias: bool) -> nn.Sequential:
 
 
 class Unet(DenoisingAutoencoder):
-    """The workhorse. See the module's docstring for the form, :class:`UnetConfig` for the choices."""
+    """See the docstring of the module, and :class:`UnetConfig` for the options."""
 
     Config = UnetConfig
+    config: UnetConfig
 
     def __init__(self, config: UnetConfig = UnetConfig()):
         super().__init__()
@@ -115,9 +116,9 @@ class Unet(DenoisingAutoencoder):
             self.tail.weight.mul_(0.1)  # start close to the identity: no noise removed
 
     def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> tuple[torch.Tensor, list]:
-        """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent and what the skips carry.
+        """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent and skip connections.
 
-        The first skip carries the pictures and the map, the others each level's features.
+        The first skip connection is the pictures and the map, the others are the features of each level.
         """
         planes = x if level is None else torch.cat([x, level], dim=1)
         # The same as unshuffling and then self.head, without the copy: a convolution of stride ``factor``.
@@ -132,16 +133,16 @@ class Unet(DenoisingAutoencoder):
         return self.bottleneck(features), skips
 
     def decode(self, encoded: tuple[torch.Tensor, list]) -> torch.Tensor:
-        """Latent and skips -> clean pictures (B, C, H, W)."""
+        """Latent and skip connections -> clean pictures (B, C, H, W)."""
         features, skips = encoded
         x, level = skips[0]
         for stage, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips)):
             features = stage(up(features).add_(skip))
-        # Under autocast the tail gives a narrower type; bounding and adding it as it is would convert at every step.
+        # Under autocast the output of the tail has a narrower type; one conversion is faster than one at each step.
         noise = F.pixel_shuffle(self.tail(features), self.config.unshuffle).to(x.dtype)
         if level is not None:
-            # Noise of deviation sigma is hardly ever beyond 4 sigma: what is more cannot be noise, and at sigma 0 the
-            # picture stays as it is. On CBSD68 the bound costs nothing (below 0.001 dB).
-            bound = MOST_SIGMAS * level
+            # Noise of deviation sigma is almost never beyond 4 sigma; at sigma 0 the picture stays unchanged. On CBSD68
+            # the bound costs less than 0.001 dB.
+            bound = MAX_SIGMAS * level
             noise = torch.clamp(noise, -bound, bound)
         return noise.add_(x)
