@@ -19,6 +19,8 @@ from .guard import FAILED
 from .state import PHOTO_CHECKPOINT, DemoState
 
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
+IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+"""Options of events that are answered without waiting for others."""
 PHOTO_NOTE = (
     f"{PHOTO_CHECKPOINT} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
 )
@@ -62,7 +64,6 @@ class DenoiseTab:
 
     def _connect_picker(self, page: gr.Blocks) -> None:
         ui, picker = self.layout, self.picker
-        immediate = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         fetching = {
             "outputs": [ui.selection, *picker.outputs],
             "concurrency_id": "pull",
@@ -74,20 +75,19 @@ class DenoiseTab:
         ui.checkpoint.input(select, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
         typed = [ui.pull_button.click, ui.hub_name.submit]
         gr.on(typed, select, [ui.hub_name, ui.selection], trigger_mode="multiple", **fetching)
-        page.load(picker.on_load, None, [*picker.outputs, ui.listing, ui.timer], **immediate)
+        page.load(picker.on_load, None, [*picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         page.load(picker.on_address_opened, None, **fetching)
-        ui.timer.tick(picker.refresh_listing, ui.selection, [ui.checkpoint, ui.listing, ui.timer], **immediate)
+        ui.timer.tick(picker.refresh_listing, ui.selection, [ui.checkpoint, ui.listing, ui.timer], **IMMEDIATE)
 
     def _connect_controls(self, computing: dict) -> None:
         ui = self.layout
-        immediate = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         # Outside the queue a changed state is not noticed.
-        queued = immediate | {"queue": True, "concurrency_limit": 24}
-        ui.examples.click(self.on_example_selected, ui.examples, ui.photo, **immediate)
-        ui.photo.change(self.on_photo_changed, [ui.photo, ui.selection], [ui.notice, ui.area], **immediate).success(
+        queued = IMMEDIATE | {"queue": True, "concurrency_limit": 24}
+        ui.examples.click(self.on_example_selected, ui.examples, ui.photo, **IMMEDIATE)
+        ui.photo.change(self.on_photo_changed, [ui.photo, ui.selection], [ui.notice, ui.area], **IMMEDIATE).success(
             **computing
         )
-        ui.noise.input(self.on_noise_selected, ui.noise, [ui.noise, *ui.noise_groups], **immediate).success(**computing)
+        ui.noise.input(self.on_noise_selected, ui.noise, [ui.noise, *ui.noise_groups], **IMMEDIATE).success(**computing)
         ui.noisy_already.input(
             self.on_noisy_toggled,
             [ui.noisy_already, ui.selection],
@@ -98,10 +98,10 @@ class DenoiseTab:
             trigger_mode="always_last",
             **queued,
         )
-        ui.sigma_mode.input(self.on_sigma_mode_selected, ui.sigma_mode, ui.manual_controls, **immediate).success(
+        ui.sigma_mode.input(self.on_sigma_mode_selected, ui.sigma_mode, ui.manual_controls, **IMMEDIATE).success(
             **computing
         )
-        ui.new_noise.click(self.draw_seed, None, ui.seed, **immediate).success(**computing)
+        ui.new_noise.click(self.draw_seed, None, ui.seed, **IMMEDIATE).success(**computing)
 
     def on_example_selected(self, index: int) -> str:
         """The path of an example."""

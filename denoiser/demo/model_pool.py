@@ -16,7 +16,7 @@ import numpy as np
 from ..download.checkpoint_files import MAX_WEIGHTS_BYTES
 from ..errors import CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
 from ..hub.catalogue import Facts, facts_of, read_card
-from ..hub.checkpoints import BUNDLED, Checkpoint, bundled_checkpoints, find_on_hub, parse_name
+from ..hub.checkpoints import Checkpoint, bundled_checkpoints, find_bundled, find_on_hub, parse_name
 from ..pipeline import MARGIN, TILE, Denoiser
 from .pulls import Pull, Pulls, Visitor
 from .visitor_cache import VisitorCache
@@ -238,7 +238,7 @@ class ModelPool:
 
     def _find(self, key: str, pull: Pull[Loaded]) -> Checkpoint:
         if key in bundled_checkpoints():
-            return Checkpoint(key, BUNDLED / key)  # not a folder of that name where the demo was started
+            return find_bundled(key)
         options = self._hub_options(key)
         if key not in self.trusted:
             options["make_room"] = lambda commit, size: self.cache.make_room(key, commit, size)
@@ -247,7 +247,7 @@ class ModelPool:
     def _find_local(self, key: str) -> Checkpoint:
         """The files as they were last seen, without asking anyone."""
         if key in bundled_checkpoints():
-            return Checkpoint(key, BUNDLED / key)
+            return find_bundled(key)
         name, commit = key.partition("@")[0], self._seen[key][0]
         found = find_on_hub(name, commit, local_files_only=True, **self._hub_options(key))
         return dataclasses.replace(found, note="")

@@ -21,7 +21,7 @@ from ..download.checkpoint_files import CARD_FILE, WEIGHTS_FILE
 from ..download.client_errors import failure_reason, translate_errors
 from ..errors import CheckpointNotFound, HubUnreachable
 from ..models import check_config_file, count_parameters
-from .checkpoints import Checkpoint, bundled_checkpoints, find_checkpoint, parse_name
+from .checkpoints import Checkpoint, bundled_checkpoints, find_bundled, parse_name
 
 TAG = "denoising-autoencoder"
 """What every checkpoint's card is tagged with."""
@@ -178,7 +178,7 @@ def _psnr(index: object) -> tuple[tuple[str, float], ...]:
     return tuple(rows[:50])
 
 
-_bundled_facts = functools.cache(lambda name: facts_of(find_checkpoint(name)))
+_bundled_facts = functools.cache(lambda name: facts_of(find_bundled(name)))
 
 
 @dataclass

@@ -38,6 +38,11 @@ def bundled_checkpoints() -> list[str]:
     return sorted(names, key=lambda name: name != DEFAULT_CHECKPOINT)
 
 
+def find_bundled(name: str) -> Checkpoint:
+    """The checkpoint of this name that comes with the package, whatever folders there are where a program runs."""
+    return Checkpoint(name, BUNDLED / name)
+
+
 def parse_name(text: str) -> tuple[str, str | None]:
     """What people write for a Hub repository -> "user/repo" and the revision, if one is named.
 
@@ -98,7 +103,7 @@ def find_checkpoint(
     if str(name) and folder.is_dir():  # Path("") is the current folder
         return Checkpoint(str(name), folder)
     if name in bundled_checkpoints():
-        return Checkpoint(name, BUNDLED / name)
+        return find_bundled(name)
     # A Path was meant as a path, whatever it looks like.
     if isinstance(name, Path) or name.removeprefix(ADDRESS).startswith((".", "/", "~")) or "/" not in name:
         raise CheckpointNotFound(

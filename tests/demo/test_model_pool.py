@@ -18,6 +18,7 @@ from denoiser import (
 )
 from denoiser.demo import model_pool, pulls
 from denoiser.demo.model_pool import ModelPool
+from denoiser.hub import catalogue
 from denoiser.models import UnetConfig
 from tests.conftest import share_blobs
 
@@ -111,6 +112,14 @@ def test_a_folder_of_that_name_is_not_looked_at(hub, tiny_checkpoint, tmp_path, 
     assert Denoiser.from_pretrained("nobody/here")  # in code a folder comes first
     with pytest.raises(CheckpointNotFound):
         ModelPool().pull("nobody/here")
+
+
+def test_a_folder_with_the_name_of_a_bundled_checkpoint_is_not_looked_at(tmp_path, monkeypatch):
+    (tmp_path / DEFAULT_CHECKPOINT).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert ModelPool().pull(DEFAULT_CHECKPOINT).facts.parameters
+    catalogue._bundled_facts.cache_clear()
+    assert DEFAULT_CHECKPOINT in [facts.name for facts in catalogue.Catalogue().entries()]
 
 
 def test_what_fails_to_load_leaves_what_was_loaded(hub, five_checkpoints, tiny_checkpoint):
