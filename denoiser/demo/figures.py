@@ -10,7 +10,8 @@ from collections import defaultdict
 import jinja2
 
 from ..experiment import Experiment
-from ..hub.catalogue import Catalogue, Facts
+from ..hub.catalogue import Catalogue
+from ..hub.facts import Facts
 from ..hub.safe_markdown import safe_markdown
 from .model_pool import Loaded
 
@@ -118,8 +119,8 @@ def render_facts(facts: Facts) -> str:
         blind = ", finds the level itself" if facts.blind else ""
         rows.append(("Trained for", f"\u03c3 {low:g} to {high:g}{blind}"))
     rows += [("PSNR", psnr_summary(facts)), ("License", facts.license or "not stated")]
-    if facts.changed:
-        rows.append(("Last change", facts.changed))
+    if facts.last_modified:
+        rows.append(("Last change", facts.last_modified))
     repo_id, commit = facts.name.partition("@")[0], facts.revision or ""
     address = f"{HUB_PAGE}{repo_id}/tree/{commit}"
     return render("facts.html", rows=rows, repo_id=repo_id, commit=commit[:8], address=address)
@@ -132,7 +133,7 @@ def render_listing(catalogue: Catalogue) -> str:
         size = f"{facts.parameters / 1e6:.2f} M" if facts.parameters else ""
         levels = "\u2013".join(f"{level:g}" for level in facts.sigma_range or ())
         quality = psnr_summary(facts) if facts.psnr else ""
-        rows.append((facts.name, facts.architecture, size, levels, quality, facts.license, facts.changed))
+        rows.append((facts.name, facts.architecture, size, levels, quality, facts.license, facts.last_modified))
     heads = ("Checkpoint", "Network", "Parameters", "\u03c3", "PSNR", "License", "Last change")
     status = "Asking the Hub what there is \u2026" if catalogue.listing else catalogue.status
     return render("listing.html", heads=heads, rows=rows, status=status)

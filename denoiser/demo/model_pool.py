@@ -15,8 +15,8 @@ import numpy as np
 
 from ..download.checkpoint_files import MAX_WEIGHTS_BYTES
 from ..errors import CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
-from ..hub.catalogue import Facts, facts_of, read_card
 from ..hub.checkpoints import Checkpoint, bundled_checkpoints, find_bundled, find_on_hub, parse_name
+from ..hub.facts import Facts, facts_of, read_card
 from ..pipeline import MARGIN, TILE, Denoiser
 from .pulls import Pull, Pulls, Visitor
 from .visitor_cache import VisitorCache
@@ -254,7 +254,7 @@ class ModelPool:
 
     def _load(self, found: Checkpoint, key: str) -> Loaded:
         facts = dataclasses.replace(facts_of(found), name=key)
-        activation_bytes = facts.activations * (TILE + 2 * MARGIN) ** 2
+        activation_bytes = facts.activation_bytes * (TILE + 2 * MARGIN) ** 2
         if activation_bytes > MAX_ACTIVATION_BYTES:
             raise CheckpointInvalid(
                 f"{found.name} is too large for this page: its features would take {activation_bytes / 1e9:.0f} GB of "

@@ -51,13 +51,13 @@ class Fetched:
     Attributes:
         folder: Holds config.json, model.safetensors and, if the repository has one, README.md.
         commit: The commit they are of.
-        date: When that commit was made, ISO; "" if unknown.
+        last_modified: When that commit was made, ISO; "" if unknown.
         note: What the user should know, such as that the cached copy is used because the Hub did not answer; or "".
     """
 
     folder: Path
     commit: str
-    date: str = ""
+    last_modified: str = ""
     note: str = ""
 
 
@@ -164,26 +164,27 @@ class _Repository:
         progress: Callable[[int, int], object] | None,
     ) -> Fetched:
         """The files at the commit of ``info``, downloaded where the cache lacks them; see :func:`fetch`."""
-        files = {sibling.rfilename: sibling for sibling in info.siblings}
+        files = {file.rfilename: file for file in info.siblings or ()}
+        commit = info.sha or ""
         self._check_files(files, max_bytes)
         present = [name for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE) if name in files]
         lacking = [
             name
             for name in present
-            if self.force_download or not cached_path(self.repo_id, name, info.sha, self.cache_dir)
+            if self.force_download or not cached_path(self.repo_id, name, commit, self.cache_dir)
         ]
         if lacking:
             # The client retries for half a minute when files are not available; a first request without retries fails
             # at once.
-            address = huggingface_hub.hf_hub_url(self.repo_id, lacking[0], revision=info.sha)
+            address = huggingface_hub.hf_hub_url(self.repo_id, lacking[0], revision=commit)
             with translate_errors(self.repo_id, self.revision, self.token):
                 huggingface_hub.get_hf_file_metadata(address, token=self.token, timeout=TIMEOUT)
-            make_room(info.sha, sum(files[name].size or 0 for name in lacking))
-        check(self._verified(files[CONFIG_FILE], info.sha))
-        folder = self._verified(files[WEIGHTS_FILE], info.sha, _progress_bar(progress) if progress else None).parent
+            make_room(commit, sum(files[name].size or 0 for name in lacking))
+        check(self._verified(files[CONFIG_FILE], commit))
+        folder = self._verified(files[WEIGHTS_FILE], commit, _progress_bar(progress) if progress else None).parent
         if CARD_FILE in files:
-            self._verified(files[CARD_FILE], info.sha)
-        return Fetched(folder, info.sha, info.last_modified.date().isoformat() if info.last_modified else "")
+            self._verified(files[CARD_FILE], commit)
+        return Fetched(folder, commit, info.last_modified.date().isoformat() if info.last_modified else "")
 
     def from_cache(self, cached: dict[str, Path], check: Callable[[Path], object], reason: str) -> Fetched:
         """The cached files, verified; ``reason`` says why the Hub does not serve them."""
@@ -263,7 +264,7 @@ def _is_complete(info: ModelInfo) -> bool:
         isinstance(file.rfilename, str)
         and isinstance(file.size, int | None)
         and isinstance(_expected_hash(file), str | None)
-        for file in info.siblings
+        for file in info.siblings or ()
     )
 
 

@@ -18,17 +18,17 @@ class Checkpoint:
     """Where a checkpoint is.
 
     Attributes:
-        name: What it is called in messages: as it was asked for, without the revision.
-        folder: Holds config.json, model.safetensors and, mostly, README.md.
-        revision: The Hub's commit; None for folders and bundled checkpoints.
-        changed: Date of that commit, ISO; "" if unknown.
-        note: What a person should know about how it was found; mostly "".
+        name: Its name in messages: as requested, without the revision.
+        folder: Holds config.json, model.safetensors and usually README.md.
+        revision: The commit on the Hub; None for folders and bundled checkpoints.
+        last_modified: Date of that commit, ISO; "" if unknown.
+        note: What the user should know about how it was found; usually "".
     """
 
     name: str
     folder: Path
     revision: str | None = None
-    changed: str = ""
+    last_modified: str = ""
     note: str = ""
 
 
@@ -39,14 +39,14 @@ def bundled_checkpoints() -> list[str]:
 
 
 def find_bundled(name: str) -> Checkpoint:
-    """The checkpoint of this name that comes with the package, whatever folders there are where a program runs."""
+    """The bundled checkpoint of this name, also where the current folder has a folder of that name."""
     return Checkpoint(name, BUNDLED / name)
 
 
 def parse_name(text: str) -> tuple[str, str | None]:
-    """What people write for a Hub repository -> "user/repo" and the revision, if one is named.
+    """A Hub repository as people write it -> "user/repo" and the revision, if there is one.
 
-    They write ``user/repo``, ``user/repo@revision``, or paste the address of its page.
+    Accepted are ``user/repo``, ``user/repo@revision``, and the address of its page.
 
     Raises:
         CheckpointNotFound: It cannot be one.
@@ -75,7 +75,7 @@ def find_on_hub(name: str, revision: str | None = None, **options) -> Checkpoint
         check=lambda config: check_config_file(config.parent, name),
         **options,
     )
-    return Checkpoint(name, found.folder, found.commit, found.date, found.note)
+    return Checkpoint(name, found.folder, found.commit, found.last_modified, found.note)
 
 
 def find_checkpoint(
@@ -84,27 +84,27 @@ def find_checkpoint(
     token: str | bool | None = None,
     max_bytes: int = MAX_WEIGHTS_BYTES,
 ) -> Checkpoint:
-    """The checkpoint called ``name``, downloaded into the Hub's cache if need be.
+    """The checkpoint called ``name``, downloaded into the cache of the Hub client if needed.
 
     Args:
         name: A folder, the name of a bundled checkpoint, or a Hub id "user/repo" (or "user/repo@revision"), tried in
             this order.
         revision: Branch, tag or commit of a Hub repository.
         token: For private repositories; by default the one the ``hf`` command line stored. False: none.
-        max_bytes: Larger weights are not downloaded.
+        max_bytes: Larger weights are refused.
 
     Raises:
-        CheckpointNotFound: None of the three has it.
-        CheckpointGated: The repository wants its users to ask for access.
-        CheckpointInvalid: The repository is no checkpoint of ours, or too large.
+        CheckpointNotFound: It is none of the three.
+        CheckpointGated: The owner of the repository requires users to request access.
+        CheckpointInvalid: The repository is not a checkpoint of this package, or is too large.
         HubUnreachable: The Hub does not answer and the cache does not have it.
     """
     folder = Path(name).expanduser()
     if str(name) and folder.is_dir():  # Path("") is the current folder
         return Checkpoint(str(name), folder)
     if name in bundled_checkpoints():
-        return find_bundled(name)
-    # A Path was meant as a path, whatever it looks like.
+        return find_bundled(str(name))
+    # A Path is never a Hub id.
     if isinstance(name, Path) or name.removeprefix(ADDRESS).startswith((".", "/", "~")) or "/" not in name:
         raise CheckpointNotFound(
             f"There is no checkpoint {str(name)!r}: no folder, not bundled ({', '.join(bundled_checkpoints())}), and "

@@ -13,7 +13,8 @@ from denoiser.demo.page import build_page
 from denoiser.demo.result_files import ResultFiles
 from denoiser.demo.settings import Settings
 from denoiser.demo.state import DemoState
-from denoiser.hub.catalogue import Catalogue, Facts
+from denoiser.hub.catalogue import Catalogue
+from denoiser.hub.facts import Facts
 from denoiser.images.picture import read
 
 HOSTILE = "<script>alert('x')</script>\"' onload=\"x"
@@ -46,7 +47,7 @@ def rendered(result) -> list[str]:
         architecture=HOSTILE,
         psnr=((HOSTILE, 30.0),),
         license=HOSTILE,
-        changed=HOSTILE,
+        last_modified=HOSTILE,
         revision=HOSTILE,
     )
     catalogue = Catalogue(status=HOSTILE)

@@ -7,8 +7,9 @@ import pytest
 
 from denoiser import DEFAULT_CHECKPOINT, bundled_checkpoints
 from denoiser.hub import catalogue
-from denoiser.hub.catalogue import Catalogue, facts_from_metadata, facts_of
+from denoiser.hub.catalogue import Catalogue
 from denoiser.hub.checkpoints import find_checkpoint
+from denoiser.hub.facts import facts_from_metadata, facts_of, read_metadata
 
 CARD = """---
 license: mit
@@ -41,7 +42,7 @@ def test_the_facts_of_a_bundled_checkpoint_are_those_of_its_files():
     facts = facts_of(found)
     assert facts.architecture == "unet" and facts.channels == 3 and facts.revision is None
     assert facts.megabytes * 1e6 / facts.parameters == pytest.approx(2, rel=0.05)  # stored in bfloat16
-    assert dict(facts.psnr)["cbsd68, sigma=25"] > 30 and facts.license == "apache-2.0" and facts.changed
+    assert dict(facts.psnr)["cbsd68, sigma=25"] > 30 and facts.license == "apache-2.0" and facts.last_modified
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
     )
     path = tmp_path / "README.md"
     path.write_text(f"---\nlicense: mit\n{bomb}denoiser:\n  trained: *j\n---\ntext")
-    assert catalogue.read_metadata(path) == {}
+    assert read_metadata(path) == {}
     path.write_text("---\nlicense: mit\n---\ntext")
-    assert catalogue.read_metadata(path) == {"license": "mit"}
+    assert read_metadata(path) == {"license": "mit"}
     for broken in (
         "---\n" + "{" * 10_000 + "\n---\n",
         "---\n[\n---\n",
@@ -79,7 +80,7 @@ def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
         "---\n" + "- " * 40_000 + "\n---\n",
     ):
         path.write_text(broken)
-        assert catalogue.read_metadata(path) == {}
+        assert read_metadata(path) == {}
 
 
 def test_one_place_that_cannot_be_listed_spoils_nothing(hub, tiny_checkpoint):
@@ -102,7 +103,7 @@ def test_the_hub_lists_by_tag_author_collection_and_name(hub, tiny_checkpoint):
     assert names(listed(tag="")) == set()
     (facts,) = [facts for facts in listed().entries() if facts.name == "user/tagged"]
     assert facts.parameters == 12345 and facts.sigma_range == (0, 55) and facts.psnr == (("cbsd68, sigma=25", 30.5),)
-    assert facts.license == "mit" and facts.changed == "2026-11-02"
+    assert facts.license == "mit" and facts.last_modified == "2026-11-02"
     assert facts.revision == hub.repositories["user/tagged"].branches["main"]
     assert not any("resolve" in line for line in hub.requests)  # a listing fetches nothing
 
@@ -122,7 +123,7 @@ def test_a_hub_that_fails_leaves_the_bundled_ones_and_says_why(hub, fault, said)
 
 
 def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
-    monkeypatch.setattr(catalogue, "PATIENCE", 0.2)
+    monkeypatch.setattr(catalogue, "TIMEOUT", 0.2)
     hang = threading.Event()
     monkeypatch.setattr(Catalogue, "_list", lambda self: hang.wait(20))
     found = Catalogue()
@@ -150,9 +151,9 @@ def test_the_hub_is_asked_once_in_a_while_only(hub):
 
 def test_what_was_pulled_joins_and_the_oldest_of_many_goes():
     found = Catalogue()
-    for index in range(catalogue.LIMIT + 5):
+    for index in range(catalogue.MAX_LISTED + 5):
         found.add(facts_from_metadata(f"user/{index}", {}))
-    assert len(names(found)) == catalogue.LIMIT and "user/0" not in names(found)
+    assert len(names(found)) == catalogue.MAX_LISTED and "user/0" not in names(found)
 
 
 def test_a_strangers_odd_card_does_not_spoil_the_list(hub, tiny_checkpoint):
