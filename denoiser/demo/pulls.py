@@ -108,12 +108,12 @@ class Pulls(Generic[Result]):
         try:
             result = self._load(key, pull)
         except BaseException as error:
-            self._forget(key)
+            self._remove(key)
             pull.future.set_exception(error)
         else:
-            self._forget(key)
+            self._remove(key)
             pull.future.set_result(result)
 
-    def _forget(self, key: str) -> None:
+    def _remove(self, key: str) -> None:
         with self._lock:
             del self._pulls[key]
