@@ -1,0 +1,293 @@
+"""The sections of a model card that are made from the records of a run, as Markdown."""
+
+import math
+import re
+
+import yaml
+
+SAMPLES_FILE = "samples.webp"
+_OTHER_PICTURES = "\n\nThe weights it started from were trained on other pictures:\n\n"
+_SIZES = re.compile(r" \(\d+ megapixels after scaling\)")
+
+_ABOUT = {
+    "unet": (
+        "A {bias_free}residual U-Net that removes {noise}: an encoder to a bottleneck at 1/{coarsest} of the "
+        "resolution, a decoder back, skip connections between them, and {level}."
+    ),
+    "bottleneck": (
+        "The textbook denoising autoencoder, for teaching: an encoder, a latent {compression:g} times smaller than the "
+        "picture, a decoder, and no connection around them. What does not fit through the latent is lost, noise and "
+        "fine detail alike."
+    ),
+}
+_CAMERA_LIMITS = (
+    "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
+    "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, white balance, the grain "
+    "that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs measures, and a "
+    "maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low quality are "
+    "softened, not undone."
+)
+_WHITE_LIMITS = (
+    "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
+    "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
+    "of phone photographs are partly taken for texture and kept (blind checkpoints are for those)."
+)
+_OTHER_LIMITS = "For noise like that it was trained on ({noise}); on other noise it may do worse, or nothing."
+_GIVEN_LEVEL_LIMITS = " A noise level told too high smooths, one told too low leaves noise."
+_ALL_LIMITS = (
+    " Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture "
+    "where it decides anything (medicine, forensics)."
+)
+_PROTOCOL = (
+    "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
+    "output clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255; mean over the "
+    "pictures; noise of picture i from `numpy.random.default_rng(i)`."
+)
+
+
+def about(run: dict) -> str:
+    """What the network is: architecture, colors, parameters, noise levels."""
+    model = run["model"]
+    levels = len(model["widths"])
+    text = _ABOUT[model["architecture"]].format(
+        coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1),
+        compression=run.get("compression") or 0,
+        bias_free="" if model.get("bias") else "bias-free ",
+        noise={"white": "Gaussian noise", "camera": "the noise of photographs"}.get(_noise_kind(run), "noise"),
+        level="no noise level to tell it" if model["blind"] else "the noise level as an extra input plane",
+    )
+    colours = "Colour pictures" if model["channels"] == 3 else "Grey pictures"
+    low, high = model["sigma_range"]
+    levels = "." if model["blind"] else f", one network for noise levels sigma {low:g} to {high:g}."
+    return f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
+
+
+def _noise_kind(run: dict) -> str:
+    """The noise of a run: "white" (Gaussian only), "camera" (camera noise among others), or "other"."""
+    kinds = {component["kind"] for component in run["config"].get("noise") or ()}
+    if run["data"]["paired"]:
+        return "other"
+    if "camera" in kinds:
+        return "camera"
+    return "white" if kinds <= {"gaussian"} else "other"
+
+
+def limits(run: dict) -> str:
+    """What the checkpoint is for, and what it is not."""
+    low, high = run["model"]["sigma_range"]
+    text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
+    if text is None:
+        mixture = None if run["data"]["paired"] else _mixture_text(run["config"].get("noise"))
+        text = _OTHER_LIMITS.format(noise=mixture or "that of its pairs")
+    return text + _ALL_LIMITS + (_GIVEN_LEVEL_LIMITS if not run["model"]["blind"] else "")
+
+
+def training_data(run: dict) -> str:
+    """The pictures of the run, and of earlier runs where they differ (ignoring the random sizes)."""
+    texts, earlier = [_pictures_text(run["data"])], run
+    while earlier:
+        earlier, stated = earlier.get("init_run"), (earlier.get("init_card") or {}).get("data")
+        text = _pictures_text(earlier["data"]) if earlier else stated
+        for part in text.split(_OTHER_PICTURES) if text else ():
+            if _SIZES.sub("", part) not in {_SIZES.sub("", known) for known in texts}:
+                texts.append(part)
+    return _OTHER_PICTURES.join(texts)
+
+
+def _pictures_text(data: dict) -> str:
+    """The number of pictures, and their licenses."""
+    others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
+    lines = [
+        f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
+    ]
+    if data.get("licenses"):
+        lines += ["", "| license, as stated where the photograph comes from | photographs |", "| --- | --- |"]
+        lines += [f"| {license.replace('|', ', ')} | {count} |" for license, count in data["licenses"].items()]
+    return "\n".join(lines)
+
+
+def procedure(run: dict) -> str:
+    """How the weights were trained, with the configuration of each run."""
+    stages = "; ".join(
+        f"{stage['loss'].upper()}"
+        + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else "")
+        + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
+        for stage in run["config"]["stages"]
+    )
+    optimizer, data = run["config"]["optimizer"], run["config"]["data"]
+    crops = "Crops flipped and turned at random"
+    if not run["data"]["paired"]:
+        low, high = run["model"]["sigma_range"]
+        crops = (
+            f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size"
+            + (
+                f", {data['chroma_subsampling']:.0%} of them JPEG with chroma subsampling"
+                if data.get("chroma_subsampling")
+                else ""
+            )
+            + f"; of {data['candidates']} random crops the one with the most texture, flipped and turned at random"
+            + (f"; {data['grayscale']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
+            + (f", {data['permute_channels']:.0%} with shuffled colors" if data.get("permute_channels") else "")
+            + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
+            + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
+            + (f", {data['quantize']:.0%} rounded to 8 bits after it" if data.get("quantize") else "")
+            + "; noise: "
+            + (_mixture_text(run["config"].get("noise")) or f"Gaussian, sigma uniform in {low:g}..{high:g}")
+        )
+    return "\n".join(
+        [
+            f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
+            f"- Of the budget: {stages}.",
+            f"- {_optimizer_text(optimizer)}, reached in {optimizer['warmup']} steps, falling to zero in the last "
+            f"{optimizer['decay']:.0%}; weight decay {optimizer['weight_decay']:g}, gradient norm clipped at "
+            f"{optimizer['clip']:g}, weights averaged with decay {optimizer['ema']:g}.",
+            *_sources(run),
+            f"- {crops}.",
+            *_teacher(run),
+            *_initial_weights(run),
+            f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
+            f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
+            "",
+            "![Loss and validation PSNR over the steps](curve.png)",
+            *_configuration("Configuration", run["config"]),
+            *_earlier_configurations(run),
+        ]
+    )
+
+
+def _optimizer_text(settings: dict) -> str:
+    if settings.get("kind") == "muon":
+        return (
+            f"Muon at a learning rate of {settings['rate']:g} for the convolutions, AdamW at {settings['ends_rate']:g} "
+            "for what is left (biases, and a U-Net's first and last layer)"
+            + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("center_update") else "")
+        )
+    return f"AdamW at a learning rate of {settings['rate']:g}"
+
+
+def _mixture_text(noise: list[dict] | None) -> str:
+    """The noises of the training in words: "6 parts camera (sigma 0..12, quality 70..100), 1 part ..."."""
+    parts, noise = [], noise or []
+    for component in noise:
+        ranges = [
+            f"{name} {value[0]:g}..{value[1]:g}" if isinstance(value, list | tuple) else f"{name} {value:g}"
+            for name, value in component.items()
+            if name not in ("kind", "share")
+        ]
+        share = component.get("share", 1)
+        kind = component["kind"].replace("_", " ") + (f" ({', '.join(ranges)})" if ranges else "")
+        parts.append(f"{share:g} part{'s' if share != 1 else ''} {kind}" if len(noise) > 1 else kind)
+    return ", ".join(parts)
+
+
+def _sources(run: dict) -> list[str]:
+    """The sources of the pictures."""
+    places = run["data"].get("places")
+    return [f"- Pictures from {', '.join(f'`{place}`' for place in places)}."] if places else []
+
+
+def _teacher(run: dict) -> list[str]:
+    if not (teacher := run.get("teacher")):
+        return []
+    size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
+    return [f"- Teacher, whose output was learned from beside the clean crops: {_weights_text(teacher)}, {size}."]
+
+
+def _weights_text(checkpoint: dict) -> str:
+    """A checkpoint by name, commit and hash of the weights."""
+    commit = f" at commit `{checkpoint['revision']}`" if checkpoint["revision"] else ""
+    return f"`{checkpoint['name']}`{commit} (weights with SHA-256 `{checkpoint['weights']}...`)"
+
+
+def _initial_weights(run: dict) -> list[str]:
+    """The origin of the initial weights, back to the first run."""
+    if not run.get("init"):
+        return []
+    if not (earlier := run.get("init_run")):
+        if not (card := run.get("init_card")):  # of a run by an earlier version
+            return [f"- Started from the weights of `{run['init']}`."]
+        return [f"- Started from {_weights_text(card)}."]
+    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes on {earlier['machine']}"
+    teacher = f", with {_weights_text(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
+    line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
+    return [line, *_initial_weights(earlier)]
+
+
+def _earlier_configurations(run: dict) -> list[str]:
+    """The configurations of earlier runs, collapsed; for a start from a checkpoint, the procedure in its card."""
+    if earlier := run.get("init_run"):
+        folded = _configuration("Configuration of the run before", earlier["config"])
+        return [*folded, *_earlier_configurations(earlier)]
+    card = run.get("init_card") or {}
+    if not card.get("procedure"):
+        return []
+    return _collapsed(f"How the weights of {card['name']} that it started from were trained", card["procedure"])
+
+
+def _configuration(title: str, config: dict) -> list[str]:
+    text = yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None).strip()
+    return _collapsed(title, f"```yaml\n{text}\n```")
+
+
+def _collapsed(title: str, text: str) -> list[str]:
+    return ["", f"<details><summary>{title}</summary>", "", text, "", "</details>"]
+
+
+def evaluation_table(evaluation: list[dict], name: str) -> str:
+    """The measurements, the protocol, and the commands that repeat them."""
+    lines = [
+        "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], conditions(e), e["sigma"] or 0)):
+        level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + conditions(entry)
+        figures = [("noisy_psnr", 2), ("psnr", 2), ("ssim", 4), ("edge_fidelity", 3), ("seconds_per_megapixel", 2)]
+        shown = ["-" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, digits in figures]
+        lines.append(f"| {dataset_name(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
+    machines = dict.fromkeys(f"{entry['machine']}, {entry['dtype']}" for entry in evaluation)
+    again, levels = [], {}
+    lines += ["", _PROTOCOL]
+    for entry in evaluation:
+        if entry["sigma"] is not None:
+            options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
+            more = "".join(f" --{option}" for option, given in options.items() if given)
+            levels.setdefault(more, set()).add(entry["sigma"])
+        if entry["sigma"] is None:
+            gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
+            gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
+            lines += [
+                "",
+                f"{dataset_name(entry)}: real pairs, the noisy picture as it is; the pair that gains least gains "
+                f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
+            ]
+            again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
+    for more, sigmas in levels.items():
+        values = " ".join(f"{sigma:g}" for sigma in sorted(sigmas))
+        again.append(f"`python -m train.evaluate {name} --data DIR --sigma {values}{more}`")
+    lines += [
+        "",
+        f"Times, other work beside it included: {'; '.join(machines)}; compare checkpoints by times of one run "
+        f"(`python -m benchmarks.speed`). Again: {', '.join(dict.fromkeys(again))}.",
+        "",
+        "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
+        "",
+        f"![Noisy, denoised and difference]({SAMPLES_FILE})",
+    ]
+    return "\n".join(lines)
+
+
+def conditions(entry: dict) -> str:
+    """The conditions of a measurement other than the noise level, as a suffix."""
+    return ", estimated" * entry["estimate"] + ", self-ensemble" * entry.get("self_ensemble", False)
+
+
+def dataset_name(entry: dict) -> str:
+    """The data set of a measurement, as cards name it."""
+    return entry["dataset"] + (" (grey)" if entry["gray"] else "")
+
+
+def plain(value):
+    """Tuples as lists, as in YAML and JSON."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
