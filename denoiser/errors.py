@@ -1,8 +1,8 @@
-"""Errors a caller can tell apart. Each message says what happened and what to do next."""
+"""Typed errors. Each message says what happened and what to do next."""
 
 
 class DenoiserError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors of this package."""
 
 
 class CheckpointNotFound(DenoiserError):
@@ -10,11 +10,11 @@ class CheckpointNotFound(DenoiserError):
 
 
 class CheckpointGated(DenoiserError):
-    """The repository exists, but its owner asks people to request access first."""
+    """The repository exists, but its owner requires users to request access."""
 
 
 class CheckpointInvalid(DenoiserError):
-    """The checkpoint is there, but it is not one of ours: config, tensors or values do not fit."""
+    """The checkpoint exists, but its config, tensors or values are not valid."""
 
 
 class HubUnreachable(DenoiserError):
@@ -22,7 +22,7 @@ class HubUnreachable(DenoiserError):
 
 
 class ImageUnreadable(DenoiserError, ValueError):
-    """The picture cannot be read, or reading it would lose something silently."""
+    """The picture cannot be read, or not without loss."""
 
 
 class ImageTooLarge(DenoiserError, ValueError):

@@ -1,7 +1,7 @@
-"""One experiment: noise onto a picture, denoise it, compare. What the demo shows and its API returns.
+"""An experiment: add noise to a picture, denoise it, compare. The demo shows it and its API returns it.
 
-It works on what files hold: the noisy picture is clipped and rounded to the picture's own depth before anything else
-happens, and every figure is of the rounded pictures. (The PSNR protocol of the model cards does neither.)
+All pictures are as files hold them: the noisy and the denoised picture are clipped and rounded to the depth of the
+input before they are used or measured. (The PSNR protocol of the model cards does not clip or round the noisy one.)
 """
 
 import time

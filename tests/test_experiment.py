@@ -22,13 +22,13 @@ def test_figures_are_of_the_rounded_pictures(denoiser, photo):
     assert result.sigma_added == pytest.approx(40, abs=0.3) and result.seconds > 0
 
 
-@pytest.mark.parametrize(("sigma", "told"), [("known", 40), ("estimate", None), (12, 12)])
-def test_what_the_denoiser_is_told(denoiser, photo, sigma, told):
+@pytest.mark.parametrize(("sigma", "expected"), [("known", 40), ("estimate", None), (12, 12)])
+def test_the_noise_level_given_to_the_denoiser(denoiser, photo, sigma, expected):
     result = experiment.run(denoiser, read(Image.fromarray(photo)), "gaussian", {"sigma": 40}, sigma=sigma)
-    if told is None:
+    if expected is None:
         assert 20 < result.sigma_used < 60 and result.sigma_used != result.sigma_added
     else:
-        assert result.sigma_used == pytest.approx(told, abs=0.3)
+        assert result.sigma_used == pytest.approx(expected, abs=0.3)
 
 
 def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, photo):
@@ -37,7 +37,7 @@ def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, pho
     assert np.array_equal(np.asarray(result.noisy.to_pil()), photo)
 
 
-def test_a_blind_checkpoint_is_told_nothing_and_what_it_took_out_is_reported(photo):
+def test_a_blind_checkpoint_gets_no_noise_level_and_the_removed_deviation_is_reported(photo):
     blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
     result = experiment.run(blind, read(Image.fromarray(photo)), noise=None)
     removed = (result.noisy.pixels - result.denoised.pixels) * 255

@@ -40,11 +40,11 @@ def test_the_default_checkpoint_denoises_a_photograph(default, photo, sigma, gai
     assert psnr(clean, default(noisy, sigma)) > psnr(clean, noisy) + gain - 1
 
 
-@pytest.mark.parametrize("told", [25, None], ids=["told", "estimated"])
+@pytest.mark.parametrize("sigma", [25, None], ids=["given", "estimated"])
 @pytest.mark.parametrize("value", [0, 20, 128, 255])
-def test_noise_that_a_file_cut_off_shifts_no_tone(default, value, told):
+def test_clipped_noise_shifts_no_tone(default, value, sigma):
     noisy = noisy_bytes(np.full((96, 96, 3), value, np.uint8))
-    assert abs(default(noisy, told).mean() - value) < 4
+    assert abs(default(noisy, sigma).mean() - value) < 4
 
 
 def test_the_level_is_estimated_when_not_given(default, photo):
@@ -198,3 +198,11 @@ def test_a_self_ensemble_is_the_mean_over_flips_and_turns(tiny_model, photo):
     ensemble = Denoiser(tiny_model, dtype="float32", self_ensemble=True).denoise_pixels(read(picture), 25)
     assert np.allclose(ensemble, np.mean(views, axis=0), atol=1e-5)
     assert not np.allclose(ensemble, views[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in bundled_checkpoints() if name != "gray-base"])
+def test_gray_in_three_planes_stays_gray_and_is_denoised_as_one_plane(photo, name):
+    gray = noisy_bytes(photo[:64, :80, :1].repeat(3, axis=2))[..., 0]
+    denoiser = Denoiser.from_pretrained(name)
+    three = denoiser(gray[..., None].repeat(3, axis=2), 25)
+    assert (three == three[..., :1]).all() and np.array_equal(three[..., 0], denoiser(gray, 25))

@@ -21,19 +21,19 @@ _ABOUT = {
     ),
 }
 _CAMERA_LIMITS = (
-    "For finished photographs with the noise of their camera, up to strong noise at high ISO; nothing needs to be told "
-    "about it, and `strength` holds it back. Trained on simulated camera noise (linear light, white balance, the grain "
-    "that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs measures, and a "
+    "For finished photographs with the noise of their camera, up to strong noise at high ISO; it needs no noise "
+    "level, and `strength` keeps part of the grain. Trained on simulated camera noise (linear light, white balance, the "
+    "grain that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs measures, and a "
     "maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low quality are "
     "softened, not undone."
 )
 _WHITE_LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
-    "where noise is something else: grain that neighbouring pixels share, JPEG blocks, banding and the processed noise "
+    "where noise is something else: grain that neighboring pixels share, JPEG blocks, banding and the processed noise "
     "of phone photographs are partly taken for texture and kept (blind checkpoints are for those)."
 )
 _OTHER_LIMITS = "For noise like that it was trained on ({noise}); on other noise it may do worse, or nothing."
-_GIVEN_LEVEL_LIMITS = " A noise level told too high smooths, one told too low leaves noise."
+_GIVEN_LEVEL_LIMITS = " A noise level above the true one smooths, one below it leaves noise."
 _ALL_LIMITS = (
     " Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture "
     "where it decides anything (medicine, forensics)."
@@ -54,12 +54,12 @@ def about(run: dict) -> str:
         compression=run.get("compression") or 0,
         bias_free="" if model.get("bias") else "bias-free ",
         noise={"white": "Gaussian noise", "camera": "the noise of photographs"}.get(_noise_kind(run), "noise"),
-        level="no noise level to tell it" if model["blind"] else "the noise level as an extra input plane",
+        level="no noise-level input" if model["blind"] else "the noise level as an extra input plane",
     )
-    colours = "Colour pictures" if model["channels"] == 3 else "Grey pictures"
+    kind = "Color pictures" if model["channels"] == 3 else "Gray pictures"
     low, high = model["sigma_range"]
     levels = "." if model["blind"] else f", one network for noise levels sigma {low:g} to {high:g}."
-    return f"{text}\n\n{colours}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
+    return f"{text}\n\n{kind}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
 
 
 def _noise_kind(run: dict) -> str:
@@ -126,7 +126,7 @@ def procedure(run: dict) -> str:
                 else ""
             )
             + f"; of {data['candidates']} random crops the one with the most texture, flipped and turned at random"
-            + (f"; {data['grayscale']:.0%} of the crops made grey" if run["model"]["channels"] == 3 else "")
+            + (f"; {data['grayscale']:.0%} of the crops made gray" if run["model"]["channels"] == 3 else "")
             + (f", {data['permute_channels']:.0%} with shuffled colors" if data.get("permute_channels") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
             + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
@@ -269,7 +269,7 @@ def evaluation_table(evaluation: list[dict], name: str) -> str:
         f"Times, other work beside it included: {'; '.join(machines)}; compare checkpoints by times of one run "
         f"(`python -m benchmarks.speed`). Again: {', '.join(dict.fromkeys(again))}.",
         "",
-        "Noisy, denoised, and their difference (amplified, grey is none), on held-out photographs:",
+        "Noisy, denoised, and their difference (amplified, gray is none), on held-out photographs:",
         "",
         f"![Noisy, denoised and difference]({SAMPLES_FILE})",
     ]

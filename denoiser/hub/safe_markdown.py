@@ -1,9 +1,9 @@
-"""Markdown that strangers wrote, made safe to show in a page: no tags, and nothing that makes a browser fetch."""
+"""Sanitized Markdown for a web page: no HTML tags, and nothing that makes a browser request other hosts."""
 
 import re
 
-LONGEST = 30_000
-"""Characters that are shown."""
+MAX_CHARACTERS = 30_000
+"""Longer texts are cut."""
 
 
 def _without_comments(text: str) -> str:
@@ -17,19 +17,19 @@ def _without_comments(text: str) -> str:
 
 
 def safe_markdown(text: str, base: str = "") -> str:
-    """Take out of Markdown what could run, or make a visitor's browser ask another machine.
+    """Remove from untrusted Markdown what could run, or make the browser request another host.
 
-    The patterns are bounded: a text made to keep them busy does not.
+    The repetitions in the patterns are bounded, so that no text makes them slow.
 
     Args:
-        text: Anyone's; what is beyond ``LONGEST`` characters is cut off.
-        base: What addresses within the text's own repository are relative to; without it such links become words.
+        text: Markdown; cut after ``MAX_CHARACTERS``.
+        base: Base address of relative links; without it they become plain text.
     """
-    text = _without_comments(text[:LONGEST])
+    text = _without_comments(text[:MAX_CHARACTERS])
     text = re.sub(r"<(https?://[^<>\s]{1,500})>", r"\1", text)
     text = re.sub(r"</?[A-Za-z][^<>]{0,2000}>", "", text)
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    # A picture becomes a link to it, and a diagram its text: both can make a browser ask another machine.
+    # An image becomes a link, and a diagram its source: both can make a browser request another host.
     text = re.sub(r"!+", lambda match: "" if match.string[match.end() : match.end() + 1] == "[" else match[0], text)
     text = re.sub(r"mermaid", "text", text, flags=re.IGNORECASE)
     return re.sub(

@@ -25,7 +25,7 @@ load = functools.cache(Denoiser.from_pretrained)
 # A latent smaller than the picture cannot hold every picture, and the card of the bottleneck says so.
 MODELS = {name: load(name).model for name in bundled_checkpoints()}
 BLIND = [name for name, model in MODELS.items() if model.config.blind]
-TOLD = [name for name, model in MODELS.items() if not model.config.blind and not isinstance(model, Bottleneck)]
+NON_BLIND = [name for name, model in MODELS.items() if not model.config.blind and not isinstance(model, Bottleneck)]
 
 
 @pytest.fixture(params=BLIND)
@@ -33,8 +33,8 @@ def blind(request):
     return load(request.param)
 
 
-@pytest.fixture(params=TOLD)
-def told(request):
+@pytest.fixture(params=NON_BLIND)
+def non_blind(request):
     return load(request.param)
 
 
@@ -49,28 +49,28 @@ def flat(denoiser, color):
     return picture[..., :1] if denoiser.model.config.channels == 1 else picture
 
 
-def test_at_sigma_zero_nothing_visible_changes(told, photo):
-    clean = picture_for(told, photo)
-    assert psnr(clean, told(clean, 0)) >= 45
+def test_at_sigma_zero_nothing_visible_changes(non_blind, photo):
+    clean = picture_for(non_blind, photo)
+    assert psnr(clean, non_blind(clean, 0)) >= 45
 
 
 @pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("sigma", [0, 15, 50])
 @pytest.mark.parametrize("clip", [False, True], ids=["unclipped", "as a file"])
-def test_flat_areas_gain_no_texture_and_no_tint(told, color, sigma, clip):
-    clean = flat(told, color)
+def test_flat_areas_gain_no_texture_and_no_tint(non_blind, color, sigma, clip):
+    clean = flat(non_blind, color)
     noisy = add_noise(clean, "gaussian", 1, sigma=sigma)
-    restored = told(noisy.clip(0, 1) if clip else noisy, sigma)
+    restored = non_blind(noisy.clip(0, 1) if clip else noisy, sigma)
     shift = np.abs((restored - clean).mean((0, 1))).max() * 255
     assert shift <= 2 + 0.06 * sigma
     assert restored.std((0, 1)).max() * 255 <= 2 + 0.1 * sigma
 
 
 @pytest.mark.parametrize("sigma", [75, 100])
-def test_beyond_the_trained_range_it_still_denoises(told, photo, sigma):
-    clean = picture_for(told, photo)
+def test_beyond_the_trained_range_it_still_denoises(non_blind, photo, sigma):
+    clean = picture_for(non_blind, photo)
     noisy = add_noise(clean, "gaussian", sigma=sigma)
-    assert psnr(clean, told(noisy, sigma)) > psnr(clean, noisy.clip(0, 1)) + 7
+    assert psnr(clean, non_blind(noisy, sigma)) > psnr(clean, noisy.clip(0, 1)) + 7
 
 
 @pytest.mark.parametrize("color", COLORS)
