@@ -22,10 +22,10 @@ _ABOUT = {
 }
 _CAMERA_LIMITS = (
     "For finished photographs with the noise of their camera, up to strong noise at high ISO; it needs no noise "
-    "level, and `strength` keeps part of the grain. Trained on simulated camera noise (linear light, white balance, the "
-    "grain that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs measures, and a "
-    "maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low quality are "
-    "softened, not undone."
+    "level, and `strength` keeps part of the grain. Trained on simulated camera noise (linear light, white balance, "
+    "the grain that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs "
+    "measures, and a maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low "
+    "quality are softened, not undone."
 )
 _WHITE_LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
