@@ -11,6 +11,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+from .memory import limit_memory
 from .settings import Settings
 
 
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args(arguments)
     import_extra("httpx", "jinja2")
+    limit_memory(os.environ)
     from .proxies import prepare_proxies
 
     try:

@@ -1,11 +1,12 @@
 """The public endpoint, /denoise, for programs; it has inputs of its own, as the page's controls are many."""
 
-import asyncio
+import functools
 import inspect
 import math
+from collections.abc import Callable
 
 import gradio as gr
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from .. import experiment
 from ..errors import DenoiserError
@@ -23,6 +24,7 @@ class DenoiseApi:
 
     def __init__(self, state: DemoState):
         self.state = state
+        self._threads = CapacityLimiter(state.settings.max_queued_calls)  # of their own: they wait for their turn
 
     def connect(self) -> None:
         """Add the endpoint to the gr.Blocks that is open."""
@@ -48,7 +50,7 @@ class DenoiseApi:
                 api_name="denoise",
                 api_description=inspect.getdoc(self.denoise),
                 concurrency_id="api",
-                concurrency_limit=48,  # computing is one at a time all the same; those that fetch wait beside it
+                concurrency_limit=None,  # computing is one at a time all the same; those that fetch wait beside it
             )
 
     async def denoise(
@@ -89,7 +91,8 @@ class DenoiseApi:
                 loaded = pull.future.result()
         except DenoiserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return await asyncio.to_thread(self._compute, image, noise, (level, level2), seed or 0, loaded, sigma, strength)
+        compute = functools.partial(self._compute, image, noise, (level, level2), seed or 0, loaded, sigma, strength)
+        return await to_thread.run_sync(compute, limiter=self._threads)
 
     def _compute(
         self,
@@ -106,7 +109,7 @@ class DenoiseApi:
         if noise != "none":
             pairs = zip(NOISES[noise].parameters, levels)
             parameters = {parameter.name: level for parameter, level in pairs if level is not None}
-        result = self.state.experiment_runner.run(
+        return self.state.experiment_runner.run(
             image,
             "all",
             loaded,
@@ -115,15 +118,18 @@ class DenoiseApi:
             seed=seed,
             sigma="known" if sigma is None else "estimate" if sigma == -1 else sigma,
             strength=1.0 if strength is None else strength,
+            answer=lambda result, pause: self._answer(result, loaded, int(seed), pause),
         )
-        difference, gain = experiment.difference(result.noisy, result.denoised)
+
+    def _answer(self, result: experiment.Experiment, loaded: Loaded, seed: int, pause: Callable[[], None]) -> tuple:
         save = self.state.results.save
-        return (
-            save(result.noisy, "noisy.png"),
-            save(result.denoised, "denoised.png"),
-            save(difference, "difference.png"),
-            _figures(result, loaded) | {"difference_gain": gain, "seed": int(seed)},
-        )
+        pictures = [save(result.noisy, "noisy.png")]
+        pause()
+        pictures.append(save(result.denoised, "denoised.png"))
+        pause()
+        difference, gain = experiment.difference(result.noisy, result.denoised)
+        pictures.append(save(difference, "difference.png"))
+        return *pictures, _figures(result, loaded) | {"difference_gain": gain, "seed": seed}
 
 
 def _figures(result: experiment.Experiment, loaded: Loaded) -> dict:

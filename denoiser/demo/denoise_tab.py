@@ -3,14 +3,17 @@
 import dataclasses
 import logging
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
 from .. import experiment
 from ..errors import DenoiserError
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
+from ..images.picture import Picture
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
 from .denoise_layout import SIGMA_MODES, DenoiseLayout
@@ -36,7 +39,8 @@ class DenoiseTab:
     def connect(self, page: gr.Blocks) -> None:
         """Connect events and handlers.
 
-        Everything that computes shares one queue of one, so that two cores serve visitors in turn instead of thrashing.
+        What computes waits for its turn at the ``ComputeGate``, so that two cores serve visitors in turn instead of
+        thrashing; gradio's queue itself lets everyone through.
         "always_last": while one run is under way the newest change waits, those between are dropped. Fetching has a
         queue of its own, so that it keeps nobody from computing.
         """
@@ -52,7 +56,7 @@ class DenoiseTab:
             "show_progress": "minimal",
             "show_progress_on": ui.figures,
             "concurrency_id": "compute",
-            "concurrency_limit": 1,
+            "concurrency_limit": None,
             "api_visibility": "private",
         }
         released = [slider.release for slider in (*ui.parameter_sliders, ui.sigma_manual, ui.strength)]
@@ -209,7 +213,7 @@ class DenoiseTab:
             loaded = self.state.model_pool.get(self.picker.selected(selection), fetch=False)
         except DenoiserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        result = self.state.experiment_runner.run(
+        return self.state.experiment_runner.run(
             photo,
             area,
             loaded,
@@ -218,14 +222,22 @@ class DenoiseTab:
             seed=abs(seed or 0),
             sigma=sigma_manual if sigma_mode == "manual" else sigma_mode,
             strength=strength,
+            answer=lambda result, pause: (
+                {self.layout.figures: render_figures(result, loaded.facts.name, sigma_mode == "estimate")}
+                | self._show_result(result, Path(photo).stem[:60] or "photo", difference_kind, pause)
+            ),
         )
-        return self._show_result(result, Path(photo).stem[:60] or "photo", difference_kind) | {
-            self.layout.figures: render_figures(result, loaded.facts.name, sigma_mode == "estimate")
-        }
 
-    def _show_result(self, result: experiment.Experiment, stem: str, difference_kind: str) -> dict:
+    def _show_result(
+        self, result: experiment.Experiment, stem: str, difference_kind: str, pause: Callable[[], None]
+    ) -> dict:
         """The pictures of an experiment, each written once, under names that begin with the photo's ``stem``."""
-        ui, save = self.layout, self.state.results.save
+        ui = self.layout
+
+        def save(picture: Picture | np.ndarray, name: str) -> str:
+            pause()
+            return self.state.results.save(picture, name)
+
         noisy = save(result.noisy, f"{stem}-noisy.png")
         denoised = save(result.denoised, f"{stem}-denoised.png")
         clean = save(result.clean, f"{stem}-clean.png") if result.clean else None

@@ -1,14 +1,18 @@
 """From an uploaded photo to a finished experiment, in bounded time; every mistake comes back as a sentence."""
 
-import contextlib
-import time
+import dataclasses
 from collections.abc import Callable
+from typing import TypeVar
 
 import gradio as gr
+from PIL import Image
 
 from .. import experiment
 from ..errors import DenoiserError
 from ..images.picture import Picture, read
+from .compute_gate import Abandoned, ComputeGate, Turn
+from .guard import current_call
+from .memory import trim_memory
 from .model_pool import Loaded
 from .settings import Settings
 
@@ -21,18 +25,20 @@ AREAS = {
 MAX_KEPT = 8
 """Reduced photos that are kept, for the next move of a slider."""
 
+Answer = TypeVar("Answer")
+
 
 class ExperimentRunner:
     """Runs experiments for visitors, one at a time.
 
     Args:
         settings: Its limits are used.
-        computing: Held while a picture is computed.
+        gate: Gives the turns.
     """
 
-    def __init__(self, settings: Settings, computing: contextlib.AbstractContextManager):
+    def __init__(self, settings: Settings, gate: ComputeGate):
         self.settings = settings
-        self._computing = computing
+        self._gate = gate
         self._kept: dict[tuple[str, str], Picture] = {}  # the least recently used first; used while computing only
 
     def run(
@@ -45,7 +51,8 @@ class ExperimentRunner:
         seed: float,
         sigma: float | str,
         strength: float,
-    ) -> experiment.Experiment:
+        answer: Callable[[experiment.Experiment, Callable[[], None]], Answer] = lambda result, pause: result,
+    ) -> Answer:
         """Run one experiment.
 
         Args:
@@ -53,24 +60,58 @@ class ExperimentRunner:
             area: The part of it to work on, a value of ``AREAS``.
             loaded: The checkpoint.
             noise: As the arguments that follow, see :func:`denoiser.experiment.run`.
+            answer: Makes the answer of the experiment, still in its turn, so that the arrays of one large picture at a
+                time are in memory; calls its second argument between its steps.
 
         Raises:
-            gr.Error: Something is wrong with what was asked for, or it takes too long.
+            gr.Error: Something is wrong with what was asked for, or it takes too long, or nobody waits for it.
         """
         if not 0 <= seed < 2**64:  # JSON holds no more
             raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
+        call, long = current_call(), self._is_long(photo, area)
         try:
-            with self._computing:
-                picture = self._open(photo, area)
-                self._check_time(loaded, picture)
-                stop = stop_after(self.settings.max_seconds)
-                return experiment.run(loaded.denoiser, picture, noise, parameters, int(seed), sigma, strength, stop)
+            with self._gate.turn(long, call.left, call.tell_place) as turn:
+                try:
+                    picture = self._open(photo, area)
+                    self._check_time(loaded, picture)
+                    options = (noise, parameters, int(seed), sigma, strength, self._progress(turn))
+                    result = experiment.run(loaded.denoiser, picture, *options)
+                    del picture
+                    return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
+                finally:
+                    trim_memory()
+        except Abandoned:
+            raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
         except (DenoiserError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error
+
+    def _is_long(self, photo: str | None, area: str) -> bool:
+        """Whether a photo is computed in tiles, between which others pass."""
+        if photo is None or area != "all":
+            return False
+        try:
+            with Image.open(photo) as opened:  # reads the header only
+                return opened.width * opened.height > self.settings.interactive_pixels
+        except Exception:
+            return False  # opening it in its turn will say what is wrong
+
+    def _progress(self, turn: Turn) -> Callable[[float], None]:
+        """A progress callback that lets others pass, and ends what takes longer than was estimated."""
+        seconds = self.settings.max_seconds
+
+        def check(share: float) -> None:
+            turn.pause()
+            if share < 1 and turn.seconds > seconds:
+                raise gr.Error(
+                    f"Stopped after {seconds:.0f} s, as others wait. Take a part of the photo, or a faster checkpoint.",
+                    print_exception=False,
+                )
+
+        return check
 
     def _open(self, photo: str | None, area: str) -> Picture:
         """Read an upload and take the part to work on: the one place where a photo comes in."""
@@ -100,17 +141,3 @@ class ExperimentRunner:
                 "or a faster checkpoint.",
                 print_exception=False,
             )
-
-
-def stop_after(seconds: float) -> Callable[[float], None]:
-    """A progress callback that ends what takes longer than was estimated."""
-    until = time.monotonic() + seconds
-
-    def check(share: float) -> None:
-        if share < 1 and time.monotonic() > until:
-            raise gr.Error(
-                f"Stopped after {seconds:.0f} s, as others wait. Take a part of the photo, or a faster checkpoint.",
-                print_exception=False,
-            )
-
-    return check

@@ -1,15 +1,19 @@
 """Checks of what strangers send, before gradio or a function of ours touches it: anyone may send any JSON anywhere."""
 
+import asyncio
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import gradio as gr
 from gradio.components import Component
+from gradio.server_messages import EstimationMessage, EventMessage, ProcessStartsMessage
 from gradio.utils import get_upload_folder
 from starlette.responses import JSONResponse
 
+from .admission import Admission
 from .pulls import Visitor
 
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
@@ -67,6 +71,42 @@ def visitor_of(request: gr.Request) -> Visitor:
     return Visitor(request.session_hash or "", client_address(request))
 
 
+class Call:
+    """A call under way: whether anybody waits for its answer, and how to tell them their place in the queue.
+
+    Args:
+        queue: gradio's queue; None for a call that did not come through it.
+        event: gradio's event of the call.
+    """
+
+    def __init__(self, queue=None, event=None):
+        self._queue, self._event = queue, event
+        self._loop = asyncio.get_running_loop() if event else None
+        self.cancelled = False
+
+    def left(self) -> bool:
+        """Whether the visitor has closed the page, lost the connection or cancelled."""
+        return self.cancelled or (self._event is not None and not self._event.alive)
+
+    def tell_place(self, place: int, length: int) -> None:
+        """Show a place in the queue, from 1, where the page shows gradio's own; 0 when the call's turn has come."""
+        if self._loop is not None:
+            message = EstimationMessage(rank=place - 1, queue_size=length) if place else ProcessStartsMessage()
+            self._loop.call_soon_threadsafe(self._send, message)
+
+    def _send(self, message: EventMessage) -> None:
+        if self._event.session_hash in self._queue.pending_messages_per_session:
+            self._queue.send_message(self._event, message)
+
+
+_current_call: ContextVar[Call] = ContextVar("current_call")
+
+
+def current_call() -> Call:
+    """The call that a handler answers."""
+    return _current_call.get(None) or Call()
+
+
 class RequestLimits:
     """ASGI middleware: bounds what a request may send, and answers what breaks gradio's routes with a sentence.
 
@@ -110,19 +150,24 @@ class GuardedBlocks(gr.Blocks):
     """gr.Blocks that takes nothing on trust and answers every mistake with a sentence.
 
     Args:
-        max_session_calls: Calls of one kind that a session may have waiting or under way.
+        max_calls: Calls of one kind that may be waiting or under way.
+        max_session_calls: The same for a session.
         max_address_calls: The same for a network address.
         options: As for gr.Blocks.
     """
 
-    def __init__(self, max_session_calls: int, max_address_calls: int, **options):
+    def __init__(self, max_calls: int, max_session_calls: int, max_address_calls: int, **options):
         super().__init__(**options)
-        self.max_session_calls, self.max_address_calls = max_session_calls, max_address_calls
+        self.max_calls, self.max_session_calls, self.max_address_calls = max_calls, max_session_calls, max_address_calls
 
     def queue(self, *args, **kwargs):
-        """As gradio's, with a bound on what one visitor may have waiting or under way."""
+        """As gradio's, with bounds on what one visitor and all together may have waiting or under way.
+
+        Who is refused gets status 503 and a sentence; the page shows it and asks again (page.js).
+        """
         super().queue(*args, **kwargs)
         push = self._queue.push
+        admissions: dict[str, Admission] = {}
 
         async def bounded_push(body, request, username):
             fn = self.fns.get(body.fn_index)
@@ -136,6 +181,9 @@ class GuardedBlocks(gr.Blocks):
             of_address = sum(client_address(event.request) == client_address(request) for event in events)
             if of_session >= self.max_session_calls or of_address >= self.max_address_calls:
                 return False, "Too many of your calls are waiting already. Try again in a minute.", "queue_full"
+            admission = admissions.setdefault(fn.concurrency_id, Admission(self.max_calls, self.max_address_calls))
+            if place := admission.ask(body.session_hash or "", client_address(request), len(events)):
+                return False, f"You are number {place} in the queue: the page tries again by itself.", "queue_full"
             return await push(body, request, username)
 
         self._queue.push = bounded_push
@@ -143,11 +191,17 @@ class GuardedBlocks(gr.Blocks):
 
     async def process_api(self, block_fn, inputs, *args, **kwargs):
         """Check what was sent: every route leads through here."""
+        event = self._queue.event_ids_to_events.get(kwargs.get("event_id"))
+        call = Call(self._queue, event)
+        _current_call.set(call)
         try:
             if len(inputs) < len(block_fn.inputs):
                 raise gr.Error(f"{len(block_fn.inputs)} values are needed, {len(inputs)} were sent.")
             inputs = [check_input(component, value) for component, value in zip(block_fn.inputs, inputs)]
             return await super().process_api(block_fn, inputs, *args, **kwargs)
+        except asyncio.CancelledError:
+            call.cancelled = True  # its thread goes on until it looks
+            raise
         except gr.Error as error:
             error.print_exception = False  # it is the visitor's to read
             raise

@@ -18,6 +18,7 @@ from ..errors import CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUn
 from ..hub.checkpoints import Checkpoint, bundled_checkpoints, find_bundled, find_on_hub, parse_name
 from ..hub.facts import Facts, facts_of, read_card
 from ..pipeline import MARGIN, TILE, Denoiser
+from .compute_gate import ComputeGate
 from .pulls import Pull, Pulls, Visitor
 from .visitor_cache import VisitorCache
 
@@ -77,7 +78,7 @@ class ModelPool:
         max_weights_bytes: Weights larger than this are not fetched.
         cache_folder: Where visitors' checkpoints are cached.
         max_cache_bytes: Disk space for them; when more is taken, those unused longest are deleted.
-        computing: Held while a new checkpoint is tried out, so that it does not compete with what is being computed.
+        gate: Gives a turn in which a new checkpoint is tried out, so that it does not compete with what is computed.
     """
 
     def __init__(
@@ -88,13 +89,13 @@ class ModelPool:
         max_weights_bytes: int = MAX_WEIGHTS_BYTES,
         cache_folder: str | Path | None = None,
         max_cache_bytes: int = 4_000_000_000,
-        computing: contextlib.AbstractContextManager | None = None,
+        gate: ComputeGate | None = None,
     ):
         self.trusted, self.max_loaded, self.max_memory_bytes = trusted, max_loaded, max_memory_bytes
         self.max_weights_bytes = max_weights_bytes
         self.cache = VisitorCache(cache_folder, max_cache_bytes, self._in_use)
         self._pulls: Pulls[Loaded] = Pulls(self._pull)
-        self._computing = computing or threading.Lock()
+        self._gate = gate or ComputeGate()
         self._loaded: dict[str, Loaded] = {}  # the least recently used first
         self._checked_at: dict[str, float] = {}  # when the Hub was asked
         self._seen: dict[str, tuple[str, float]] = {}  # name -> the commit it was, and its speed here
@@ -277,7 +278,7 @@ class ModelPool:
         config = denoiser.model.config
         sides = (64,) if config in self._speeds else (64, 512, 512)
         seconds = 0.0
-        with self._computing:
+        with self._gate.turn():
             for side in sides:  # a look, then one call that sets the kernels up, then what the machine can do
                 picture = np.full((side, side, 3), 128, np.uint8)
                 started = time.perf_counter()

@@ -22,6 +22,7 @@ def build_page(state: DemoState) -> GuardedBlocks:
     """The page with everything on it, not yet running."""
     settings = state.settings
     page = GuardedBlocks(
+        settings.max_queued_calls,
         settings.max_session_calls,
         settings.max_address_calls,
         title="Denoising autoencoder",
@@ -53,7 +54,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         OSError: It cannot listen there.
     """
     # Without api_open=False a direct POST would skip the queue.
-    page.queue(max_size=settings.max_queued_calls, api_open=False).launch(
+    page.queue(api_open=False).launch(
         enable_monitoring=False,  # on by default, for everyone to read
         server_port=port,
         theme=create_theme(),
@@ -64,7 +65,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         footer_links=["api", "settings"],
         ssr_mode=False,
         show_error=False,
-        max_threads=128,  # also how many calls may be under way: most wait for the Hub, which takes no thread
+        max_threads=4 * settings.max_queued_calls,  # also how many calls, of all kinds, may wait or be under way
         app_kwargs={"middleware": [Middleware(RequestLimits, max_bytes=settings.max_request_bytes)]},
     )
 

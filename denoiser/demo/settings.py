@@ -30,7 +30,7 @@ class Settings:
         max_seconds: What one picture may take while everyone else waits.
         max_upload: Size of an upload, as gradio writes it.
         max_request_bytes: Size of a request that is no upload; the page's are a few thousand bytes.
-        max_queued_calls: Calls of all visitors that wait.
+        max_queued_calls: Calls of one kind, of all visitors, that wait or are under way.
         max_session_calls: Calls of one kind that a session may have waiting or under way.
         max_address_calls: The same for a network address.
         result_seconds: How long our own copy of a result is kept; gradio copies it right after the call.

@@ -1,10 +1,9 @@
 """What the whole page shares: one object, made by ``main`` and passed to whoever needs it."""
 
-import threading
-
 from ..errors import DenoiserError
 from ..hub.catalogue import Catalogue
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
+from .compute_gate import ComputeGate
 from .experiment_runner import ExperimentRunner
 from .model_pool import ModelPool
 from .result_files import ResultFiles
@@ -23,16 +22,14 @@ class DemoState:
     """
 
     def __init__(self, settings: Settings, results: ResultFiles):
-        computing = threading.Lock()  # one picture at a time: two cores serve visitors in turn instead of thrashing
+        gate = ComputeGate()  # one picture at a time: two cores serve visitors in turn instead of thrashing
         self.settings = settings
         self.results = results
         self.catalogue = Catalogue(
             names=settings.trusted_names, author=settings.author, collection=settings.collection, tag=settings.tag
         )
-        self.model_pool = ModelPool(
-            settings.trusted_names, max_weights_bytes=settings.max_weights_bytes, computing=computing
-        )
-        self.experiment_runner = ExperimentRunner(settings, computing)
+        self.model_pool = ModelPool(settings.trusted_names, max_weights_bytes=settings.max_weights_bytes, gate=gate)
+        self.experiment_runner = ExperimentRunner(settings, gate)
         self.checkpoint, self.note = DEFAULT_CHECKPOINT, ""
 
     def load_checkpoint(self) -> None:

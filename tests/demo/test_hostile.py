@@ -41,6 +41,7 @@ from denoiser import (
     pipeline,
 )
 from denoiser.demo import model_pool, pulls
+from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.pulls import Visitor
@@ -411,7 +412,7 @@ def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
 
 def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_it_overruns(tmp_path):
     settings = Settings()
-    runner = ExperimentRunner(settings, threading.Lock())
+    runner = ExperimentRunner(settings, ComputeGate())
     Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
     loaded = ModelPool().get(DEFAULT_CHECKPOINT)
     arguments = (str(tmp_path / "thin.png"), "all")
@@ -420,7 +421,7 @@ def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_
     with pytest.raises(gr.Error, match="This would take"):
         runner.run(*arguments, slow, "gaussian", {}, 0, "known", 1)
     fast = dataclasses.replace(loaded, seconds_per_megapixel=0)
-    impatient = ExperimentRunner(dataclasses.replace(settings, max_seconds=0.0), threading.Lock())
+    impatient = ExperimentRunner(dataclasses.replace(settings, max_seconds=0.0), ComputeGate())
     with pytest.raises(gr.Error, match="Stopped after"):
         impatient.run(*arguments, fast, "gaussian", {}, 0, "known", 1)
 

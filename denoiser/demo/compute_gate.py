@@ -1,0 +1,128 @@
+"""Turns at computing: one picture at a time, and short ones pass between the tiles of a long one."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+POLL_SECONDS = 0.3
+"""How often who waits looks whether anybody still wants the answer."""
+
+
+class Abandoned(Exception):
+    """Nobody waits for this answer any more."""
+
+
+class Turn:
+    """One call's turn.
+
+    Args:
+        gate: Where it waits.
+        long: Whether it pauses for short ones.
+        left: Whether nobody waits for its answer any more.
+        tell_place: Called with its place in the queue, from 1, and the queue's length when they change; (0, 0) when it
+            begins after waiting.
+    """
+
+    def __init__(
+        self, gate: "ComputeGate", long: bool, left: Callable[[], bool], tell_place: Callable[[int, int], object]
+    ):
+        self.gate, self.long, self.left, self.tell_place = gate, long, left, tell_place
+        self.ready = threading.Event()
+        self.begun = time.monotonic()
+        self.paused = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has computed, pauses aside."""
+        return time.monotonic() - self.begun - self.paused
+
+    def pause(self) -> None:
+        """Let short ones that wait go first, if this is a long one.
+
+        Raises:
+            Abandoned: Nobody waits for the answer any more.
+        """
+        if self.left():
+            raise Abandoned
+        started = time.monotonic()
+        self.gate.pause(self)
+        self.paused += time.monotonic() - started
+
+
+class ComputeGate:
+    """Gives turns in the order of coming.
+
+    A long computation that has begun goes on after the short ones that wait at its pauses; the next long one begins
+    when it has ended, as the arrays of one fill the memory.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._waiting: list[Turn] = []
+        self._running: Turn | None = None
+        self._long: Turn | None = None  # begun and not ended
+
+    @contextlib.contextmanager
+    def turn(
+        self,
+        long: bool = False,
+        left: Callable[[], bool] = lambda: False,
+        tell_place: Callable[[int, int], object] = lambda place, length: None,
+    ) -> Iterator[Turn]:
+        """Wait for a turn and hold it; the arguments are those of :class:`Turn`.
+
+        Raises:
+            Abandoned: Nobody waits for the answer any more.
+        """
+        turn = Turn(self, long, left, tell_place)
+        self._wait(turn)
+        turn.begun = time.monotonic()
+        try:
+            yield turn
+        finally:
+            with self._lock:
+                if self._running is turn:
+                    self._running = None
+                if self._long is turn:
+                    self._long = None
+                self._start_next()
+
+    def pause(self, turn: Turn) -> None:
+        """See :meth:`Turn.pause`."""
+        with self._lock:
+            if not turn.long or all(other.long for other in self._waiting):
+                return
+            self._running = None
+        self._wait(turn)
+
+    def _wait(self, turn: Turn) -> None:
+        turn.ready.clear()
+        with self._lock:
+            self._waiting.append(turn)
+            self._start_next()
+        told = None
+        while not turn.ready.wait(POLL_SECONDS):
+            with self._lock:
+                place = self._waiting.index(turn) + 1 if turn in self._waiting else 0
+                if place and turn.left():
+                    self._waiting.remove(turn)
+                    raise Abandoned
+                length = len(self._waiting)
+            if place and (place, length) != told and turn is not self._long:
+                told = place, length
+                turn.tell_place(place, length)
+        if told:
+            turn.tell_place(0, 0)
+
+    def _start_next(self) -> None:
+        """Give the turn to the first who can have it; the lock is held."""
+        if self._running is not None:
+            return
+        for turn in self._waiting:
+            if not turn.long or self._long in (None, turn):
+                self._waiting.remove(turn)
+                self._running = turn
+                self._long = turn if turn.long else self._long
+                turn.ready.set()
+                return
