@@ -87,10 +87,10 @@ def run(
     pixels = denoiser.denoise_pixels(noisy, given, strength, progress)
     seconds = time.perf_counter() - started
     denoised = noisy.with_pixels(pixels)
-    figures = {}
+    figures: dict[str, tuple[float, float]] = {}
     if clean is not None:
-        for measure in (psnr, ssim, edge_fidelity):
-            figures[measure.__name__] = tuple(measure(clean.pixels, after.pixels) for after in (noisy, denoised))
+        for name, measure in (("psnr", psnr), ("ssim", ssim), ("edge_fidelity", edge_fidelity)):
+            figures[name] = measure(clean.pixels, noisy.pixels), measure(clean.pixels, denoised.pixels)
     return Experiment(
         clean=clean,
         noisy=noisy,

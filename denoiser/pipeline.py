@@ -6,6 +6,7 @@ denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
+import dataclasses
 import itertools
 import logging
 import os
@@ -20,6 +21,7 @@ from PIL import Image
 
 from .analysis.clipping import undo_clipping
 from .analysis.noise_level import estimate_sigma
+from .analysis.weak_noise import limit_removal
 from .download.checkpoint_files import MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
@@ -98,7 +100,7 @@ class Denoiser:
         self.dtype = _pick_dtype(dtype, self.device, model)
         model = model.eval().requires_grad_(False).to(self.device)
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
-        self.model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
+        self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
         self.self_ensemble = self_ensemble
         self.name, self.revision, self.note = name, revision, note
 
@@ -152,7 +154,7 @@ class Denoiser:
     @overload
     def __call__(
         self,
-        image: str | os.PathLike | Image.Image,
+        image: str | os.PathLike[str] | Image.Image,
         sigma: float | None = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
@@ -169,7 +171,7 @@ class Denoiser:
     ) -> ArrayLike: ...
     def __call__(
         self,
-        image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
+        image: str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor,
         sigma: float | None = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
@@ -220,6 +222,9 @@ class Denoiser:
         level = None
         if not self.model.config.blind:
             level = (estimate_sigma(pixels) if sigma is None else float(sigma)) / 255
+        if channels == 3 and pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
+            one = dataclasses.replace(picture, pixels=pixels[..., :1])  # gray in three planes: it stays gray
+            return self.denoise_pixels(one, sigma, strength, progress).repeat(3, axis=2)
         if pixels.shape[2] == channels:
             restored = self._tiled(pixels, level, progress)
         elif channels == 3:  # a gray picture and a color network, which gets three equal planes
@@ -232,6 +237,8 @@ class Denoiser:
             restored = np.concatenate(planes, axis=2)
         if level:
             restored = undo_clipping(restored, pixels, level)
+        if level is not None:
+            restored = limit_removal(restored, pixels, level, 1 / picture.maximum if picture.maximum > 1 else 0.0)
         if not np.isfinite(restored).all():  # finite weights can have products that are not finite
             raise CheckpointInvalid(
                 f"{self.name or 'The network'} computes values that are not finite numbers: its weights are damaged or "

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from huggingface_hub import errors as hub_errors
 
@@ -14,7 +14,9 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 
 @contextlib.contextmanager
-def translate_errors(name: str, revision: str | None = None, token: str | bool | None = None) -> Iterator[None]:
+def translate_errors(
+    name: str, revision: str | None = None, token: str | bool | None = None
+) -> Generator[None, None, None]:
     """huggingface_hub's errors as ours. The order matters: a gated repository is also a RepositoryNotFoundError.
 
     ``token=False`` words the messages for someone who cannot log in, such as the visitor of a Space.

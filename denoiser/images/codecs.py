@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
 
 @contextmanager
-def translate_decode_errors(name: str) -> Iterator[None]:
+def translate_decode_errors(name: str) -> Generator[None, None, None]:
     """What Pillow raises on a bad file, as errors of this package. Its decoders may raise any type of exception."""
     try:
         yield
@@ -36,7 +36,7 @@ def translate_decode_errors(name: str) -> Iterator[None]:
         raise ImageUnreadable(f"{name} is damaged or truncated: {error}") from error
 
 
-def save_image(image: Image.Image, path: str | os.PathLike, fast: bool = False) -> None:
+def save_image(image: Image.Image, path: str | os.PathLike[str], fast: bool = False) -> None:
     """Write a picture with its color profile, EXIF, XMP and resolution, atomically.
 
     PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. A

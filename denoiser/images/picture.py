@@ -39,7 +39,7 @@ _PIL_TYPES = {255.0: np.uint8, 65535.0: np.uint16}
 _FLOAT_LIMIT = 8.0
 
 
-ImageLike = str | os.PathLike | Image.Image | np.ndarray | torch.Tensor
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 """What :func:`read` takes."""
 
 

@@ -36,7 +36,7 @@ class NumpyRandom:
     def __init__(self, seed: int):
         self._generator = np.random.default_rng(seed)
 
-    def _draw(self, function: Callable, x: np.ndarray, channels: int | None) -> np.ndarray:
+    def _draw(self, function: Callable[..., np.ndarray], x: np.ndarray, channels: int | None) -> np.ndarray:
         return np.moveaxis(function((*x.shape[1:], channels or x.shape[0]), dtype=np.float32), -1, 0)
 
     def normal(self, x: np.ndarray, channels: int | None = None) -> np.ndarray:
