@@ -236,7 +236,7 @@ class Denoiser:
                 planes.append(self._tiled(pixels[..., plane : plane + 1], level, share))
             restored = np.concatenate(planes, axis=2)
         if level:
-            restored = undo_clipping(restored, pixels, level)
+            restored = undo_clipping(restored, pixels, level, progress and (lambda: progress(1.0)))
         if level is not None:
             restored = limit_removal(restored, pixels, level, 1 / picture.maximum if picture.maximum > 1 else 0.0)
         if not np.isfinite(restored).all():  # finite weights can have products that are not finite

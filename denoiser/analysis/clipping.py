@@ -8,6 +8,8 @@ Source: Foi, "Clipped Noisy Images: Heteroskedastic Modeling and Practical Denoi
 https://doi.org/10.1016/j.sigpro.2009.04.035
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.special import ndtr, ndtri  # scipy.stats, which has them as well, takes a second to import
@@ -43,7 +45,9 @@ _SHARE = _table(np.append(ndtr(-_TRUE[:-1]), 0))
 _SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DISTANCE, _VARIANCE), 0))
 
 
-def undo_clipping(restored: np.ndarray, noisy: np.ndarray, level: float) -> np.ndarray:
+def undo_clipping(
+    restored: np.ndarray, noisy: np.ndarray, level: float, pause: Callable[[], object] | None = None
+) -> np.ndarray:
     """Correct a denoised picture for noise that was clipped with the picture.
 
     The correction is weighted by the evidence around a pixel: the share of values exactly at the end of the range and
@@ -54,6 +58,7 @@ def undo_clipping(restored: np.ndarray, noisy: np.ndarray, level: float) -> np.n
         restored: The denoiser's output for ``noisy``, float32 (H, W, C).
         noisy: The noisy picture in [0, 1], same shape.
         level: Standard deviation of the noise, on the scale of the pictures.
+        pause: Called after each tile of a large picture.
 
     Returns:
         The corrected picture; ``restored`` itself if nothing was clipped.
@@ -70,6 +75,8 @@ def undo_clipping(restored: np.ndarray, noisy: np.ndarray, level: float) -> np.n
         if white:
             values = 1 - _undo_black(1 - values, 1 - observed, level)
         corrected[target] = values[0].permute(1, 2, 0).numpy()[inner]
+        if pause:
+            pause()
     return corrected
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from denoiser import add_noise
+from denoiser.analysis import metrics
 from denoiser.analysis.metrics import edge_fidelity, psnr, ssim
 
 
@@ -53,3 +54,16 @@ def test_what_cannot_be_measured_is_not_a_number():
 def test_pictures_of_different_shape_are_refused(measure):
     with pytest.raises(ValueError, match="differ in shape"):
         measure(np.zeros((20, 20)), np.zeros((20, 21)))
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_figures_by_bands_are_those_of_the_whole_picture(photo, gray, monkeypatch):
+    clean = (photo[:, :, 0] if gray else photo).astype(np.float32) / 255
+    noisy = np.clip(clean + np.random.default_rng(0).normal(0, 0.1, clean.shape).astype(np.float32), 0, 1)
+    measures = (psnr, ssim, edge_fidelity)
+    whole = [measure(clean, noisy) for measure in measures]
+    for rows in (1, 7, 100, 255):
+        monkeypatch.setattr(metrics, "BAND", rows * clean[0].size)
+        pauses = []
+        by_bands = [measure(clean, noisy, lambda: pauses.append(1)) for measure in measures]
+        assert by_bands == pytest.approx(whole, abs=1e-6) and len(pauses) >= 3
