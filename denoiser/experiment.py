@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .analysis.metrics import edge_fidelity, psnr, ssim
+from .analysis.metrics import edge_fidelity, mean_squared_error, psnr, ssim
 from .analysis.noise_level import estimate_sigma
 from .images.picture import Picture
 from .noise import add_noise
@@ -66,17 +66,20 @@ def run(
         sigma: The noise level for the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise
             that was added; estimated if none was) or "estimate".
         strength: 0..1, see :class:`Denoiser`.
-        progress: Called with the share of the denoising done; an exception it raises stops it.
+        progress: Called with the share of the denoising done, and again with 0 and 1 while noise is added and figures
+            are computed; an exception it raises stops it.
 
     Raises:
         ValueError: A parameter is out of range; the message says which.
     """
+    pause = (lambda: progress(0.0)) if progress else None
     clean, added, noisy = None, None, picture
     if noise is not None:
         clean = picture
         degraded = add_noise(picture.pixels, noise, seed, **(parameters or {}))
-        added = float(np.sqrt(np.mean((degraded - picture.pixels) ** 2))) * 255
+        added = mean_squared_error(picture.pixels, degraded, pause) ** 0.5 * 255
         noisy = picture.with_pixels(degraded)
+        del degraded  # an array of a large picture takes hundreds of megabytes
     if sigma == "known" and added is not None:
         given = min(added, 255.0)
     elif isinstance(sigma, str):
@@ -87,17 +90,19 @@ def run(
     pixels = denoiser.denoise_pixels(noisy, given, strength, progress)
     seconds = time.perf_counter() - started
     denoised = noisy.with_pixels(pixels)
+    del pixels
+    pause = (lambda: progress(1.0)) if progress else None
     figures: dict[str, tuple[float, float]] = {}
     if clean is not None:
         for name, measure in (("psnr", psnr), ("ssim", ssim), ("edge_fidelity", edge_fidelity)):
-            figures[name] = measure(clean.pixels, noisy.pixels), measure(clean.pixels, denoised.pixels)
+            figures[name] = measure(clean.pixels, noisy.pixels, pause), measure(clean.pixels, denoised.pixels, pause)
     return Experiment(
         clean=clean,
         noisy=noisy,
         denoised=denoised,
         sigma_added=added,
         sigma_used=None if denoiser.model.config.blind else given,
-        removed=float(np.std(noisy.pixels - denoised.pixels)) * 255,
+        removed=_deviation(noisy, denoised) * 255,
         seconds=seconds,
         figures=figures,
     )
@@ -114,8 +119,29 @@ def difference(first: Picture, second: Picture, gain: int | None = None) -> tupl
     Returns:
         uint8 (H, W, C) and the gain.
     """
-    delta = (first.pixels - second.pixels) * 255
     if gain is None:
-        spread = float(np.quantile(np.abs(delta[::2, ::2]), 0.99))
+        sample = np.abs(first.pixels[::2, ::2] - second.pixels[::2, ::2]) * 255
+        spread = float(np.quantile(sample, 0.99))
         gain = max((candidate for candidate in GAINS if candidate * spread <= 127), default=1)
-    return np.rint(np.clip(128 + gain * delta, 0, 255)).astype(np.uint8), gain
+    result = np.empty(first.pixels.shape, np.uint8)
+    for rows in _row_bands(first):
+        delta = (first.pixels[rows] - second.pixels[rows]) * 255
+        result[rows] = np.rint(np.clip(128 + gain * delta, 0, 255)).astype(np.uint8)
+    return result, gain
+
+
+def _row_bands(picture: Picture) -> list[slice]:
+    """Rows of about a megapixel each: what is computed of them takes little memory."""
+    height, width = picture.pixels.shape[:2]
+    rows = max(1, 1_000_000 // width)
+    return [slice(top, top + rows) for top in range(0, height, rows)]
+
+
+def _deviation(first: Picture, second: Picture) -> float:
+    """The standard deviation of the difference of two pictures, on their scale."""
+    total = squares = 0.0
+    for rows in _row_bands(first):
+        delta = first.pixels[rows].astype(np.float64) - second.pixels[rows]
+        total, squares = total + float(delta.sum()), squares + float((delta**2).sum())
+    mean = total / first.pixels.size
+    return max(0.0, squares / first.pixels.size - mean**2) ** 0.5

@@ -139,16 +139,19 @@ class Picture:
 
     def _quantize(self, planes: np.ndarray) -> np.ndarray:
         """Values in [0, 1] as the picture's depth holds them, float32."""
-        planes = np.clip(planes, 0, 1)
+        planes = np.clip(planes, 0, 1)  # a copy; in place from here on, as a large one takes hundreds of megabytes
         if self.maximum > 1:
-            planes = np.rint(planes * self.maximum).astype(np.float32) / np.float32(self.maximum)
-        return planes.astype(np.float32)
+            planes *= self.maximum
+            planes = np.rint(planes, out=planes).astype(np.float32, copy=False)
+            planes /= np.float32(self.maximum)
+        return planes.astype(np.float32, copy=False)
 
     def _levels(self) -> np.ndarray:
         """Pixels and alpha (H, W, channels of the source) on the scale of the source, 0..``maximum``."""
         planes = self.pixels if self.alpha is None else np.concatenate([self.pixels, self.alpha[..., None]], axis=-1)
-        planes = np.clip(planes, 0, 1) * self.maximum
-        return np.rint(planes) if self.maximum > 1 else planes
+        planes = np.clip(planes, 0, 1)
+        planes *= self.maximum
+        return np.rint(planes, out=planes) if self.maximum > 1 else planes
 
 
 def read(source: ImageLike, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -257,7 +260,8 @@ def _from_array(
             raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must be in [0, 1]: divide by white.")
     else:
         raise ImageUnreadable(f"{name} has type {array.dtype}; expected uint8, uint16 or float in [0, 1].")
-    planes = array.reshape(*array.shape[:2], channels).astype(np.float32) / np.float32(maximum)
+    planes = array.reshape(*array.shape[:2], channels).astype(np.float32)
+    planes /= np.float32(maximum)
     alpha = planes[..., -1] if channels in (2, 4) else None
     pixels = planes if alpha is None else planes[..., :-1]
     return Picture(np.ascontiguousarray(pixels), alpha, maximum, source)
