@@ -276,6 +276,13 @@ def test_the_readme_stays_short_and_its_space_runs_what_is_tested():
     assert (ROOT / space["app_file"]).is_file()
 
 
+def test_the_architecture_names_every_module_and_no_other():
+    named = set(re.findall(r"`[\w/]*?(\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    files = {room: {path.name for path in (ROOT / room).rglob("*.py")} for room in ("denoiser", "train", "tests")}
+    modules = files["denoiser"] | files["train"]
+    assert modules - {"__init__.py"} <= named <= modules | files["tests"] | {"app.py"}
+
+
 def test_the_changelog_begins_with_this_version():
     heading = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert heading[1] == denoiser.__version__
