@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -108,9 +109,9 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
 class Demo:
     """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
 
-    def __init__(self, folder: Path, temporary: Path | None = Path("gradio"), **settings: str):
+    def __init__(self, folder: Path, temporary: Path | None = Path("gradio"), port: int | None = None, **settings: str):
         self.log, self.refused = folder / "app.log", folder / "refused.txt"
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{port or free_port()}"
         self.temporary = temporary and folder / temporary
         # Python imports sitecustomize first thing: every connection beyond loopback is refused and noted.
         (folder / "guard").mkdir()
@@ -146,6 +147,8 @@ class Demo:
             )
         deadline = time.monotonic() + 120
         while True:
+            if port and (other := re.search(r"the page is on port (\d+)", self.log.read_text())):
+                self.url = f"http://127.0.0.1:{other[1]}"
             try:
                 urllib.request.urlopen(self.url, timeout=5).read()
                 return

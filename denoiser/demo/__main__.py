@@ -8,17 +8,21 @@ import importlib
 import os
 import shutil
 import signal
-import tempfile
+import socket
 from pathlib import Path
 
 from .memory import limit_memory
+from .run_folder import run_folder
 from .settings import Settings
+
+PORTS = 100
+"""Ports that are tried, beginning with the one that is wanted."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read what comes from outside, prepare the environment, and serve the page."""
     parser = argparse.ArgumentParser(prog="denoiser-demo", description="The denoising demo.")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument("--port", type=int, help="or the next free one; default: the first free one from 7860")
     options = parser.parse_args(arguments)
     import_extra("httpx", "jinja2")
     limit_memory(os.environ)
@@ -31,11 +35,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"error: {error}") from error
     if proxy_note:
         print(proxy_note)
-    with tempfile.TemporaryDirectory(prefix="denoiser-", ignore_cleanup_errors=True) as folder:
+    with run_folder() as folder:
         # gradio's own default is one folder for all users of the machine, which may be somebody else's.
         os.environ.setdefault("GRADIO_TEMP_DIR", f"{folder}/gradio")
         import_extra("gradio")  # it makes HTTP clients when it is imported: the environment has to be fit by then
-        serve(settings, Path(folder), options.port)
+        serve(settings, folder, options.port and find_port(options.port))
 
 
 def import_extra(*packages: str) -> None:
@@ -48,6 +52,23 @@ def import_extra(*packages: str) -> None:
             f"error: the demo needs more packages ({error}): pip install 'denoising-autoencoder[demo]', or in a clone "
             "pip install -r requirements.txt"
         ) from None
+
+
+def find_port(wanted: int) -> int:
+    """The wanted port, or else the next one that is free, which is said in a sentence."""
+    hosts = {"127.0.0.1", os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"}
+    for port in range(wanted, min(wanted + PORTS, 65536)):
+        try:
+            for host in hosts:
+                with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+                    probe.bind((host, port))
+        except OSError:
+            continue
+        if port != wanted:
+            print(f"Port {wanted} is in use; the page is on port {port}.")
+        return port
+    return wanted  # the server will say what is wrong
 
 
 def serve(settings: Settings, folder: Path, port: int | None) -> None:
@@ -63,9 +84,10 @@ def serve(settings: Settings, folder: Path, port: int | None) -> None:
     from .state import DemoState
 
     (folder / "results").mkdir()
-    results = ResultFiles(folder / "results", settings.result_seconds)
+    results = ResultFiles(folder / "results", settings.result_seconds, settings.max_temporary_bytes)
     state = DemoState(settings, results)
     page = build_page(state)
+    results.other_files = page.session_files
 
     def stop(*_) -> None:
         """Delete what visitors left and end at once: threads that compute would keep the interpreter from ending."""

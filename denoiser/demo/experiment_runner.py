@@ -14,6 +14,7 @@ from .compute_gate import Abandoned, ComputeGate, Turn
 from .guard import current_call
 from .memory import trim_memory
 from .model_pool import Loaded
+from .result_files import DISK_FULL, is_disk_full
 from .settings import Settings
 
 AREAS = {
@@ -84,6 +85,10 @@ class ExperimentRunner:
             raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
         except (DenoiserError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise gr.Error(DISK_FULL, print_exception=False) from error
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

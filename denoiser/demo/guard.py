@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from .admission import Admission
 from .pulls import Visitor
+from .result_files import DISK_FULL, is_disk_full
 
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 
@@ -142,7 +143,9 @@ class RequestLimits:
         except Exception as error:
             logging.warning("%s %s failed: %s", scope["method"], scope["path"][:80], type(error).__name__)
             if not started:
-                answer = JSONResponse({"detail": "This request cannot be answered."}, 400)
+                full = is_disk_full(error)
+                text, status = (DISK_FULL, 507) if full else ("This request cannot be answered.", 400)
+                answer = JSONResponse({"detail": text}, status)
                 await answer(scope, receive, send)
 
 
@@ -206,6 +209,8 @@ class GuardedBlocks(gr.Blocks):
             error.print_exception = False  # it is the visitor's to read
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise gr.Error(DISK_FULL, print_exception=False) from error
             logging.exception("a call failed")
             raise gr.Error(FAILED, print_exception=False) from error
 
@@ -214,6 +219,10 @@ class GuardedBlocks(gr.Blocks):
 
         gradio does so itself when it stops, unless visitors are still connected: it waits 5 s for them and gives up.
         """
-        for files in self.temp_file_sets:
-            for path in list(files):
-                Path(path).unlink(missing_ok=True)
+        for path in {path for files in self.temp_file_sets for path in list(files)}:
+            Path(path).unlink(missing_ok=True)
+
+    def session_files(self) -> set[str]:
+        """Paths of visitors' uploads and results in gradio's cache, without the page's own pictures."""
+        own = {path for block in self.blocks.values() for path in getattr(block, "keep_in_cache", ())}
+        return {path for files in list(self.temp_file_sets) for path in list(files)} - own

@@ -1,9 +1,13 @@
 """Pictures on disk on their way to gradio, which copies them into its own cache right after a call."""
 
+import errno
+import logging
+import os
 import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +16,33 @@ from PIL import Image
 from ..images.codecs import save_image
 from ..images.picture import Picture
 
+DISK_FULL = "The server's disk is full at the moment. Try again in a few minutes, or with a smaller part of the photo."
+CHECK_SECONDS = 5.0
+"""How often the size of all files is looked at."""
+SPARE_BYTES = 50_000_000
+"""Free space that is left to others."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space on the disk, or none for this user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
 
 class ResultFiles:
-    """A folder of results, each deleted after a while.
+    """A folder of results, each deleted after a while, and a bound on the size of all temporary files.
 
     Args:
         folder: Exists; the caller deletes it in the end.
         seconds: How long a result is kept.
+        max_bytes: Size of all files together, gradio's included; beyond it the oldest are deleted.
+
+    Attributes:
+        other_files: Gives the paths of gradio's files, which are deleted for their size only.
     """
 
-    def __init__(self, folder: Path, seconds: float):
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder: Path, seconds: float, max_bytes: int = 2_000_000_000):
+        self.folder, self.seconds, self.max_bytes = folder, seconds, max_bytes
+        self.other_files: Callable[[], Iterable[str]] = lambda: ()
         self._stop = threading.Event()
         self._cleaner = threading.Thread(target=self._delete_stale_forever, daemon=True)
 
@@ -30,11 +50,19 @@ class ResultFiles:
         """Write a picture, or uint8 pixels (H, W, C), losslessly in its own depth -> the file's path.
 
         Noise hardly compresses, so it is written with little compression.
+
+        Raises:
+            OSError: There is no space for it and for gradio's copy.
         """
         if isinstance(picture, Picture):
             image = picture.to_pil()
         else:
             image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+        size = image.width * image.height * (2 if image.mode.startswith("I;16") else len(image.getbands()))
+        if shutil.disk_usage(self.folder).free < 2 * size + SPARE_BYTES:
+            self.delete_oldest_files(self.max_bytes // 2)
+            if shutil.disk_usage(self.folder).free < 2 * size + SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         path = Path(tempfile.mkdtemp(dir=self.folder)) / name
         save_image(image, path, fast=True)
         return str(path)
@@ -44,6 +72,23 @@ class ResultFiles:
         for old in self.folder.iterdir():
             if time.time() - old.stat().st_mtime > self.seconds:
                 shutil.rmtree(old, ignore_errors=True)
+
+    def delete_oldest_files(self, max_bytes: int) -> None:
+        """Delete the oldest files, gradio's copies and uploads among them, until the rest has this size."""
+        files = []
+        for path in [*self.folder.rglob("*"), *map(Path, self.other_files())]:
+            try:
+                stat = path.stat()
+            except OSError:  # deleted meanwhile
+                continue
+            if path.is_file():
+                files.append((stat.st_mtime, stat.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= max_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
 
     def start(self) -> None:
         """Delete stale files from now on, in a thread."""
@@ -56,5 +101,9 @@ class ResultFiles:
             self._cleaner.join()
 
     def _delete_stale_forever(self) -> None:
-        while not self._stop.wait(self.seconds):
-            self.delete_stale_files()
+        while not self._stop.wait(min(self.seconds, CHECK_SECONDS)):
+            try:
+                self.delete_stale_files()
+                self.delete_oldest_files(self.max_bytes)
+            except OSError:  # the next time, then
+                logging.exception("temporary files could not be deleted")

@@ -33,6 +33,7 @@ class Settings:
         max_queued_calls: Calls of one kind, of all visitors, that wait or are under way.
         max_session_calls: Calls of one kind that a session may have waiting or under way.
         max_address_calls: The same for a network address.
+        max_temporary_bytes: Size of all uploads and results on the disk; beyond it the oldest are deleted.
         result_seconds: How long our own copy of a result is kept; gradio copies it right after the call.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     max_queued_calls: int = 64
     max_session_calls: int = 8
     max_address_calls: int = 32
+    max_temporary_bytes: int = 2_000_000_000
     result_seconds: float = 60.0
 
     @classmethod
@@ -65,8 +67,11 @@ class Settings:
             checkpoints = tuple(checkpoint_key(name) for name in names if name)
             checkpoint = checkpoint_key(environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
             max_weights_bytes = int(float(environ.get("DENOISER_MAX_MB") or 500) * 1e6)
+            max_temporary_bytes = int(float(environ.get("DENOISER_TEMP_MB") or 2000) * 1e6)
         except (DenoiserError, ValueError, OverflowError) as error:
-            raise ValueError(f"in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS or DENOISER_MAX_MB: {error}") from error
+            raise ValueError(
+                f"in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS, DENOISER_MAX_MB or DENOISER_TEMP_MB: {error}"
+            ) from error
         return cls(
             checkpoint=checkpoint,
             checkpoints=checkpoints,
@@ -74,6 +79,7 @@ class Settings:
             collection=environ.get("DENOISER_COLLECTION", ""),
             tag=environ.get("DENOISER_TAG", TAG),
             max_weights_bytes=max_weights_bytes,
+            max_temporary_bytes=max_temporary_bytes,
         )
 
     @property

@@ -614,9 +614,22 @@ def test_a_proxy_that_is_no_address_is_named_in_a_sentence(tmp_path, address):
     assert result.returncode == 1 and "http_proxy" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_port_in_use_is_said_in_a_sentence(tmp_path):
+def test_a_port_in_use_is_said_in_a_sentence_and_the_next_one_serves(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run_app(tmp_path, "--port", str(taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        running = Demo(tmp_path, port=port, HF_HUB_OFFLINE="1")
+        try:
+            found = re.search(rf"Port {port} is in use; the page is on port (\d+)\.", running.log.read_text())
+            assert found and int(found[1]) > port and Stranger(running.url).endpoint("run")
+        finally:
+            running.stop()
+
+
+def test_where_no_port_is_free_a_sentence_says_so(tmp_path):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # the last one: in use by us or by another
+            stack.enter_context(socket.create_server(("127.0.0.1", 65535)))
+        result = run_app(tmp_path, "--port", "65535")
     assert (
         result.returncode == 1
         and "is in use; name another with --port" in result.stderr

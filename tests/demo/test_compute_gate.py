@@ -1,0 +1,170 @@
+"""Turns at computing and places behind a full queue: order, pauses, and who leaves."""
+
+import threading
+import time
+
+import pytest
+
+from denoiser.demo import admission
+from denoiser.demo.admission import Admission
+from denoiser.demo.compute_gate import Abandoned, ComputeGate
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Visitors:
+    """Threads that take turns; what they do is noted in order."""
+
+    def __init__(self):
+        self.gate, self.log = ComputeGate(), []
+        self.threads: list[threading.Thread] = []
+
+    def start(self, name: str, work=lambda turn: None, **options) -> None:
+        """Begin a visitor's call, and return when it waits or computes."""
+        waiting = len(self.gate._waiting)
+
+        def run():
+            try:
+                with self.gate.turn(**options) as turn:
+                    self.log.append(name)
+                    work(turn)
+            except Abandoned:
+                self.log.append(f"{name} left")
+
+        self.threads.append(threading.Thread(target=run, daemon=True))
+        self.threads[-1].start()
+        wait_until(lambda: len(self.gate._waiting) > waiting or name in self.log)
+
+    def join(self) -> list[str]:
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        return self.log
+
+
+@pytest.fixture
+def visitors():
+    return Visitors()
+
+
+def tiles(visitors: Visitors, name: str, go_on: threading.Event, count: int):
+    """The work of a long call: its tiles, with a pause after each."""
+
+    def work(turn):
+        go_on.wait(30)
+        for tile in range(count):
+            visitors.log.append(f"{name}{tile}")
+            turn.pause()
+
+    return work
+
+
+def test_short_calls_pass_between_the_tiles_of_a_long_one_in_order(visitors):
+    go_on = threading.Event()
+    visitors.start("long", tiles(visitors, "tile ", go_on, 3), long=True)
+    visitors.start("first")
+    visitors.start("second")
+    go_on.set()
+    assert visitors.join() == ["long", "tile 0", "first", "second", "tile 1", "tile 2"]
+
+
+def test_one_long_call_at_a_time_and_the_next_when_it_has_ended(visitors):
+    go_on = threading.Event()
+    visitors.start("long", tiles(visitors, "a", go_on, 2), long=True)
+    visitors.start("other", tiles(visitors, "b", go_on, 2), long=True)
+    visitors.start("short")
+    go_on.set()
+    assert visitors.join() == ["long", "a0", "short", "a1", "other", "b0", "b1"]
+
+
+def test_short_calls_do_not_pause(visitors):
+    go_on = threading.Event()
+    visitors.start("short", tiles(visitors, "a", go_on, 2))
+    visitors.start("other")
+    go_on.set()
+    assert visitors.join() == ["short", "a0", "a1", "other"]
+
+
+def test_pauses_do_not_count_as_computing(visitors):
+    go_on, seconds = threading.Event(), []
+
+    def work(turn):
+        go_on.wait(30)
+        turn.pause()
+        seconds.append((turn.paused, turn.seconds))
+
+    visitors.start("long", work, long=True)
+    started = time.monotonic()
+    visitors.start("short", lambda turn: time.sleep(0.5))
+    go_on.set()
+    visitors.join()
+    paused, computed = seconds[0]
+    assert paused >= 0.4 and computed <= time.monotonic() - started - paused + 0.5
+
+
+def test_who_leaves_the_queue_is_not_computed_for(visitors):
+    go_on, left = threading.Event(), threading.Event()
+    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("waiting", left=left.is_set)
+    visitors.start("last")
+    left.set()
+    wait_until(lambda: "waiting left" in visitors.log)
+    go_on.set()
+    assert visitors.join() == ["computing", "waiting left", "last"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_who_leaves_is_computed_for_up_to_the_next_tile(visitors, long):
+    go_on, left = threading.Event(), threading.Event()
+    visitors.start("leaver", tiles(visitors, "tile ", go_on, 100), long=long, left=left.is_set)
+    visitors.start("next")
+    left.set()
+    go_on.set()
+    assert sorted(visitors.join()) == sorted(["leaver", "tile 0", "leaver left", "next"])
+
+
+def test_a_call_that_fails_leaves_the_gate_open(visitors):
+    with pytest.raises(ZeroDivisionError), visitors.gate.turn(long=True):
+        raise ZeroDivisionError
+    visitors.start("next", long=True)
+    assert visitors.join() == ["next"]
+
+
+def test_who_waits_is_told_the_place_and_the_length_of_the_queue(visitors):
+    go_on, told = threading.Event(), []
+    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("first")
+    visitors.start("second", tell_place=lambda place, length: told.append((place, length)))
+    wait_until(lambda: told)
+    go_on.set()
+    visitors.join()
+    assert told[0] == (2, 2) and told[-1] == (0, 0)
+
+
+def test_places_behind_a_full_queue_are_kept_in_the_order_of_coming():
+    queue = Admission(size=2, max_address=10)
+    assert queue.ask("a", "1.1.1.1", waiting=1) == 0
+    assert [queue.ask(name, "1.1.1.1", waiting=2) for name in "bcb"] == [3, 4, 3]
+    assert queue.ask("c", "1.1.1.1", waiting=1) == 3  # the room is b's
+    assert queue.ask("new", "1.1.1.1", waiting=1) == 4
+    assert queue.ask("b", "1.1.1.1", waiting=1) == 0
+    assert queue.ask("c", "1.1.1.1", waiting=1) == 0
+
+
+def test_a_place_is_kept_only_for_who_asks_again(monkeypatch):
+    queue = Admission(size=1, max_address=10)
+    assert queue.ask("gone", "1.1.1.1", waiting=1) == 2
+    monkeypatch.setattr(admission, "PATIENCE_SECONDS", -1.0)
+    assert queue.ask("other", "1.1.1.1", waiting=0) == 0
+
+
+def test_one_address_cannot_take_all_places_behind_a_full_queue():
+    queue = Admission(size=1, max_address=3)
+    for index in range(100):
+        assert queue.ask(f"many-{index}", "1.1.1.1", waiting=1) >= 2
+    assert queue.ask("other", "2.2.2.2", waiting=1) == 5

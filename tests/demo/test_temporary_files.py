@@ -1,0 +1,107 @@
+"""What the demo leaves on the disk: bounded in size, deleted after a killed run, and a full disk is a sentence."""
+
+import errno
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from denoiser import DEFAULT_CHECKPOINT
+from denoiser.demo import result_files
+from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.experiment_runner import ExperimentRunner
+from denoiser.demo.model_pool import ModelPool
+from denoiser.demo.result_files import DISK_FULL, ResultFiles
+from denoiser.demo.run_folder import LOCK, delete_left_over, run_folder
+from denoiser.demo.settings import Settings
+from tests.conftest import PHOTO, Demo
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+
+
+def set_age(path: str, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_the_oldest_files_go_first_gradios_among_them(tmp_path):
+    (tmp_path / "results").mkdir()
+    results = ResultFiles(tmp_path / "results", seconds=60, max_bytes=70_000)
+    paths = [results.save(PIXELS, f"{index}.png") for index in range(3)]  # of 30 kB each, as noise does not compress
+    upload = tmp_path / "upload.png"
+    shutil.copy(paths[0], upload)
+    results.other_files = lambda: [str(upload), str(tmp_path / "gone.png")]
+    for path, age in zip([paths[2], str(upload), paths[1], paths[0]], (1, 2, 3, 4)):
+        set_age(path, age)
+    results.delete_oldest_files(results.max_bytes)
+    assert [Path(path).exists() for path in [*paths, upload]] == [False, False, True, True]
+
+
+def test_a_full_disk_is_a_sentence_and_the_next_visitor_works(tmp_path, monkeypatch):
+    results = ResultFiles(tmp_path, seconds=60)
+    runner, loaded = ExperimentRunner(Settings(), ComputeGate()), ModelPool().get(DEFAULT_CHECKPOINT)
+
+    def run() -> str:
+        arguments = (str(PHOTO), "middle", loaded, "gaussian", {}, 0, "known", 1)
+        return runner.run(*arguments, answer=lambda result, pause: results.save(result.noisy, "noisy.png"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(result_files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+        with pytest.raises(gr.Error) as raised:
+            run()
+        assert raised.value.message == DISK_FULL and not list(tmp_path.rglob("*.png"))
+    assert Path(run()).exists()
+
+
+def test_space_is_made_by_deleting_before_the_disk_counts_as_full(tmp_path, monkeypatch):
+    results = ResultFiles(tmp_path, seconds=60, max_bytes=40_000)
+    old = Path(results.save(PIXELS, "old.png"))
+    monkeypatch.setattr(
+        result_files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0 if old.exists() else 10**12)
+    )
+    assert Path(results.save(PIXELS, "new.png")).exists() and not old.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_errors_that_say_the_disk_is_full(number):
+    assert result_files.is_disk_full(OSError(number, "x")) and not result_files.is_disk_full(OSError(errno.EACCES, "x"))
+    assert not result_files.is_disk_full(ValueError("x"))
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next_and_nothing_else(tmp_path):
+    (tmp_path / "denoiser-of-somebody").mkdir()
+    (tmp_path / "denoiser-of-somebody" / "file").touch()
+    first = Demo(tmp_path, temporary=None, HF_HUB_OFFLINE="1")
+    try:
+        (left,) = [lock.parent for lock in tmp_path.glob(f"denoiser-*/{LOCK}")]
+        delete_left_over(tmp_path)
+        assert left.exists()  # its process lives
+    finally:
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+    assert left.exists()
+    delete_left_over(tmp_path)
+    assert not left.exists() and (tmp_path / "denoiser-of-somebody" / "file").exists()
+
+
+def test_a_link_to_a_folder_with_a_free_lock_is_left_alone(tmp_path):
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / LOCK).touch()
+    (tmp_path / "denoiser-link").symlink_to(target)
+    delete_left_over(tmp_path)
+    assert (target / LOCK).exists()
+
+
+def test_the_folder_of_a_run_is_locked_private_and_deleted_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with run_folder() as folder:
+        assert folder.stat().st_mode & 0o077 == 0 and (folder / LOCK).exists()
+        with run_folder() as other:  # its start deletes nothing of a live one
+            assert folder.exists() and other != folder
+    assert not list(tmp_path.iterdir())
