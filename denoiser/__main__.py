@@ -1,10 +1,12 @@
 """Denoise pictures from the command line: ``denoise noisy.png -o clean.png``, or ``python -m denoiser``."""
 
 import argparse
+import glob
 import os
 import sys
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from .errors import DenoiserError
@@ -25,7 +27,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "-o",
         "--output",
         required=True,
-        type=Path,
         help="a file for one picture; a folder for several (existing, or written with a trailing slash)",
     )
     parser.add_argument("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated)")
@@ -42,6 +43,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def expand_patterns(inputs: list[Path]) -> list[Path]:
+    """Inputs with the wildcards that the shell left alone, as on Windows, replaced by what matches them."""
+    expanded = []
+    for source in inputs:
+        matches = [] if source.exists() else sorted(map(Path, glob.glob(str(source))))
+        expanded += matches or [source]
+    return expanded
+
+
 def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path, Path]]:
     """The input and output file of each picture.
 
@@ -53,6 +63,7 @@ def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tu
     for source in inputs:
         if source.is_dir():
             found = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS)
+            found = [path for path in found if not path.name.startswith(".")]  # macOS puts ._a.jpg beside a.jpg
             found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
             jobs += [(path, output / path.relative_to(source)) for path in found]
         else:
@@ -73,18 +84,36 @@ def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tu
     return jobs
 
 
+def save_result(image: Image.Image, target: Path, into_folder: bool, overwrite: bool) -> None:
+    """Write a result; in a folder as PNG where the input's extension does not fit its content, and say so.
+
+    Raises:
+        ValueError: The file's format cannot hold the picture, or the PNG exists.
+    """
+    try:
+        check_format(target, image.mode)
+    except ValueError as error:
+        png = target.with_suffix(".png")
+        if not into_folder or (png.exists() and not overwrite):
+            raise
+        tqdm.write(f"{target.name}: {error}; written as {png}", file=sys.stderr)
+        target = png
+    save_image(image, target)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
-    several = len(options.inputs) > 1 or any(path.is_dir() for path in options.inputs)
-    into_folder = several or options.output.is_dir() or str(options.output).endswith(("/", os.sep))
+    inputs, output = expand_patterns(options.inputs), Path(options.output)
+    several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
+    into_folder = several or output.is_dir() or options.output.endswith(("/", os.sep))
     try:
-        if into_folder and options.output.exists() and not options.output.is_dir():
-            raise ValueError(f"{options.output} is a file; several pictures need a folder")
+        if into_folder and output.exists() and not output.is_dir():
+            raise ValueError(f"{output} is a file; several pictures need a folder")
         for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
             if value is not None and not 0 <= value <= high:
                 raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
-        jobs = plan_outputs(options.inputs, options.output, into_folder)
+        jobs = plan_outputs(inputs, output, into_folder)
         denoiser = Denoiser.from_pretrained(
             options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
         )
@@ -100,7 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     if target.exists() and not options.overwrite:
                         raise ValueError(f"{target} exists; --overwrite replaces it")
-                    save_image(denoiser(source, options.sigma, options.strength), target)
+                    save_result(
+                        denoiser(source, options.sigma, options.strength), target, into_folder, options.overwrite
+                    )
                 except (DenoiserError, ValueError, OSError) as error:
                     failures.append(f"{source}: {error}")
                 except Exception as error:  # out of memory, a driver error: other pictures may succeed

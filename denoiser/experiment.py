@@ -83,7 +83,7 @@ def run(
     if sigma == "known" and added is not None:
         given = min(added, 255.0)
     elif isinstance(sigma, str):
-        given = estimate_sigma(noisy.pixels)
+        given = estimate_sigma(noisy)
     else:
         given = float(sigma)
     started = time.perf_counter()

@@ -7,6 +7,7 @@ clean = denoiser("noisy.jpg")
 """
 
 import dataclasses
+import functools
 import itertools
 import logging
 import os
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 
 from .analysis.clipping import undo_clipping
-from .analysis.noise_level import estimate_sigma
+from .analysis.noise_level import estimate_sigma, is_graphic
 from .analysis.weak_noise import limit_removal
 from .download.checkpoint_files import MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
@@ -30,6 +31,14 @@ from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
 
 logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _survive_forks() -> None:
+    """Let a forked child compute with one thread: OpenMP would wait forever for those that stayed with its parent."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 ArrayLike = TypeVar("ArrayLike", np.ndarray, torch.Tensor)
 
@@ -41,6 +50,11 @@ MARGIN = 64
 
 def _pick_device(device: str) -> torch.device:
     if device != "auto":
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device {device!r} cannot be used here ({reason}): use 'auto' or 'cpu'") from error
         return torch.device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -96,6 +110,7 @@ class Denoiser:
         revision: str | None = None,
         note: str = "",
     ):
+        _survive_forks()
         self.device = _pick_device(str(device))
         self.dtype = _pick_dtype(dtype, self.device, model)
         model = model.eval().requires_grad_(False).to(self.device)
@@ -221,7 +236,9 @@ class Denoiser:
         pixels, channels = picture.pixels, self.model.config.channels
         level = None
         if not self.model.config.blind:
-            level = (estimate_sigma(pixels) if sigma is None else float(sigma)) / 255
+            level = (estimate_sigma(picture) if sigma is None else float(sigma)) / 255
+        elif is_graphic(pixels):  # a blind network takes its edges for noise
+            return pixels
         if channels == 3 and pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
             one = dataclasses.replace(picture, pixels=pixels[..., :1])  # gray in three planes: it stays gray
             return self.denoise_pixels(one, sigma, strength, progress).repeat(3, axis=2)

@@ -71,7 +71,7 @@ def test_an_existing_output_is_replaced_only_when_asked(run, pictures, tmp_path)
     assert output.read_bytes() != b"mine"
 
 
-def test_nothing_half_written_stays(run, pictures, tmp_path, monkeypatch):
+def test_no_partial_file_is_left(run, pictures, tmp_path, monkeypatch):
     def fail(self, path, **options):
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
@@ -105,7 +105,7 @@ def test_an_output_folder_inside_the_input_is_no_input(run, pictures):
     assert len([path for path in (pictures / "out").rglob("*") if path.is_file()]) == 3
 
 
-def test_an_error_nobody_thought_of_is_listed_and_the_others_done(run, pictures, tmp_path, monkeypatch):
+def test_an_unexpected_error_is_listed_and_the_others_done(run, pictures, tmp_path, monkeypatch):
     from denoiser.models import Unet
 
     encode, calls = Unet.encode, []
@@ -163,3 +163,46 @@ def test_profile_and_camera_data_reach_the_file(run, tmp_path, origin, name):
         assert written.info["icc_profile"] == b"a profile"
         if name != "b.webp":
             assert written.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_trailing_slash_makes_a_folder(run, pictures, tmp_path):
+    status, error = run(pictures / "a.png", "-o", f"{tmp_path / 'new'}/")
+    assert status == 0 and (tmp_path / "new" / "a.png").is_file(), error
+
+
+def test_wildcards_that_the_shell_leaves_alone_are_expanded(run, pictures, tmp_path):
+    status, _ = run(pictures / "*.png", "-o", f"{tmp_path / 'out'}/")
+    assert status == 0 and (tmp_path / "out" / "a.png").is_file()
+    status, error = run(pictures / "*.gif", "-o", f"{tmp_path / 'out'}/")
+    assert status == 1 and "There is no file *.gif" in error
+
+
+def test_jfif_is_jpeg_and_what_macos_leaves_beside_files_is_no_picture(run, pictures, tmp_path):
+    (pictures / "b.jpg").rename(pictures / "b.jfif")
+    (pictures / "._b.jpg").write_bytes(b"resource fork")
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 0, error
+    with Image.open(tmp_path / "out" / "b.jfif") as written:
+        assert written.format == "JPEG"
+
+
+def test_a_name_that_lies_about_its_content_does_not_stop_a_folder(run, pictures, tmp_path):
+    (pictures / "b.jpg").unlink()
+    Image.new("RGBA", (32, 32), (90, 100, 110, 128)).save(pictures / "b.jpg", "PNG")
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 0 and "written as" in error
+    with Image.open(tmp_path / "out" / "b.png") as written:
+        assert written.mode == "RGBA"
+    status, error = run(pictures / "b.jpg", "-o", tmp_path / "one.jpg")
+    assert status == 1 and "cannot hold transparency; write one.png instead" in error
+
+
+def test_a_device_that_is_not_there_is_named(run, pictures, tmp_path):
+    status, error = run(pictures / "a.png", "-o", tmp_path / "b.png", "--device", "xpu")
+    assert status == 2 and "device 'xpu' cannot be used here" in error and "use 'auto' or 'cpu'" in error
+
+
+def test_a_folder_of_pictures_called_as_a_checkpoint_is_not_one(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures.rename(tmp_path / "photo")
+    assert main(["photo/a.png", "-o", "clean.png", "--checkpoint", "photo"]) == 0

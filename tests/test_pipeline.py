@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -111,13 +114,13 @@ def test_strength_blends(tiny, photo):
     assert np.allclose(half[inside], (none[inside] + full[inside]) / 2, atol=1e-6)
 
 
-def test_grey_pictures_are_denoised_by_a_color_network(default, photo):
+def test_gray_pictures_are_denoised_by_a_color_network(default, photo):
     clean = photo.astype(np.float32).mean(-1) / 255
     noisy = add_noise(clean, "gaussian", sigma=25)
     assert psnr(clean, default(noisy, 25)) > psnr(clean, noisy) + 5
 
 
-def test_bfloat16_costs_nothing_that_shows(default, photo):
+def test_bfloat16_makes_no_visible_difference(default, photo):
     clean = photo.astype(np.float32) / 255
     noisy = add_noise(clean, "gaussian", sigma=25)
     full, half = (Denoiser(default.model, dtype=dtype)(noisy, 25) for dtype in ("float32", "bfloat16"))
@@ -125,7 +128,7 @@ def test_bfloat16_costs_nothing_that_shows(default, photo):
     assert full.dtype == half.dtype == np.float32
 
 
-def test_tiles_do_not_show(default):
+def test_tiles_leave_no_visible_seam(default):
     clean = np.tile(np.linspace(0, 1, 1000, dtype=np.float32)[None, :, None], (TILE + 2 * MARGIN + 40, 1, 3))
     noisy = add_noise(clean, "gaussian", sigma=25)
     exact = Denoiser(default.model, dtype="float32")
@@ -180,7 +183,7 @@ def test_names_are_tried_as_folder_then_bundled(tiny_checkpoint, monkeypatch, tm
 
 
 @pytest.mark.parametrize("name", ["nothing-like-it", "../up/one", "/no/such/folder", "a/b/c", ""])
-def test_a_name_that_is_nothing_is_not_found(name, tmp_path, monkeypatch):
+def test_an_unknown_name_is_not_found(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointNotFound, match="no checkpoint"):
         Denoiser.from_pretrained(name)
@@ -206,3 +209,24 @@ def test_gray_in_three_planes_stays_gray_and_is_denoised_as_one_plane(photo, nam
     denoiser = Denoiser.from_pretrained(name)
     three = denoiser(gray[..., None].repeat(3, axis=2), 25)
     assert (three == three[..., :1]).all() and np.array_equal(three[..., 0], denoiser(gray, 25))
+
+
+FORKED = """
+import multiprocessing
+import numpy as np
+from denoiser import Denoiser
+denoiser = Denoiser.from_pretrained("color-small", device="cpu")
+picture = np.random.default_rng(0).integers(60, 200, (96, 96, 3), np.uint8)
+def work(_): return int(denoiser(picture, 25).sum())
+here = work(0)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert all(abs(there - here) < 100 for there in pool.map(work, range(2)))
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_denoised_can_fork_others_that_do():
+    """OpenMP in the child waited for threads that stay with the parent."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=240)
+    assert done.stdout.strip() == "done", done.stderr

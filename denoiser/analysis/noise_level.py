@@ -4,6 +4,7 @@ import numpy as np
 import pywt
 from scipy.special import ndtri
 
+from ..images.picture import ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
 
 MAX_CLIPPED = 0.01
@@ -19,8 +20,12 @@ BLOCK = 16
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
 
+CONSTANT_BLOCK = 4
+MIN_BLOCKS = 64
+"""Blocks that a picture must have to be called a graphic."""
 
-def estimate_sigma(pixels: np.ndarray) -> float:
+
+def estimate_sigma(picture: ImageLike | Picture) -> float:
     """Estimate the standard deviation of white noise in a picture.
 
     Two estimators with different failures are combined. Color patches of 8x8 pixels are redundant: in many directions
@@ -35,12 +40,14 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     Areas with clipped noise are excluded; if nothing else remains, the clipping is corrected for.
 
     Args:
-        pixels: Float (H, W, C) in [0, 1].
+        picture: Whatever :func:`denoiser.images.picture.read` takes; alpha is ignored.
 
     Returns:
-        Sigma in 8-bit units; 0 for pictures under 4 pixels on a side, which are too small.
+        Sigma in 8-bit units; 0 for pictures under 4 pixels on a side, which are too small, and for graphics, in which
+        there is none (:func:`is_graphic`).
     """
-    if min(pixels.shape[:2]) < 4:
+    pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
+    if min(pixels.shape[:2]) < 4 or is_graphic(pixels):
         return 0.0
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
         pixels = pixels.mean(axis=2, keepdims=True)
@@ -51,6 +58,27 @@ def estimate_sigma(pixels: np.ndarray) -> float:
     if smallest is not None and (smallest > 0.6 * quiet or smallest < 0.3):
         return smallest
     return overall if quiet > 2 else quiet  # if the quiet parts have almost no noise, the rest is texture
+
+
+def is_graphic(pixels: np.ndarray) -> bool:
+    """Whether a picture is drawn, not taken: text, line art, a screenshot. Edges there look like noise to estimators.
+
+    Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
+    black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
+    are constant and next to none lie between black and white.
+
+    Args:
+        pixels: Float (H, W, C) in [0, 1].
+    """
+    rows, columns = (side // CONSTANT_BLOCK for side in pixels.shape[:2])
+    if rows * columns < MIN_BLOCKS:
+        return False
+    cut = pixels[: rows * CONSTANT_BLOCK, : columns * CONSTANT_BLOCK]
+    blocks = cut.reshape(rows, CONSTANT_BLOCK, columns, CONSTANT_BLOCK, -1)
+    low, high = blocks.min((1, 3)), blocks.max((1, 3))
+    constant = (low == high).all(-1)
+    between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
+    return bool((constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05))
 
 
 def _color_directions(pixels: np.ndarray) -> np.ndarray:

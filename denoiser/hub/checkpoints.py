@@ -100,9 +100,11 @@ def find_checkpoint(
         HubUnreachable: The Hub does not answer and the cache does not have it.
     """
     folder = Path(name).expanduser()
-    if str(name) and folder.is_dir():  # Path("") is the current folder
+    bundled = name in bundled_checkpoints()
+    # Path("") is the current folder; a folder of pictures called "photo" is not meant.
+    if str(name) and folder.is_dir() and (not bundled or (folder / CONFIG_FILE).is_file()):
         return Checkpoint(str(name), folder)
-    if name in bundled_checkpoints():
+    if bundled:
         return find_bundled(str(name))
     # A Path is never a Hub id.
     if isinstance(name, Path) or name.removeprefix(ADDRESS).startswith((".", "/", "~")) or "/" not in name:

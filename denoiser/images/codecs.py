@@ -14,7 +14,8 @@ from ..errors import ImageTooLarge, ImageUnreadable
 # and run an external program for some (EPS).
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jfif")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".webp", ".bmp")
 """Extensions of the formats that :func:`save_image` writes."""
 
 
@@ -54,10 +55,10 @@ def save_image(image: Image.Image, path: str | os.PathLike[str], fast: bool = Fa
     path = Path(path)
     check_format(path, image.mode)
     extension = path.suffix.lower()
-    kept = {".jpg": ("icc_profile", "exif", "dpi", "xmp"), ".webp": ("icc_profile", "exif", "xmp"), ".bmp": ("dpi",)}
-    kept[".jpeg"] = kept[".jpg"]
+    kept = {".webp": ("icc_profile", "exif", "xmp"), ".bmp": ("dpi",)}
+    kept |= dict.fromkeys(JPEG_EXTENSIONS, ("icc_profile", "exif", "dpi", "xmp"))
     options = {k: image.info[k] for k in kept.get(extension, ("icc_profile", "exif", "dpi")) if k in image.info}
-    if extension in (".jpg", ".jpeg"):
+    if extension in JPEG_EXTENSIONS:
         options |= {"quality": 95, "subsampling": 0}
     elif extension == ".webp":
         options |= {"lossless": True, "exact": True}  # exact: the colors under full transparency too
@@ -82,5 +83,5 @@ def check_format(path: Path, mode: str = "L") -> None:
         raise ValueError(f"{extension} cannot hold 16 bits; write {path.stem}.png or .tif instead")
     if mode == "F" and extension not in (".tif", ".tiff"):
         raise ValueError(f"{extension} cannot hold floating point; write {path.stem}.tif instead")
-    if mode in ("LA", "RGBA") and extension in (".jpg", ".jpeg", ".bmp"):
+    if mode in ("LA", "RGBA") and extension in (*JPEG_EXTENSIONS, ".bmp"):
         raise ValueError(f"{extension} cannot hold transparency; write {path.stem}.png instead")

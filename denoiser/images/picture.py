@@ -8,6 +8,7 @@ would reduce them to 8 bits; pass the uint16 array instead), CMYK and other prin
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import ImageTooLarge, ImageUnreadable
 from .codecs import FORMATS, translate_decode_errors
+
+logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused unless a caller raises ``max_pixels``. For files Pillow has a limit of 179 megapixels."""
@@ -32,6 +35,17 @@ _MODES |= {"I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "I;16N": "I;16"}
 
 # The entries of a PIL image's ``info`` that stay with the picture.
 _METADATA = ("icc_profile", "exif", "dpi", "xmp")
+
+# What each EXIF orientation needs to stand upright.
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _PIL_TYPES = {255.0: np.uint8, 65535.0: np.uint16}
 
@@ -223,7 +237,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
         raise ImageUnreadable(f"{name} has {frames} frames or pages; pass one of them.")
     with translate_decode_errors(name):
         tags = image.getexif() if image.format == "TIFF" else {}
-        image = ImageOps.exif_transpose(image)
+        image = _transpose(image, name)
         if any(tag in tags for tag in _DESCRIPTIVE_TAGS):
             kept = Image.Exif()
             kept.update({tag: tags[tag] for tag in _DESCRIPTIVE_TAGS if tag in tags})
@@ -235,6 +249,22 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
         image = image.convert(target)
     array = np.asarray(image)
     return dataclasses.replace(_from_array(array, array, max_pixels, name), source=image)
+
+
+def _transpose(image: Image.Image, name: str) -> Image.Image:
+    """The picture turned as its EXIF says. A damaged EXIF costs itself and not the picture."""
+    image.load()  # damaged pixels are another matter
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow raises nearly anything on tags of the wrong type
+        logger.warning("%s: its EXIF is damaged (%s) and is dropped; only the orientation is used", name, error)
+        try:
+            method = _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation))
+        except Exception:
+            method = None
+        turned = image.transpose(method) if method is not None else image.copy()
+        turned.info = {key: value for key, value in image.info.items() if key != "exif"}
+        return turned
 
 
 def _from_array(

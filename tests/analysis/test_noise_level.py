@@ -1,10 +1,16 @@
+import io
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
 
-from denoiser import add_noise, estimate_sigma
-from denoiser.analysis.noise_level import MAX_PATCHES
+from denoiser import Denoiser, add_noise, estimate_sigma
+from denoiser.analysis.metrics import psnr
+from denoiser.analysis.noise_level import MAX_PATCHES, is_graphic
+from denoiser.images.picture import read
 
 
 def as_file(pixels):
@@ -17,14 +23,14 @@ def clean(photo, channels):
 
 
 @pytest.mark.parametrize("sigma", [5, 10, 25, 50])
-def test_on_a_detailed_color_photograph_it_is_within_a_tenth(photo, sigma):
+def test_on_a_detailed_color_photograph_the_estimate_is_within_ten_percent(photo, sigma):
     noisy = add_noise(clean(photo, 3), "gaussian", sigma=sigma)
     assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.1)
     assert estimate_sigma(as_file(noisy)) == pytest.approx(sigma, rel=0.12)
 
 
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
-def test_on_a_grey_one_texture_adds_some(photo, sigma):
+def test_on_a_gray_photograph_texture_raises_the_estimate(photo, sigma):
     noisy = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
     assert sigma * 0.95 < estimate_sigma(noisy) < sigma + 8
     assert sigma * 0.9 < estimate_sigma(as_file(noisy)) < sigma + 8
@@ -32,19 +38,19 @@ def test_on_a_grey_one_texture_adds_some(photo, sigma):
 
 @given(sigma=st.floats(0, 75), low=st.floats(0.3, 0.5), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=25)
-def test_on_a_smooth_picture_it_is_the_noise(sigma, low, seed):
+def test_on_a_smooth_picture_the_estimate_is_the_noise_level(sigma, low, seed):
     smooth = np.repeat(np.linspace(low, low + 0.2, 96, dtype=np.float32)[None], 96, axis=0)[..., None].repeat(3, 2)
     assert estimate_sigma(add_noise(smooth, "gaussian", seed, sigma=sigma)) == pytest.approx(sigma, rel=0.06, abs=0.1)
 
 
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
-def test_on_a_smooth_grey_picture_it_is_the_noise_too(sigma):
+def test_on_a_smooth_gray_picture_the_estimate_is_the_noise_level(sigma):
     smooth = np.repeat(np.linspace(0.2, 0.8, 256, dtype=np.float32)[None], 256, axis=0)[..., None]
     assert estimate_sigma(add_noise(smooth, "gaussian", sigma=sigma)) == pytest.approx(sigma, rel=0.05)
 
 
 @pytest.mark.parametrize("sigma", [10, 25, 50])
-def test_a_grey_picture_in_three_planes_is_read_as_grey(photo, sigma):
+def test_a_gray_picture_in_three_planes_is_treated_as_gray(photo, sigma):
     gray = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
     three = gray.repeat(3, axis=2)
     assert estimate_sigma(three) == pytest.approx(estimate_sigma(gray), rel=1e-4)
@@ -53,14 +59,14 @@ def test_a_grey_picture_in_three_planes_is_read_as_grey(photo, sigma):
 
 
 @pytest.mark.parametrize("weights", [(1, 0.9, 0.7), (1, 0.5, 0), (0, 0, 1)])
-def test_toned_pictures_and_single_planes_hide_no_noise(photo, weights):
+def test_noise_of_toned_and_single_channel_pictures_is_found(photo, weights):
     """Their planes are not independent: some directions of color hold no noise at all, which says nothing."""
     gray = add_noise(clean(photo, 1), "gaussian", sigma=25)
     toned = as_file(gray * np.float32(weights))
     assert 0.8 * 25 * np.mean([weight for weight in weights if weight]) < estimate_sigma(toned) < 33
 
 
-def test_an_even_plane_hides_no_noise(photo):
+def test_a_constant_channel_is_ignored(photo):
     noisy = add_noise(clean(photo, 3), "gaussian", sigma=25)
     noisy[..., 2] = 0.5
     assert 20 < estimate_sigma(as_file(noisy)) < 33
@@ -69,12 +75,12 @@ def test_an_even_plane_hides_no_noise(photo):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("sigma", [5, 25, 50])
 @pytest.mark.parametrize("value", [0, 10, 245, 255])
-def test_a_picture_all_of_it_at_one_end_is_allowed_for(value, sigma, channels):
+def test_clipping_is_corrected_for_where_the_whole_picture_is_clipped(value, sigma, channels):
     flat = add_noise(np.full((128, 128, channels), value / 255, np.float32), "gaussian", sigma=sigma)
     assert estimate_sigma(as_file(flat)) == pytest.approx(sigma, rel=0.2)
 
 
-def test_noise_that_jpeg_smoothed_is_still_seen(photo):
+def test_noise_smoothed_by_jpeg_is_still_found(photo):
     noisy = add_noise(clean(photo, 3), "gaussian", sigma=20)
     assert 8 < estimate_sigma(add_noise(noisy, "jpeg", quality=90)) < 22
 
@@ -87,14 +93,14 @@ def test_print_and_flat_graphics_have_no_noise():
     assert estimate_sigma(page) < 2
 
 
-def test_many_pixels_are_sampled_not_all(photo):
+def test_large_pictures_are_sampled(photo):
     large = np.tile(clean(photo, 3), (4, 4, 1))
     assert large[..., 0].size > 10 * MAX_PATCHES
     assert estimate_sigma(add_noise(large, "gaussian", sigma=12)) == pytest.approx(12, rel=0.1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 3), (3, 500)])
-def test_pictures_too_small_to_tell_have_none(size):
+def test_the_estimate_is_zero_for_pictures_that_are_too_small(size):
     assert estimate_sigma(np.full((*size, 3), 0.3, np.float32)) == 0
 
 
@@ -104,3 +110,75 @@ def test_small_pictures_give_a_number(size, channels):
     noisy = add_noise(np.full((*size, channels), 0.5, np.float32), "gaussian", sigma=20)
     assert 5 < estimate_sigma(noisy) < 40
     assert estimate_sigma(np.zeros((*size, channels), np.float32)) == 0
+
+
+def text_page(size: int) -> np.ndarray:
+    """Black letters on white, as a screenshot or a scan has them, uint8 (H, W)."""
+    page, letters = Image.new("L", (420, 300), 255), np.random.default_rng(size)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size)
+    for top in range(6, 290, round(size * 1.4)):
+        words = "".join(map(chr, letters.choice([*range(97, 123), 32, 32, 32, 32], 60)))
+        draw.text((6, top), words, fill=0, font=font)
+    return np.asarray(page)
+
+
+def drawn_screenshot() -> np.ndarray:
+    """Gray panels with lines and text, uint8 (H, W, 3)."""
+    screen = Image.new("RGB", (320, 240), (52, 60, 70))
+    draw = ImageDraw.Draw(screen)
+    for index in range(5):
+        draw.rectangle((10, 10 + 44 * index, 300, 46 + 44 * index), fill=(90, 100 + 20 * index, 120), outline=(9, 9, 9))
+        draw.text((20, 20 + 44 * index), "settings and more settings", fill=(240, 240, 230))
+    return np.asarray(screen)
+
+
+def as_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("name", ["color-base", "gray-base", "photo"])
+@pytest.mark.parametrize("size", [9, 16, 30])
+def test_a_clean_text_page_comes_back_as_it_was(name, size):
+    """Its letters were taken for noise of 40 to 65 levels."""
+    page = text_page(size)
+    assert estimate_sigma(page) == 0 and estimate_sigma(drawn_screenshot()) == 0
+    denoiser = Denoiser.from_pretrained(name, device="cpu")
+    assert np.array_equal(denoiser(page), page)
+    for quality in (80, 95):
+        scan = as_jpeg(page, quality)
+        before, after = (psnr(page / 255, other / 255) for other in (scan, denoiser(scan)))
+        assert after > min(before - 0.5, 45)
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 40])
+def test_a_noisy_text_page_is_not_called_clean(sigma):
+    noise = sigma * np.random.default_rng(0).standard_normal((300, 420))
+    for page in (text_page(16), drawn_screenshot()[:, :, 1]):
+        noisy = np.clip(np.rint(page + noise[: page.shape[0], : page.shape[1]]), 0, 255).astype(np.uint8)
+        assert not is_graphic(read(noisy).pixels) and estimate_sigma(noisy) > 0.5 * sigma
+
+
+def test_a_noisy_photograph_with_a_blown_sky_is_no_graphic(photo):
+    noisy = np.rint(add_noise(photo / 255, "gaussian", sigma=10).clip(0, 1) * 255).astype(np.uint8)
+    noisy[: len(noisy) // 3] = 255
+    assert estimate_sigma(noisy) == pytest.approx(10, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float", "2-D", "PIL", "path", "tensor", "alpha"])
+def test_the_estimate_takes_whatever_can_be_denoised(kind, tmp_path):
+    picture = np.clip(128 + 25 * np.random.default_rng(0).standard_normal((96, 96, 3)), 0, 255).astype(np.uint8)
+    unit = picture.astype(np.float32) / 255
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    given = {
+        "uint8": picture,
+        "uint16": picture.astype(np.uint16) * 257,
+        "float": unit,
+        "2-D": unit[..., 0],
+        "PIL": Image.fromarray(picture),
+        "path": tmp_path / "a.png",
+        "tensor": torch.from_numpy(unit).permute(2, 0, 1),
+        "alpha": np.dstack([unit, np.ones((96, 96), np.float32)]),
+    }[kind]
+    assert estimate_sigma(given) == pytest.approx(25, abs=3)

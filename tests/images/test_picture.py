@@ -150,7 +150,7 @@ def test_transparency_of_a_palette_becomes_alpha(tmp_path):
     assert picture.restore(picture.pixels).mode == "RGBA"
 
 
-def test_sixteen_bit_grey_files_are_read_in_full(tmp_path):
+def test_sixteen_bit_gray_files_are_read_in_full(tmp_path):
     array = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
     (tmp_path / "deep.png").write_bytes(sixteen_bit_png(array[..., None]))
     picture = read(tmp_path / "deep.png")
@@ -158,7 +158,7 @@ def test_sixteen_bit_grey_files_are_read_in_full(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_sixteen_bit_color_files_are_refused_not_cut(tmp_path, channels):
+def test_sixteen_bit_color_files_are_refused_not_reduced(tmp_path, channels):
     deep = np.random.default_rng(0).integers(0, 65536, (8, 9, channels), np.uint16)
     path = tmp_path / "deep.png"
     path.write_bytes(sixteen_bit_png(deep))
@@ -168,7 +168,7 @@ def test_sixteen_bit_color_files_are_refused_not_cut(tmp_path, channels):
         read(lazily_opened)
 
 
-def test_formats_that_pillow_may_cut_unasked_are_refused(tmp_path):
+def test_formats_that_pillow_may_reduce_to_8_bits_are_refused(tmp_path):
     (tmp_path / "deep.ppm").write_bytes(b"P6 4 4 65535\n" + bytes(range(96)))
     with pytest.raises(ImageUnreadable, match="not a picture, or not PNG, JPEG"):
         read(tmp_path / "deep.ppm")
@@ -177,7 +177,7 @@ def test_formats_that_pillow_may_cut_unasked_are_refused(tmp_path):
         read(tmp_path / "odd.dds")
 
 
-def test_sixteen_bit_grey_with_a_transparent_value_is_refused(tmp_path):
+def test_sixteen_bit_gray_with_a_transparent_value_is_refused(tmp_path):
     content = sixteen_bit_png(np.zeros((4, 4, 1), np.uint16))
     chunk = b"tRNS\x00\x07"
     at = content.index(b"IDAT") - 4
@@ -284,7 +284,7 @@ def test_print_colors_and_animations_are_refused(tmp_path):
         read(tmp_path / "moving.gif")
 
 
-def test_something_else_altogether_is_a_type_error():
+def test_other_types_raise_a_type_error():
     with pytest.raises(TypeError, match="not dict"):
         read({})
 
@@ -298,3 +298,25 @@ def test_a_part_or_a_smaller_version_is_still_the_same_kind(mode):
         assert back.mode == mode and back.size == (30, 20) and smaller.source.size == (30, 20)
         assert np.allclose(smaller.pixels, picture.pixels[0, 0], atol=1e-4)
     assert read(image).downscale(10**9).pixels.shape == picture.pixels.shape
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(
+    ("tag", "kind", "value"),
+    [(0x011A, 2, b"72\0\0"), (0x0103, 11, struct.pack("<f", 1.5)), (0x011B, 10, struct.pack("<I", 9000))],
+    ids=["resolution as text", "compression as float", "rational out of place"],
+)
+def test_a_damaged_tag_costs_the_metadata_and_not_the_picture(tmp_path, orientation, tag, kind, value):
+    entries = sorted(
+        [
+            struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0),
+            struct.pack("<HHI", tag, kind, 1 + 3 * (kind == 2)) + value,
+        ]
+    )
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + bytes(4)
+    picture = np.arange(30 * 40 * 3, dtype=np.uint32).reshape(30, 40, 3).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "p.jpg", quality=95, exif=exif)
+    upright = read(tmp_path / "p.jpg").pixels
+    with Image.open(tmp_path / "p.jpg") as stored:
+        expected = np.rot90(np.asarray(stored), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+    assert np.array_equal(np.rint(upright * 255), expected)
