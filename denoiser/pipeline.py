@@ -26,6 +26,7 @@ from .analysis.weak_noise import limit_removal
 from .download.checkpoint_files import MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
+from .images.alpha import fill_hidden
 from .images.picture import MAX_PIXELS, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
@@ -233,6 +234,11 @@ class Denoiser:
             raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
         if sigma is not None and not 0 <= sigma <= 255:
             raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {sigma:g}")
+        if picture.alpha is not None and not picture.alpha.all() and picture.alpha.any():
+            hidden = picture.alpha == 0
+            visible = dataclasses.replace(picture, pixels=fill_hidden(picture.pixels, hidden), alpha=None)
+            restored = self.denoise_pixels(visible, sigma, strength, progress)
+            return np.where(hidden[..., None], picture.pixels, restored)
         pixels, channels = picture.pixels, self.model.config.channels
         level = None
         if not self.model.config.blind:

@@ -230,3 +230,33 @@ def test_a_process_that_denoised_can_fork_others_that_do():
     """OpenMP in the child waited for threads that stay with the parent."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "done", done.stderr
+
+
+@pytest.fixture
+def cutout(photo):
+    """Clean colors (H, W, 3) and the disc that is visible."""
+    rows, columns = np.ogrid[:128, :128]
+    return photo[:128, :128], (rows - 64) ** 2 + (columns - 64) ** 2 < 50**2
+
+
+def with_alpha(colors, visible, hidden):
+    return np.dstack([np.where(visible[..., None], colors, hidden), 255 * visible]).astype(np.uint8)
+
+
+def test_hidden_colors_change_nothing_that_is_visible(default, cutout):
+    clean, visible = cutout
+    noisy = noisy_bytes(clean)
+    garbage = np.random.default_rng(0).integers(0, 256, clean.shape)
+    for sigma in (25, None):
+        results = [default(with_alpha(noisy, visible, hidden), sigma) for hidden in (0, 255, garbage)]
+        assert all(np.array_equal(result[visible], results[0][visible]) for result in results[1:])
+        assert np.array_equal(results[2][~visible, :3], garbage[~visible])  # nor are they changed
+    whole = default(noisy, 25)[visible].astype(float)
+    cut, original = results[0][visible][:, :3].astype(float), clean[visible].astype(float)
+    assert np.mean((cut - original) ** 2) < 1.3 * np.mean((whole - original) ** 2)
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_picture_that_is_all_hidden_or_all_visible_comes_back(default, photo, alpha):
+    picture = np.dstack([photo[:40, :40], np.full((40, 40), alpha, np.uint8)])
+    assert default(picture, 10).shape == picture.shape
