@@ -14,7 +14,7 @@ def fill_hidden(pixels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     Returns:
         The same shape; where the mirrored pixel is hidden too, the nearest visible one is taken.
     """
-    rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+    rows, columns = np.asarray(distance_transform_edt(hidden, return_distances=False, return_indices=True))
     mirrored = []
     for axis, nearest in enumerate((rows, columns)):
         own = np.arange(hidden.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1))

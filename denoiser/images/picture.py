@@ -259,7 +259,7 @@ def _transpose(image: Image.Image, name: str) -> Image.Image:
     except Exception as error:  # Pillow raises nearly anything on tags of the wrong type
         logger.warning("%s: its EXIF is damaged (%s) and is dropped; only the orientation is used", name, error)
         try:
-            method = _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation))
+            method = _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         except Exception:
             method = None
         turned = image.transpose(method) if method is not None else image.copy()
