@@ -1,8 +1,8 @@
-"""What undoing the clipping of noise is worth: PSNR on pictures as files hold them, with and without it.
+"""What correcting clipped noise gains: PSNR on pictures as 8-bit files hold them, with and without it.
 
     python -m benchmarks.clipping color-small --data data/cbsd68 --every 9
 
-Noise is added, clipped and rounded to 8 bits; the network is told the standard deviation of the noise before clipping.
+Noise is added, clipped and rounded to 8 bits; the network is given the standard deviation of the noise before clipping.
 """
 
 import argparse

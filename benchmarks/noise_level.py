@@ -26,7 +26,7 @@ def main() -> None:
     data_options(parser)
     pictures = load_pictures(parser.parse_args(), channels=3)
     print(f"{len(pictures)} pictures; mean and standard deviation of the estimates\n")
-    print("| noise | added | as it is | as an 8-bit file | as a JPEG | grey, as it is |")
+    print("| noise | added | as it is | as an 8-bit file | as a JPEG | gray, as it is |")
     print("| --- | --- | --- | --- | --- | --- |")
     for kind, parameters in CASES:
         noisy = [add_noise(picture, kind, index, **parameters) for index, picture in enumerate(pictures)]

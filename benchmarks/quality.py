@@ -61,7 +61,7 @@ PUBLISHED = {
         "Set12": (33.42, 31.08, 28.00),
     },
 }
-LEAST = 30.0  # dB
+MIN_PLOTTED_PSNR = 30.0  # dB
 SETS = {
     "CBSD68": ("cbsd68", 3),
     "Kodak24": ("kodak24", 3),
@@ -111,7 +111,7 @@ def table(ours: dict[str, dict], times: dict[str, dict], parameters: dict[str, i
 def plot(ours: dict[str, dict], times: dict[str, dict], path: Path) -> None:
     """PSNR on CBSD68 at sigma 25 against seconds a megapixel in float32; published networks by their shape's time.
 
-    What is below ``LEAST`` is left out: it would press all others together.
+    Points below ``MIN_PLOTTED_PSNR`` are left out: they would squeeze the others together.
     """
     from matplotlib.figure import Figure
 
@@ -121,11 +121,11 @@ def plot(ours: dict[str, dict], times: dict[str, dict], path: Path) -> None:
         points = [
             (times[name]["float32"][0], sets["CBSD68"][1], name)
             for name, sets in rows.items()
-            if name in times and "CBSD68" in sets and sets["CBSD68"][1] > LEAST
+            if name in times and "CBSD68" in sets and sets["CBSD68"][1] > MIN_PLOTTED_PSNR
         ]
         axes.scatter([p[0] for p in points], [p[1] for p in points], color=color, label=kind, zorder=3)
         for seconds, value, name in points:
-            # Names of neighbours stay apart: ours above their points, the others' beside them.
+            # Names of neighbors stay apart: ours above their points, the others' beside them.
             place = {"xytext": (0, 7), "ha": "center"} if rows is ours else {"xytext": (7, -4)}
             axes.annotate(name, (seconds, value), textcoords="offset points", fontsize=9, color=color, **place)
     axes.set_xscale("log")

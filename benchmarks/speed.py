@@ -1,10 +1,10 @@
-"""How long the checkpoints take, against networks of published shapes with random weights, interleaved in one process.
+"""Time of the checkpoints, and its ratio to that of networks of published shapes, interleaved in one process.
 
     python -m benchmarks.speed
     python -m benchmarks.speed color-small runs/mine/checkpoint --size 768 --runs 15
 
-The yardstick has FFDNet's shape (Zhang et al., TIP 2018): 12 convolutions 3x3 of 96 channels with ReLU on the 2x
-unshuffled color picture, 15 of 64 for a gray one. A time ratio is ours / yardstick: same dtype, threads and picture,
+The baseline has FFDNet's shape (Zhang et al., TIP 2018): 12 convolutions 3x3 of 96 channels with ReLU on the 2x
+unshuffled color picture, 15 of 64 for a gray one. A time ratio is ours / baseline: same dtype, threads and picture,
 medians of runs that take turns, so that a busy machine slows both.
 """
 
@@ -28,7 +28,7 @@ from train.evaluate import machine
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Stack(nn.Module):
+class PlainCnn(nn.Module):
     """Plain 3x3 convolutions with ReLU between them, on the unshuffled picture (and the noise level, FFDNet's way)."""
 
     def __init__(self, channels: int, width: int, depth: int, unshuffle: int):
@@ -50,15 +50,15 @@ class Stack(nn.Module):
         return F.pixel_shuffle(self.layers(features), self.unshuffle)
 
 
-def yardstick(channels: int) -> nn.Module:
+def baseline(channels: int) -> nn.Module:
     """A network of FFDNet's shape."""
-    return Stack(3, 96, 12, 2) if channels == 3 else Stack(1, 64, 15, 2)
+    return PlainCnn(3, 96, 12, 2) if channels == 3 else PlainCnn(1, 64, 15, 2)
 
 
-def shapes(channels: int) -> dict[str, nn.Module]:
-    """Networks of other published shapes: DnCNN (Zhang et al., TIP 2017), DRUNet (Zhang et al., TPAMI 2021)."""
+def published_networks(channels: int) -> dict[str, nn.Module]:
+    """Networks of published shapes: DnCNN (Zhang et al., TIP 2017), DRUNet (Zhang et al., TPAMI 2021)."""
     config = UnetConfig(channels=channels, widths=(64, 128, 256, 512), blocks=(4, 4, 4, 4), unshuffle=1)
-    return {"DnCNN": Stack(channels, 64, 20, 1), "DRUNet": Unet(config)}
+    return {"DnCNN": PlainCnn(channels, 64, 20, 1), "DRUNet": Unet(config)}
 
 
 @torch.inference_mode()
@@ -80,7 +80,7 @@ def measure(networks: dict[str, Callable], channels: int, dtype: torch.dtype, si
 def compare(
     denoisers: dict[str, Denoiser], size: int = 512, runs: int = 9, others: bool = False
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """For each checkpoint and dtype: seconds a megapixel, and the ratio to the yardstick of its kind.
+    """For each checkpoint and dtype: seconds a megapixel, and the ratio to the baseline of its kind.
 
     With ``others``, the other published shapes (color) are measured along and reported under their names.
     """
@@ -89,7 +89,7 @@ def compare(
         networks = {name: d.model for name, d in denoisers.items() if d.model.config.channels == channels}
         if not networks:
             continue
-        networks |= {"FFDNet": yardstick(channels)} | (shapes(channels) if others and channels == 3 else {})
+        networks |= {"FFDNet": baseline(channels)} | (published_networks(channels) if others and channels == 3 else {})
         networks = {name: network.eval().to(memory_format=torch.channels_last) for name, network in networks.items()}
         for label, dtype in DTYPES.items():
             seconds = measure(networks, channels, dtype, size, runs)

@@ -7,7 +7,7 @@ A network from this package is a denoiser as deepinv wants one: ``model(x, sigma
 and sigma on that scale. No adapter stands between them.
 
 The method is DPIR (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", TPAMI 2021,
-https://arxiv.org/abs/2008.13751): steps towards what was measured and denoising, in turn, the noise level falling.
+https://arxiv.org/abs/2008.13751): data-fidelity steps and denoising steps alternate while the noise level falls.
 """
 
 import argparse

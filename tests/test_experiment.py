@@ -44,7 +44,7 @@ def test_a_blind_checkpoint_gets_no_noise_level_and_the_removed_deviation_is_rep
     assert result.sigma_used is None and result.removed == pytest.approx(removed.std(), rel=1e-3)
 
 
-def test_the_difference_is_signed_amplified_and_grey_where_there_is_none():
+def test_the_difference_is_signed_amplified_and_gray_where_there_is_none():
     first = read(np.array([[10, 20], [30, 40]], np.uint8))
     second = read(np.array([[10, 22], [27, 40]], np.uint8))
     delta, gain = experiment.difference(first, second, gain=5)

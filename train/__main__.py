@@ -71,7 +71,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed: each step needs it again, and page faults cost a tenth of its time on a CPU."""
     with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most: larger pieces are mapped anew each time
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its most: larger pieces are mapped again each time
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
@@ -80,23 +80,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     escape_unprintable()
     keep_freed_memory()
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"  # the process of a machine that prints
+    is_local_main = os.environ.get("LOCAL_RANK", "0") == "0"  # one process of each machine prints
     try:
         plan = make_plan(options)
         lock = None if plan.finished or os.environ.get("RANK", "0") != "0" else lock_run(options.output)
     except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
-        if speaks:
+        if is_local_main:
             print(f"error: {error}", file=sys.stderr)
         return 2
     if plan.finished:
-        if speaks:
+        if is_local_main:
             print(f"{options.output} is finished: {options.output / 'checkpoint'}")
     else:
         trainer = Trainer(plan)
         try:
             trainer.prepare()
         except ConfigError as error:
-            if speaks:
+            if is_local_main:
                 print(f"error: {error}", file=sys.stderr)
             return 2
         status = trainer.train()
@@ -104,8 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
             lock.release()
         if status:
             return status
-        speaks = trainer.is_main
-    if speaks and options.push_to_hub:
+        is_local_main = trainer.is_main
+    if is_local_main and options.push_to_hub:
         return 1 if publish.main([str(options.output), options.push_to_hub]) else 0
     return 0
 

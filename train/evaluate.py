@@ -44,8 +44,8 @@ def load_clean(source: Source, channels: int) -> np.ndarray:
     return np.asarray(source.read(channels), dtype=np.float32) / 255
 
 
-def processor() -> str:
-    """The processor's name, as far as the machine tells."""
+def processor_name() -> str:
+    """The processor's name, as far as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -60,11 +60,11 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = torch.get_num_threads()
-    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
+    return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
 
 
-def forget_peak(device: torch.device) -> None:
-    """Let :func:`peak_memory` count from now on, where that can be done: on a GPU, and on Linux."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new count for :func:`peak_memory`, where the system allows it: on a GPU, and on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -73,7 +73,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory taken since :func:`forget_peak`, MB: of the device if it counts, else of the whole process."""
+    """The peak memory since :func:`reset_peak_memory`, MB: of the device if it counts, else of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     with contextlib.suppress(OSError, TypeError):
@@ -91,7 +91,7 @@ def peak_memory(device: torch.device) -> float:
 
 def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: float | None) -> dict[str, float]:
     """All figures of one picture; ``noisy`` may leave [0, 1]."""
-    forget_peak(denoiser.device)
+    reset_peak_memory(denoiser.device)
     started = time.perf_counter()
     restored = denoiser(noisy, sigma)
     seconds = time.perf_counter() - started
@@ -119,7 +119,7 @@ def evaluate(
         sources: Clean pictures.
         sigma: Standard deviation of the noise to add, 8-bit units; None with pairs.
         gray: Measure on gray versions even if the checkpoint is for color.
-        estimate: Let the denoiser estimate sigma instead of telling it.
+        estimate: Let the denoiser estimate sigma instead of giving it.
         noisy_sources: Real noisy pictures, one for each clean one, instead of noise.
 
     Returns:
@@ -128,7 +128,7 @@ def evaluate(
     """
     channels = 1 if gray else denoiser.model.config.channels
     names = [source.name for source in sources]
-    if len(set(names)) < len(names):  # of several folders: the folder tells them apart
+    if len(set(names)) < len(names):  # of several folders: add the folder's name
         names = [f"{source.path.parent.name}/{source.name}" for source in sources]
     if len(set(names)) < len(names):
         names = [f"{name} ({index + 1})" for index, name in enumerate(names)]
@@ -172,16 +172,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def weights_hash(checkpoint: Path) -> str:
-    """What tells the weights in a checkpoint's folder from any others."""
+    """A hash of the weights in a checkpoint's folder."""
     return hashlib.sha256((checkpoint / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
 
 
-def show(figure: float | None, digits: int = 2) -> str:
+def format_figure(figure: float | None, digits: int = 2) -> str:
     """A figure for a table; where no picture has one that is finite, "-"."""
     return "-" if figure is None else f"{figure:.{digits}f}"
 
 
-def record(path: Path, entries: list[dict]) -> None:
+def save_measurements(path: Path, entries: list[dict]) -> None:
     """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
 
     def key(entry: dict) -> tuple:
@@ -229,8 +229,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         print(
-            f"| {'real' if sigma is None else f'{sigma:g}'} | {show(row['noisy_psnr'])} | {show(row['psnr'])} "
-            f"| {show(row['ssim'], 4)} | {show(row['edge_fidelity'], 3)} "
+            f"| {'real' if sigma is None else f'{sigma:g}'} | {format_figure(row['noisy_psnr'])} "
+            f"| {format_figure(row['psnr'])} | {format_figure(row['ssim'], 4)} "
+            f"| {format_figure(row['edge_fidelity'], 3)} "
             f"| {row['seconds_per_megapixel']:.2f} | {row['peak_memory_mb']:.0f} |",
             flush=True,
         )
@@ -248,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         entries.append(about | row)
     try:
         if output:
-            record(output, entries)
+            save_measurements(output, entries)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

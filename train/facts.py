@@ -1,4 +1,4 @@
-"""What a run says of itself: at its start to whoever watches, at its end in run.json, which its card is made of."""
+"""The facts of a run: printed at its start, and written to run.json at its end, from which the card is made."""
 
 import dataclasses
 import sys
@@ -19,7 +19,7 @@ def count_parameters(model: DenoisingAutoencoder) -> int:
 
 
 def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, processes: int) -> dict:
-    """What run.json says, but for the run's length."""
+    """The content of run.json, except the run's length."""
     places = [*plan.options.data, *plan.options.clean, *plan.options.noisy]
     training, photographs, lineage = pictures.training, pictures.photographs, plan.lineage
     used = Counter(source.name for source in training) - Counter(photographs.unused)
@@ -46,8 +46,8 @@ def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, proce
     }
 
 
-def announce(plan: Plan, pictures: Pictures, facts: dict) -> None:
-    """Print what is about to run, and what of the data or the configuration is not used."""
+def print_summary(plan: Plan, pictures: Pictures, facts: dict) -> None:
+    """Print a summary of the run, and which pictures and settings are not used."""
     for line in pictures.photographs.skipped + pictures.unreadable:
         print(f"skipped {line}", file=sys.stderr)
     named = {name for names in plan.config.data.held_out.values() for name in names}

@@ -28,7 +28,7 @@ def resolve_checkpoint(start: str) -> Checkpoint:
 
 
 def identify_weights(start: str) -> dict:
-    """What tells a checkpoint from any other: ``name``, ``revision`` on the Hub, ``weights``, a hash."""
+    """The identity of a checkpoint: ``name``, ``revision`` on the Hub and ``weights``, a hash."""
     found = resolve_checkpoint(start)
     return {"name": _name(start), "revision": found.revision, "weights": weights_hash(found.folder)}
 
@@ -65,16 +65,15 @@ def load_teacher(start: str | None, known: dict | None, config: Config) -> Denoi
     return teacher.eval().requires_grad_(False)
 
 
-def trace(start: str | None) -> dict:
-    """What is known of the weights a run starts from, so that its card can tell all of it.
+def init_lineage(start: str | None) -> dict:
+    """What is known of the initial weights of a run, for its card.
 
     Returns:
-        ``init``: as it was given. ``init_run``: of a finished run's folder its length, data, config and own start.
-        ``init_card``: of any other checkpoint its name, which weights they are, and what its card says of its
-        training.
+        ``init``: as given. ``init_run``: for a finished run, its length, data, config and own lineage. ``init_card``:
+        for any other checkpoint, its name, weight hash, and the sections of its card about its training.
 
     Raises:
-        DenoiserError: There is no such checkpoint, or it cannot be had.
+        DenoiserError: There is no such checkpoint, or it cannot be loaded.
     """
     if not start:
         return {"init": None, "init_run": None, "init_card": None}
@@ -84,15 +83,15 @@ def trace(start: str | None) -> dict:
         return {"init": start, "init_run": {name: facts.get(name) for name in kept}, "init_card": None}
     readme = resolve_checkpoint(start).folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    told = identify_weights(start) | {
+    facts = identify_weights(start) | {
         "data": _quote(card.section(text, "data")),
         "procedure": _quote(card.section(text, "procedure")),
     }
-    return {"init": start, "init_run": None, "init_card": told}
+    return {"init": start, "init_run": None, "init_card": facts}
 
 
 def start_lineage(init: str | None, teacher: str | None, pictures: str) -> dict:
-    """What a run is known by from its first call on: what it starts and learns from, and on which commits and machines.
+    """The lineage of a new run: initial weights, teacher and pictures. Commits and machines are added when it runs.
 
     Args:
         init: As given for ``--init``.
@@ -100,10 +99,10 @@ def start_lineage(init: str | None, teacher: str | None, pictures: str) -> dict:
         pictures: The fingerprint of its pictures.
 
     Raises:
-        DenoiserError: What it starts or learns from is not there.
+        DenoiserError: The initial weights or the teacher cannot be loaded.
     """
     return {
-        **trace(init),
+        **init_lineage(init),
         "teacher": teacher,
         "teacher_weights": identify_weights(teacher) if teacher else None,
         "pictures": pictures,
@@ -113,7 +112,7 @@ def start_lineage(init: str | None, teacher: str | None, pictures: str) -> dict:
 
 
 def resume_lineage(known: dict, run: Path, init: str | None, teacher: str | None, pictures: str) -> dict:
-    """That of a run which goes on.
+    """The lineage of a run that resumes.
 
     Raises:
         ConfigError: It was started from other weights or pictures, or without a teacher.
@@ -135,11 +134,11 @@ def _folder(start: str) -> Path:
 
 
 def _name(start: str) -> str:
-    """What others may know it by: of a folder the last part alone."""
+    """The public name: of a folder, its last part only."""
     return _folder(start).name if Path(start).is_dir() else start
 
 
 def _quote(section: str | None) -> str | None:
-    """Anyone's words made fit to stand in another card: its pictures are not there, and tags could swallow the rest."""
+    """A section of an untrusted card, made safe for another card: without pictures, HTML escaped."""
     text = re.sub(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,500}\)", "", section or "")
     return re.sub(r"\n{3,}", "\n\n", safe_markdown(text)).strip() or None

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 ENDS = ("head.", "tail.")
-"""A U-Net's layers that touch pixels; their few channels are not alike, and AdamW serves them better (Jordan).
-``bottleneck`` has none of these names: all of its convolutions are Muon's."""
+"""A U-Net's first and last convolution, which AdamW trains better (Jordan). The ``bottleneck`` architecture has no
+layers of these names: Muon trains all of its convolutions."""
 
 
 def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
@@ -58,8 +58,8 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return wide.mT if tall else wide
 
 
-def _size(matrices: torch.Tensor) -> float:
-    """What brings an orthogonal matrix of this shape to the root mean square of an update of AdamW (about 0.2)."""
+def _update_scale(matrices: torch.Tensor) -> float:
+    """The factor that gives an orthogonal matrix of this shape the root mean square of an AdamW update (about 0.2)."""
     return 0.2 * max(matrices.shape[1:]) ** 0.5
 
 
@@ -120,10 +120,10 @@ class Muon(torch.optim.Optimizer):
         height, width = moved.shape[2:4]
         if group["center_update"] and height % 2 and width % 2 and height * width > 1:
             middle = moved[:, :, height // 2, width // 2]
-            scale = _size(middle) / _size(matrices)
+            scale = _update_scale(middle) / _update_scale(matrices)
             updates[:, :, height // 2, width // 2].add_(orthogonalize(middle), alpha=scale)
         updates = updates.permute(0, 1, 4, 2, 3)
-        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * _size(matrices))
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * _update_scale(matrices))
 
     def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
         first, second, steps = [], [], []

@@ -1,4 +1,4 @@
-"""What a call of the trainer is to do. Everything that can be wrong is found here, before any work is done."""
+"""The plan of a training run. Mistakes are found here, before any work is done."""
 
 import argparse
 import dataclasses
@@ -35,7 +35,7 @@ class Plan:
         sources: The pictures; of pairs the clean ones.
         partners: The noisy picture of each clean one; empty without pairs.
         state: What was saved last, or None for a new run.
-        lineage: What it starts and learns from, and where it ran, see :mod:`train.lineage`.
+        lineage: Initial weights, teacher, commits and machines, see :mod:`train.lineage`.
         teacher: The network whose output is learned from, or None.
         finished: Whether nothing is left to do.
     """
@@ -158,11 +158,11 @@ def _resume_config(config: Config, state: dict, run: Path) -> Config:
     if state["decay_only"] or config.budget == known:
         return dataclasses.replace(config, budget=known)
     if known.progress(state["step"], state["seconds"]) > 1 - config.optimizer.decay:
-        raise ConfigError(f"{run}: its rate is falling already, for {_words(known)}; give the same budget")
+        raise ConfigError(f"{run}: its rate is falling already, for {_describe(known)}; give the same budget")
     return config
 
 
-def _words(budget: Budget) -> str:
+def _describe(budget: Budget) -> str:
     return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
 
 

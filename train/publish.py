@@ -44,7 +44,7 @@ def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[P
         measured = run / EVALUATION_FILE
         evaluation = read_json(measured) if measured.exists() else []
         weights = weights_hash(run / "checkpoint")
-        for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are told now, before anything is written
+        for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are reported before anything is written
             (run / file).stat()
         if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
             raise CannotPublish(
@@ -81,7 +81,7 @@ def check_target(repo_id: str) -> str:
         raise CannotPublish(f"{repo_id} is no name for a repository: it must be user/name")
     account = check_token()
     who = account["name"]
-    if owner not in {who, *(organisation["name"] for organisation in account.get("orgs") or ())}:
+    if owner not in {who, *(organization["name"] for organization in account.get("orgs") or ())}:
         raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
     if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise CannotPublish("this token may only read: make one that may write, and log in with `hf auth login`")
@@ -109,7 +109,7 @@ def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) 
     try:
         revision = branch if branch in {ref.name for ref in api.list_repo_refs(repo_id).branches} else None
         commit = api.model_info(repo_id, revision=revision).sha
-        # Read anew: where the Hub fails for a moment the client would pass off an older copy as this one.
+        # Forced: if the Hub fails for a moment, the client would return an older cached copy.
         path = api.hf_hub_download(repo_id, "README.md", revision=commit, force_download=True)
         return Path(path).read_text(encoding="utf-8"), commit
     except hub_errors.RepositoryNotFoundError:
@@ -156,7 +156,7 @@ def check_token() -> dict:
 
 
 def _unreachable(error: Exception) -> Exception:
-    """What to raise where the Hub could not be talked to; any other error as it is."""
+    """CannotPublish for a network error; any other error unchanged."""
     if not is_network_error(error):
         return error
     return CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})")

@@ -1,4 +1,4 @@
-"""What a run leaves for people: run.json (the facts a card is made of), curve.png and samples.png."""
+"""Reports of a run: run.json (the facts for the card), log.jsonl, curve.png and samples.png."""
 
 import contextlib
 import csv
@@ -38,7 +38,7 @@ def commit() -> str:
 
 
 def count_licenses(files: list[Path], names: list[str]) -> dict[str, int]:
-    """Photographs per license, from tables ``*.tsv`` with the columns file and licence beside or above the files."""
+    """Photographs per license, from tables ``*.tsv`` (columns "file" and "licence") beside or above the files."""
     stated: dict[str, str] = {}
     for folder in {folder for path in files for folder in (path.parent, path.parent.parent)}:
         for table in folder.glob("*.tsv"):
@@ -50,7 +50,7 @@ def count_licenses(files: list[Path], names: list[str]) -> dict[str, int]:
 
 
 def read_log(run: Path) -> list[dict]:
-    """The records of the log; a line that a kill cut off is left out."""
+    """The records of the log; an incomplete line, left by a kill, is skipped."""
     records = []
     path = run / LOG_FILE
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -60,7 +60,7 @@ def read_log(run: Path) -> list[dict]:
 
 
 def trim_log(run: Path, step: int) -> None:
-    """Make the log that of a run which goes on from ``step``: whole lines, none of later steps."""
+    """Trim the log of a run that resumes at ``step``: later records and incomplete lines are dropped."""
     lines = [json.dumps(record) + "\n" for record in read_log(run) if record["step"] <= step]
     write_text(run / LOG_FILE, "".join(lines))
 

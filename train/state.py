@@ -1,4 +1,4 @@
-"""A run's files on disk: written beside the old ones and renamed, so that a kill leaves the old or the new, whole."""
+"""A run's files on disk, written atomically: a kill leaves the old file or the new one, never a part of one."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, the old or the new, whole at any moment."""
+    """Write a text file atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -46,10 +46,9 @@ def read_json(path: Path):
 
 
 def save_checkpoint(model, folder: Path, dtype: str = "float32") -> None:
-    """config.json and model.safetensors, each whole at any moment; ``dtype`` is what the weights are rounded to.
+    """Write config.json and model.safetensors, each atomically; ``dtype`` is what the weights are rounded to.
 
-    The weights' names and shapes follow from the config, which stays the same for a run: an old one beside a new one
-    is a whole checkpoint all the same.
+    A kill between the two is harmless: the config stays the same during a run.
     """
     staging = folder.with_name(f".partial-{folder.name}")
     try:

@@ -1,7 +1,7 @@
 """The run itself: prepare, step, validate, save, finish.
 
-Everything drawn in a step follows from the seed, the step's number and the stage alone: a run that was killed draws the
-same crops and noise when it goes on, and several processes, each working on its share, see the global batch of one.
+The crops and noise of a step depend on the seed, the step's number and the stage only: a run that was killed draws the
+same ones when it resumes, and several processes, each with its share, see the global batch of one.
 """
 
 import copy
@@ -26,13 +26,13 @@ from tqdm import tqdm
 from . import evaluate, report
 from .config import ConfigError, Stage
 from .data.sampler import BatchSampler, data_loader
-from .facts import announce, run_facts
+from .facts import print_summary, run_facts
 from .losses import LOSSES
 from .optim import build_optimizer, learning_rate
 from .pictures import read_pictures
 from .plan import Plan, recipe
 from .state import STATE_FILE, save_checkpoint, save_state
-from .validation import group_means, overall
+from .validation import group_means, overall_psnr
 
 DIVERGED = 2.0  # dB below its best validation at which a run counts as diverged
 DRAW_EVERY = 60  # seconds at least between curves and samples
@@ -41,16 +41,16 @@ CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
 
 @torch.no_grad()
 def update_ema(average, model, updates: int, decay: float) -> None:
-    """Move ``average``, after so many updates, towards ``model``.
+    """Update the exponential moving average of the weights, ``average``, with those of ``model``.
 
-    Exponential, with a memory that grows with the run, so that the random start is soon forgotten.
+    The decay grows with the number of ``updates`` up to ``decay``, so that the random start is soon forgotten.
     """
     kept = min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
 
 
 class Trainer:
-    """One run in one process. ``train`` runs it; what it leaves lies in ``--output``."""
+    """One run in one process: ``prepare``, then ``train``. Its files are in ``--output``."""
 
     def __init__(self, plan: Plan):
         self.plan, self.config, self.run = plan, plan.config, plan.options.output
@@ -83,7 +83,7 @@ class Trainer:
         self._restore()
         self.facts = run_facts(self.plan, self.pictures, self.model, self.accelerator.num_processes)
         if self.is_main:
-            announce(self.plan, self.pictures, self.facts)
+            print_summary(self.plan, self.pictures, self.facts)
 
     def _prepare_network(self) -> None:
         self.model = self.plan.model.to(self.device, memory_format=torch.channels_last).train()
@@ -107,15 +107,15 @@ class Trainer:
         if len(set(steps)) > 1:
             raise ConfigError(f"{self.run} is not the same folder on all machines; put it on a shared disk")
         prepared, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        # Compiled anew for each stage's size: with sizes left open (after the second one seen) inductor has failed.
+        # Compiled for each stage's size: with dynamic sizes inductor has failed.
         self._forward = torch.compile(prepared, dynamic=False) if self.config.compile else prepared
         if self.teacher:
-            self._teach = torch.compile(self.teacher, dynamic=False) if self.config.compile else self.teacher
+            self._teacher_forward = torch.compile(self.teacher, dynamic=False) if self.config.compile else self.teacher
         for name, now in (("commits", report.commit()), ("machines", evaluate.machine(self.device))):
             if now not in self.plan.lineage[name]:
                 self.plan.lineage[name].append(now)
-        if not state:  # a run that starts from good weights may ruin them before it saves for the first time
-            self.best = overall(self.pictures.validation.measure(self.average))
+        if not state:  # initial weights may diverge before the first save
+            self.best = overall_psnr(self.pictures.validation.measure(self.average))
 
     # -- step
 
@@ -152,7 +152,7 @@ class Trainer:
         loss = loss_function(restored.float(), clean)
         if stage.distill:
             with torch.no_grad(), self.accelerator.autocast():
-                target = self._teach(noisy, None if self.teacher.config.blind else level)
+                target = self._teacher_forward(noisy, None if self.teacher.config.blind else level)
             loss = torch.lerp(loss, loss_function(restored.float(), target.float()), stage.distill)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -173,7 +173,7 @@ class Trainer:
         scores = group_means(results)
         if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
             return None
-        self.best = max(self.best, overall(results))
+        self.best = max(self.best, overall_psnr(results))
         try:
             self._write(scores, results)
             self.saved = True
@@ -207,7 +207,7 @@ class Trainer:
         self.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=self.step)
 
     def draw(self) -> None:
-        """The curve and the samples, for whoever follows the run."""
+        """Draw the curve and the samples."""
         noises = self.pictures.validation.noises
         shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
         report.draw_curve(self.run)

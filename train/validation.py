@@ -1,4 +1,4 @@
-"""The held-out crops that a run is judged by, in named groups: what smooth pictures hide, crisp ones show."""
+"""Validation on held-out crops in named groups: a mean over mostly smooth pictures would hide changes on sharp ones."""
 
 import math
 import statistics
@@ -109,7 +109,7 @@ def group_means(results: dict[str, dict[str, float]]) -> dict[str, float]:
     return {f"psnr_{name}": statistics.fmean(groups.values()) for name, groups in results.items()}
 
 
-def overall(results: dict[str, dict[str, float]]) -> float:
-    """One number to judge later results by; minus infinity if there is none (pairs without noise)."""
+def overall_psnr(results: dict[str, dict[str, float]]) -> float:
+    """The mean PSNR over noises and groups, dB; minus infinity if it is not finite (pairs without noise)."""
     mean = statistics.fmean(group_means(results).values())
     return mean if math.isfinite(mean) else -math.inf

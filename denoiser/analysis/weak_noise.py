@@ -1,8 +1,8 @@
-"""A network at weak noise: its own error must not replace noise that was hardly there.
+"""Weak noise: blend a network's estimate with its input, so that the result is no worse than the input.
 
-At a level or two of noise a network takes more texture off than noise. Where the energy it took off exceeds that of the
-noise, its estimate is blended with the input: if the two errors were independent, the best share of the estimate would
-be the energy of the noise over that of the difference (the weights of two independent measurements).
+At a noise level of one or two a network removes more texture than noise. Where it removed more energy than the noise
+has, its estimate is blended with the input. If the errors of both were independent, the best share of the estimate
+would be the energy of the noise over that of the difference (the weights of two independent measurements).
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ import torch.nn.functional as F
 
 CELL = 8
 """Energies are means over the 3 x 3 cells of this side around a pixel."""
-FULL, NONE = 5 / 255, 10 / 255
-"""Levels up to which the blend is applied in full, and from which it is not."""
-CAUTION = 1.75 / 255
+FULL_BLEND, NO_BLEND = 5 / 255, 10 / 255
+"""Noise levels up to which the blend is applied in full, and from which on it is not applied."""
+HALF_SHARE = 1.75 / 255
 """Level at which the share is halved, and below which it falls fast: the errors are not quite independent. Set on the
 held-out crops so that no bundled checkpoint makes one worse at sigma 0.5 to 5 (``benchmarks.weak_noise``)."""
 
 
 def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float, step: float = 0.0) -> np.ndarray:
-    """Blend an estimate with its input where more was taken off than the noise has.
+    """Blend an estimate with its input where more was removed than the noise has.
 
     Args:
         restored: The network's estimate, float32 (H, W, C).
@@ -28,16 +28,16 @@ def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float, step: f
         step: Between the values that the input can have, 1 / 255 for 8 bits: rounding adds to its noise.
 
     Returns:
-        The blend, float32 (H, W, C); ``restored`` itself from ``NONE`` on.
+        The blend, float32 (H, W, C); ``restored`` itself from ``NO_BLEND`` on.
     """
-    if level >= NONE:
+    if level >= NO_BLEND:
         return restored
     removed = restored - noisy
     energy = torch.from_numpy(np.ascontiguousarray((removed**2).mean(2)))[None, None]
     cells = F.avg_pool2d(energy, CELL, ceil_mode=True, count_include_pad=False)
     cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     energy = F.interpolate(cells, size=energy.shape[2:], mode="bilinear", align_corners=False)[0, 0].numpy()
-    share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + CAUTION**4))
-    fade = min(1.0, max(0.0, (level - FULL) / (NONE - FULL)))
+    share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + HALF_SHARE**4))
+    fade = min(1.0, max(0.0, (level - FULL_BLEND) / (NO_BLEND - FULL_BLEND)))
     share = share + np.float32(fade) * (1 - share)
     return noisy + share[..., None].astype(np.float32) * removed

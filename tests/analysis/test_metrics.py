@@ -45,7 +45,7 @@ def test_edge_fidelity_punishes_smoothing_that_psnr_rewards(photo):
     assert edge_fidelity(clean, smooth) < edge_fidelity(clean, noisy)
 
 
-def test_what_cannot_be_measured_is_not_a_number():
+def test_undefined_metrics_are_nan():
     assert np.isnan(ssim(np.zeros((8, 30)), np.zeros((8, 30))))
     assert np.isnan(edge_fidelity(np.zeros((20, 20)), np.ones((20, 20))))
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from denoiser import Denoiser, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
-from denoiser.analysis.weak_noise import FULL, NONE, limit_removal
+from denoiser.analysis.weak_noise import FULL_BLEND, NO_BLEND, limit_removal
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.floats(0, 0.1), st.integers(0, 99))
@@ -17,19 +17,19 @@ def test_the_blend_lies_between_input_and_estimate(height, width, channels, leve
     assert blend.shape == noisy.shape and blend.dtype == np.float32
     assert (blend >= np.minimum(noisy, restored) - 1e-6).all() and (blend <= np.maximum(noisy, restored) + 1e-6).all()
     assert np.array_equal(limit_removal(restored, noisy, 0.0), noisy)
-    if level >= NONE:
+    if level >= NO_BLEND:
         assert blend is restored
 
 
-def test_what_takes_off_noise_alone_is_believed_and_what_takes_off_texture_is_not():
+def test_an_estimate_that_removed_only_noise_is_kept_and_one_that_removed_texture_is_not():
     random = np.random.default_rng(0)
     clean = random.random((64, 64, 3), dtype=np.float32)
-    noise = random.standard_normal(clean.shape, dtype=np.float32) * np.float32(FULL)
+    noise = random.standard_normal(clean.shape, dtype=np.float32) * np.float32(FULL_BLEND)
     noisy = clean + noise
-    perfect = limit_removal(clean, noisy, FULL)
+    perfect = limit_removal(clean, noisy, FULL_BLEND)
     assert psnr(clean, perfect) > psnr(clean, noisy) + 10
     flat = np.full_like(clean, clean.mean())
-    assert psnr(clean, limit_removal(flat, noisy, FULL)) > psnr(clean, noisy) - 0.1
+    assert psnr(clean, limit_removal(flat, noisy, FULL_BLEND)) > psnr(clean, noisy) - 0.1
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1, 2, 3])

@@ -13,15 +13,15 @@ from train.data.sources import find_images
 from train.evaluate import evaluate
 
 
-def test_the_yardstick_has_the_published_shape():
-    colour, grey = speed.yardstick(3), speed.yardstick(1)
-    for network, depth, width, channels in ((colour, 12, 96, 3), (grey, 15, 64, 1)):
+def test_the_baseline_has_the_published_shape():
+    color, gray = speed.baseline(3), speed.baseline(1)
+    for network, depth, width, channels in ((color, 12, 96, 3), (gray, 15, 64, 1)):
         convolutions = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
         assert len(convolutions) == depth and {layer.out_channels for layer in convolutions[:-1]} == {width}
         assert network(torch.rand(1, channels, 8, 12), 0.1).shape == (1, channels, 8, 12)
 
 
-def test_times_are_ratios_to_the_yardstick_of_the_same_run(tiny_model):
+def test_times_are_ratios_to_the_baseline_of_the_same_run(tiny_model):
     results = speed.compare({"tiny": Denoiser(tiny_model, dtype="float32")}, size=32, runs=1)
     assert set(results) == {"tiny", "FFDNet"}
     for row in results.values():

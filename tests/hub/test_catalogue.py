@@ -83,7 +83,7 @@ def test_a_card_made_to_expand_without_end_is_not_read(tmp_path):
         assert read_metadata(path) == {}
 
 
-def test_one_place_that_cannot_be_listed_spoils_nothing(hub, tiny_checkpoint):
+def test_a_place_that_cannot_be_listed_does_not_affect_the_others(hub, tiny_checkpoint):
     hub.put("user/tagged", tiny_checkpoint, README_md=CARD.encode())
     found = listed(collection="user/no-such-1")
     assert "user/tagged" in names(found) and "Not listed: the collection user/no-such-1" in found.status
@@ -122,7 +122,7 @@ def test_a_hub_that_fails_leaves_the_bundled_ones_and_says_why(hub, fault, said)
     assert len(hub.requests) == 1  # no retries
 
 
-def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
+def test_a_hub_that_hangs_blocks_nobody(hub, monkeypatch):
     monkeypatch.setattr(catalogue, "TIMEOUT", 0.2)
     hang = threading.Event()
     monkeypatch.setattr(Catalogue, "_list", lambda self: hang.wait(20))
@@ -135,7 +135,7 @@ def test_a_hub_that_hangs_keeps_nobody_waiting(hub, monkeypatch):
     hang.set()
 
 
-def test_offline_mode_asks_nobody(hub, monkeypatch):
+def test_offline_mode_makes_no_request(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     found = Catalogue()
     found.refresh()
@@ -156,7 +156,7 @@ def test_what_was_pulled_joins_and_the_oldest_of_many_goes():
     assert len(names(found)) == catalogue.MAX_LISTED and "user/0" not in names(found)
 
 
-def test_a_strangers_odd_card_does_not_spoil_the_list(hub, tiny_checkpoint):
+def test_an_invalid_card_does_not_affect_the_list(hub, tiny_checkpoint):
     odd = CARD.replace(
         "license: mit", "license: mit\nself: 1\nignore_metadata_errors: 2\nlanguage: 5\ndatasets: {a: 1}"
     )

@@ -111,7 +111,7 @@ def correlation(noise, distance):
     return (noise[:, distance:] * noise[:, :-distance]).mean() / (noise**2).mean()
 
 
-def test_a_finished_photographs_noise_is_grained_in_color_and_depends_on_the_light():
+def test_camera_noise_has_coarse_color_grain_and_depends_on_brightness():
     luma, chroma = camera_noise(0.5)
     assert luma.std() * 255 == pytest.approx(8, rel=0.1)
     assert 0.45 < correlation(luma, 1) < 0.65 and abs(correlation(luma, 4)) < 0.1

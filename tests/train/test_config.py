@@ -23,7 +23,7 @@ def test_the_configurations_that_ship_are_valid(path):
         ({"optimizer": {"speed": 1}}, "unknown speed"),
         ({"budget": {}}, "either minutes or steps"),
         ({"data": {"scale": [0.9, 0.2]}}, "scale must rise"),
-        ({"colour": True}, "unknown colour"),
+        ({"color": True}, "unknown color"),
         ({"data": {"clip": 0.5}}, "clip is for blind networks"),
         ({"seed": -1}, "seed must not be negative"),
     ],

@@ -10,8 +10,8 @@ from PIL import Image
 from denoiser import Denoiser
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO
-from train.evaluate import forget_peak, peak_memory, record
 from train.evaluate import main as evaluate
+from train.evaluate import peak_memory, reset_peak_memory, save_measurements
 
 
 def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp_path, capsys):
@@ -39,9 +39,9 @@ def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp
 
 def test_a_level_measured_again_replaces_the_earlier_figures(tmp_path):
     rows = [{"dataset": "set", "sigma": sigma, "gray": False, "estimate": False, "psnr": 1.0} for sigma in (15, 25.0)]
-    record(tmp_path / "e.json", rows)
-    record(tmp_path / "e.json", [rows[0] | {"sigma": 15.0, "self_ensemble": False, "psnr": 2.0}])
-    record(tmp_path / "e.json", [rows[0] | {"estimate": True, "psnr": 3.0}])
+    save_measurements(tmp_path / "e.json", rows)
+    save_measurements(tmp_path / "e.json", [rows[0] | {"sigma": 15.0, "self_ensemble": False, "psnr": 2.0}])
+    save_measurements(tmp_path / "e.json", [rows[0] | {"estimate": True, "psnr": 3.0}])
     assert [row["psnr"] for row in json.loads((tmp_path / "e.json").read_text())] == [1.0, 2.0, 3.0]
 
 
@@ -67,19 +67,19 @@ def test_evaluate_measures_real_pairs(pairs, tiny_checkpoint, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is of the process's whole life")
-def test_peak_memory_is_that_since_it_was_last_forgotten():
+def test_peak_memory_counts_from_the_last_reset():
     processor = torch.device("cpu")
-    forget_peak(processor)
+    reset_peak_memory(processor)
     before = peak_memory(processor)
     large = np.ones(25_000_000)  # 200 MB
     assert peak_memory(processor) > before + 150
     del large
     assert peak_memory(processor) > before + 150
-    forget_peak(processor)
+    reset_peak_memory(processor)
     assert peak_memory(processor) < before + 50
 
 
-def test_evaluate_tells_pictures_of_one_name_apart_and_shows_what_is_no_number(tiny_checkpoint, tmp_path, capsys):
+def test_pictures_of_one_name_are_measured_apart_and_undefined_figures_are_dashes(tiny_checkpoint, tmp_path, capsys):
     for folder, value in (("a", 90), ("b", 160)):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (9, 8), (value, value, 20)).save(tmp_path / folder / "01.png")

@@ -62,7 +62,7 @@ def test_weights_stay_bounded_under_weight_decay():
     assert norm_after(0.5) < 0.3 * norm_after(0)
 
 
-def test_branches_move_a_kernel_as_a_parallel_pointwise_convolution_would():
+def test_center_update_moves_a_kernel_as_a_parallel_pointwise_convolution_would():
     torch.manual_seed(0)
     kernel, point = torch.randn(6, 4, 3, 3), torch.randn(6, 4, 1, 1)
     padded = torch.nn.functional.pad
@@ -80,7 +80,7 @@ def test_branches_move_a_kernel_as_a_parallel_pointwise_convolution_would():
     assert torch.allclose(merged, together, atol=2e-3) and not torch.allclose(merged, kernel, atol=0.1)
 
 
-def test_branches_leave_kernels_without_a_middle_alone():
+def test_center_update_leaves_kernels_of_even_size_unchanged():
     moved = []
     for branches in (False, True):
         parameters = [torch.nn.Parameter(torch.ones(4, 4, size, size)) for size in (1, 2)]

@@ -90,7 +90,7 @@ def test_crops_are_flips_and_turns_of_what_is_there(tmp_path):
     assert max(top for top, _ in corners) > 24 and max(left for _, left in corners) > 50
 
 
-def test_livelier_crops_are_preferred(photographs):
+def test_crops_with_more_texture_are_preferred(photographs):
     data = Photographs(find_images([photographs])[1:4], 3, (1.0, 1.0), 1, 32, torch.device("cpu"))
 
     def texture(candidates):
@@ -100,22 +100,22 @@ def test_livelier_crops_are_preferred(photographs):
     assert texture(4) > texture(1) * 1.1
 
 
-def test_subsampled_copies_lose_fine_colour_and_keep_fine_brightness(tmp_path):
+def test_chroma_subsampling_removes_fine_color_and_keeps_fine_brightness(tmp_path):
     squares = np.indices((96, 96)).sum(0) % 2
-    colours = np.where(squares[..., None], np.uint8([168, 112, 112]), np.uint8([88, 144, 144]))  # nearly equal in luma
+    colors = np.where(squares[..., None], np.uint8([168, 112, 112]), np.uint8([88, 144, 144]))  # nearly equal in luma
     for index in range(8):
-        Image.fromarray(colours + np.uint8(squares * 20)[..., None]).save(tmp_path / f"{index}.png")
+        Image.fromarray(colors + np.uint8(squares * 20)[..., None]).save(tmp_path / f"{index}.png")
 
     def contrasts(share):
-        """Of neighbouring pixels, for each copy: in colour (red - green) and brightness (luma)."""
+        """Of neighboring pixels, for each copy: in color (red - green) and brightness (luma)."""
         data = Photographs(find_images([tmp_path]), 3, (1.0, 1.0), 1, 32, torch.device("cpu"), chroma_subsampling=share)
         planes = data.pixels.view(-1, 96, 96, 3).float()
-        colour, luma = planes[..., 0] - planes[..., 1], planes @ torch.tensor([0.299, 0.587, 0.114])
-        return [plane.diff(dim=2).abs().mean((1, 2)) for plane in (colour, luma)]
+        color, luma = planes[..., 0] - planes[..., 1], planes @ torch.tensor([0.299, 0.587, 0.114])
+        return [plane.diff(dim=2).abs().mean((1, 2)) for plane in (color, luma)]
 
-    colour, luma = contrasts(0.0)
-    assert colour.min() > 100 and luma.min() > 15
-    colour, luma = contrasts(1.0)
-    assert colour.max() < 10 and luma.min() > 15
-    colour, _ = contrasts(0.5)
-    assert 0 < (colour < 10).sum() < 8 and ((colour < 10) | (colour > 100)).all()
+    color, luma = contrasts(0.0)
+    assert color.min() > 100 and luma.min() > 15
+    color, luma = contrasts(1.0)
+    assert color.max() < 10 and luma.min() > 15
+    color, _ = contrasts(0.5)
+    assert 0 < (color < 10).sum() < 8 and ((color < 10) | (color > 100)).all()

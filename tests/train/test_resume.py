@@ -120,7 +120,7 @@ def test_a_finished_run_is_left_as_it_is(config, photographs, tmp_path, capsys, 
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
-def test_a_handler_of_signals_is_given_back(config, photographs, tmp_path, arguments):
+def test_signal_handlers_are_restored(config, photographs, tmp_path, arguments):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(arguments(config(budget={"steps": 1}), photographs, tmp_path / "run")) == 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -53,8 +53,8 @@ def test_workers_draw_ahead_what_would_be_drawn_without_them(photographs, worker
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_stands_still_is_replaced_by_drawing_here(photographs, number, monkeypatch, capsys):
-    monkeypatch.setattr(sampler, "STALLED", 2)
+def test_batches_are_drawn_in_the_main_process_after_a_worker_dies_or_hangs(photographs, number, monkeypatch, capsys):
+    monkeypatch.setattr(sampler, "WORKER_TIMEOUT", 2)
     drawn = draws(photographs)
     batches = data_loader(drawn, iter([(step, STAGES[0]) for step in range(8)]), 1)
     received = [next(batches)]

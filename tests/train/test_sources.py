@@ -41,7 +41,7 @@ def test_sixteen_bit_gray_photographs_are_scaled_not_clipped(tmp_path):
     assert np.abs(np.asarray(source.read(1)) - ramp / 257).max() <= 0.51
 
 
-def test_the_split_depends_on_names_alone(tmp_path):
+def test_the_split_depends_on_names_only(tmp_path):
     sources = [Source(tmp_path / f"{index}.png", f"{index}.png") for index in range(400)]
 
     def split(sources, share, groups=None):

@@ -50,7 +50,7 @@ def test_held_out_groups_are_scored_apart_and_as_a_mean(config, photographs, tmp
         load_config(path)
 
 
-def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, arguments, capsys):
+def test_a_run_without_a_usable_picture_is_refused(config, tmp_path, arguments, capsys):
     (tmp_path / "bad").mkdir()
     for index in range(3):
         (tmp_path / "bad" / f"{index}.png").write_bytes(b"bad")
@@ -58,7 +58,7 @@ def test_pictures_that_are_all_unusable_end_in_a_sentence(config, tmp_path, argu
     assert "none of the pictures could be used; the first: 0.png" in capsys.readouterr().err
 
 
-def test_a_held_out_picture_that_is_broken_gives_way_to_the_next(config, photographs, tmp_path, arguments, capsys):
+def test_an_unreadable_held_out_picture_is_replaced_by_the_next(config, photographs, tmp_path, arguments, capsys):
     folder = shutil.copytree(photographs, tmp_path / "photographs", ignore=shutil.ignore_patterns("broken*"))
     (folder / "p0.png").write_bytes(b"bad")
     path = config(budget={"steps": 1}, data=TINY["data"] | {"held_out": {"one": ["p0.png"]}})
@@ -68,7 +68,7 @@ def test_a_held_out_picture_that_is_broken_gives_way_to_the_next(config, photogr
     assert facts["data"]["training"] == 2 and facts["data"]["held_out"] == 1
 
 
-def test_noise_far_beyond_white_does_not_end_a_run(tiny_model):
+def test_noise_far_above_white_does_not_end_a_run(tiny_model):
     white = np.full((1100, 1100, 3), 255, np.uint8)
     assert add_noise(white / np.float32(255), "poisson", seed=0, peak=1).max() > 8  # more than a picture may hold
     validation = Validation({"white": [white]}, {"dim": ("poisson", {"peak": 1})})

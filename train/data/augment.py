@@ -1,6 +1,6 @@
-"""What photographs show too rarely, made from crops on their own device: saturated colors, and areas without texture.
+"""Augmentations for what photographs rarely show: saturated colors, and areas without texture.
 
-A network trained on photographs alone has hardly met pure green, and tints it.
+A network trained on photographs alone has seen little pure green, and tints it.
 """
 
 import torch

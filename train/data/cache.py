@@ -1,4 +1,4 @@
-"""Decoded photographs on disk: what one run read, the next need not."""
+"""A cache of decoded photographs on disk, shared by runs."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def cached(
     if folder and (folder / TABLE).exists():
         with contextlib.suppress(OSError):  # it may be another's, for reading only
             os.utime(folder / TABLE)  # last used now
-        # Gone in between, or broken: then it is made anew. Read, not mapped: crops touch a page a row, and the small
+        # Deleted meanwhile, or damaged: decode again. Read, not mapped: crops touch a page per row, and the small
         # pages of a file cost 12 % of a step on a CPU.
         with contextlib.suppress(OSError, ValueError, EOFError):
             return np.load(folder / PIXELS), json.loads((folder / TABLE).read_text())

@@ -1,4 +1,4 @@
-"""Noise for training: one kind, or a mixture, drawn anew for every crop."""
+"""Noise for training: one kind, or a mixture, drawn for each crop."""
 
 import torch
 
@@ -63,7 +63,7 @@ class NoiseMixture:
             The noisy crops, and each one's noise level (B,) on the scale of ``clean``: sigma itself for Gaussian noise,
             the standard deviation of what was added for the others.
         """
-        # Which component a crop gets is drawn on the CPU: a step's program must not wait for a GPU to say how many.
+        # The component of each crop is drawn on the CPU: counting them on a GPU would make the step wait for it.
         drawn = torch.Generator().manual_seed(generator.initial_seed())
         choice = torch.multinomial(self._shares, len(clean), replacement=True, generator=drawn)
         noisy, level = clean.clone(), clean.new_zeros(len(clean))

@@ -35,7 +35,7 @@ class Photographs:
         seed: Of the sizes.
         noisy: The noisy pictures of pairs; then nothing is scaled, and crops have 2 C channels, clean first.
         cache: Folder for the decoded pictures, where the last few choices are kept; None keeps them in memory alone.
-        chroma_subsampling: Share of the copies that go through JPEG with chroma subsampling, see :func:`through_jpeg`.
+        chroma_subsampling: Share of the copies with chroma subsampling, see :func:`subsample_chroma`.
 
     Without a single usable picture its length is 0.
     """

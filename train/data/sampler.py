@@ -1,4 +1,4 @@
-"""What a step learns from: clean crops, noisy crops, noise levels, as a function of the seed and the step's number."""
+"""Training batches: clean crops, noisy crops and noise levels, as a function of the seed and the step's number."""
 
 import multiprocessing
 import os
@@ -16,8 +16,8 @@ from .augment import flat_areas, permute_channels
 from .mixture import NoiseMixture
 from .photographs import Photographs
 
-STALLED = 50
-"""Seconds without a batch after which a worker counts as standing still."""
+WORKER_TIMEOUT = 50
+"""Seconds without a batch after which a worker counts as hanging."""
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -77,8 +77,10 @@ class BatchSampler(Dataset):
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C goes to every process of a terminal, and who stops a service or a job signals all of it; but a worker has
-    batches to hand over until the process that trains has saved. It ends with that one."""
+    """Ignore signals that are sent to every process of a terminal, service or job.
+
+    A worker must hand over batches until the training process has saved; it ends with that process.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
@@ -88,7 +90,7 @@ def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], wo
     """A batch for each request, in order; ``workers`` processes draw ahead (at 0 each is drawn when it is asked for).
 
     Requests are taken two a worker ahead. On a GPU nothing is drawn ahead: kernels are queued before they are needed.
-    When a worker dies or stands still, batches are drawn here from then on, the same ones.
+    If a worker dies or hangs, the same batches are drawn in this process from then on.
     """
     if not workers:
         yield from (sampler[request] for request in requests)
@@ -102,13 +104,13 @@ def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], wo
             yield request
 
     loader = DataLoader(
-        _ThroughPipes(sampler),
+        _NumpyBatches(sampler),
         sampler=record(),
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers,
         prefetch_factor=2,
-        timeout=STALLED,
+        timeout=WORKER_TIMEOUT,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
@@ -122,13 +124,13 @@ def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], wo
             f"a worker stopped ({str(error).splitlines()[0]}); batches are drawn without workers now", file=sys.stderr
         )
         for child in multiprocessing.active_children():
-            child.kill()  # it may stand still for ever
+            child.kill()  # it may hang for ever
     while taken:
         yield sampler[taken.popleft()]
     yield from (sampler[request] for request in requests)
 
 
-class _ThroughPipes(Dataset):
+class _NumpyBatches(Dataset):
     """Batches as numpy arrays (B, H, W, C), which go through pipes: tensors would need shared memory, and containers
     have little of that."""
 

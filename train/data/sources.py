@@ -19,11 +19,11 @@ from denoiser.images.picture import read
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
-SMALLEST = 16
-"""Shorter side of the smallest photograph that is enlarged to the size of a crop; what is thinner is left out."""
+MIN_SIDE = 16
+"""Shorter side of the smallest photograph that is used; it is enlarged to the size of a crop."""
 HUB_PREFIX = "hf://datasets/"
-ONE_GROUP = "photographs"
-"""Group of what a share of the names holds out."""
+DEFAULT_GROUP = "photographs"
+"""The group of pictures that are held out by share."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def split_held_out(
         held_out = {source for members in named.values() for source in members}
         return [source for source in sources if source not in held_out], named
     if len(sources) == 1:
-        return sources, {ONE_GROUP: sources}
+        return sources, {DEFAULT_GROUP: sources}
 
     def hashed(source: Source) -> float:
         return int(hashlib.sha256(os.fsencode(source.name)).hexdigest()[:8], 16) / 16**8
@@ -173,11 +173,11 @@ def split_held_out(
     if not any(hashed(source) < edge for source in sources) or all(hashed(source) < edge for source in sources):
         edge = np.nextafter(min(map(hashed, sources)), 1)  # of a handful of pictures, one is held out
     training = [source for source in sources if hashed(source) >= edge]
-    return training, {ONE_GROUP: [source for source in sources if hashed(source) < edge]}
+    return training, {DEFAULT_GROUP: [source for source in sources if hashed(source) < edge]}
 
 
-def through_jpeg(image: Image.Image, quality: int = 95) -> Image.Image:
-    """As cameras and the web store it: a JPEG whose color has half the resolution (chroma subsampling 4:2:0)."""
+def subsample_chroma(image: Image.Image, quality: int = 95) -> Image.Image:
+    """The picture through a JPEG with 4:2:0 chroma subsampling, as cameras and the web store it."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return Image.open(file).convert(image.mode)
@@ -191,7 +191,7 @@ def read_copies(
     ``subsample`` says which copies go through JPEG with chroma subsampling; none if it is empty.
     """
     image = source.read(channels)
-    if min(image.size) < SMALLEST:
+    if min(image.size) < MIN_SIDE:
         raise ValueError(f"{image.width}x{image.height} is too small to learn from")
     copies = []
     for index, scale in enumerate(scales):
@@ -199,7 +199,7 @@ def read_copies(
         size = tuple(max(smallest, round(side * scale)) for side in image.size)
         resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
         if subsample and subsample[index]:
-            resized = through_jpeg(resized)
+            resized = subsample_chroma(resized)
         copies.append(np.asarray(resized).reshape(size[1], size[0], channels))
     return copies
 
