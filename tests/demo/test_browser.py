@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 import urllib.parse
+import uuid
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.analysis.metrics import psnr
-from tests.conftest import Demo
+from tests.conftest import PHOTO, Demo
 
+from .test_hostile import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
 
 FLAGS = [
@@ -413,3 +415,45 @@ def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint
     hub.repositories.clear()
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
     assert "checkpoint user/deleted" in visitor.figures()
+
+
+def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor):
+    refusals = []
+
+    def refuse(route):
+        refusals.append(route.request.post_data)
+        if len(refusals) > 2:
+            route.continue_()
+        else:
+            detail = f"You are number {70 - len(refusals)} in the queue: the page tries again by itself."
+            route.fulfill(status=503, json={"detail": detail})
+
+    visitor.page.route("**/queue/join*", refuse)
+    before = visitor.figures()
+    visitor.page.click("#reroll")
+    visitor.page.wait_for_selector("#waiting:has-text('You are number 69 in the queue')", timeout=20_000)
+    visitor.page.wait_for_selector("#waiting:has-text('You are number 68 in the queue')", timeout=20_000)
+    visitor.page.wait_for_function(f"before => ({READ})() != before", arg=before, timeout=60_000)
+    assert len(refusals) == 3 and len(set(refusals)) == 1
+    assert visitor.page.locator("#waiting").inner_text() == ""
+    assert visitor.page.locator("text=Error").count() == 0 and not visitor.problems
+
+
+def test_who_waits_in_the_queue_sees_the_place(browser, demo, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)).save(tmp_path / "large.bmp")
+    stranger = Stranger(demo.url)
+    picture, endpoint = stranger.upload(tmp_path / "large.bmp"), stranger.endpoint("denoise")
+    visitor = Visitor(browser, demo.url)
+    visitor.page.evaluate(
+        """() => { window.seen = ""; new MutationObserver(() => { window.seen += document.querySelector("#figures")
+        .innerText }).observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
+    )
+    small = [stranger.upload(PHOTO), *stranger.defaults(endpoint)[1:]]
+    sessions = [uuid.uuid4().hex for _ in range(8)]
+    for session in sessions:  # they share one address with the browser
+        stranger.join(endpoint, small if session != sessions[0] else [picture, *small[1:]], session)
+    visitor.page.click("#reroll")
+    visitor.page.wait_for_function("() => /queue: \\d+\\/\\d+/.test(window.seen)", timeout=60_000)
+    visitor.context.close()
+    for session in sessions:
+        list(stranger.events(session))

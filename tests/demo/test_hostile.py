@@ -670,3 +670,57 @@ def test_a_stop_while_computing_exits_with_status_zero_and_soon(tmp_path, number
         assert not [path for path in tmp_path.rglob("*.bmp")]
     finally:
         running.stop()
+
+
+def test_who_closes_the_page_is_not_computed_for_and_others_are(tmp_path):
+    running = Demo(tmp_path, temporary=None, HF_HUB_OFFLINE="1")
+    try:
+        stranger = Stranger(running.url)
+        endpoint = stranger.endpoint("denoise")
+        large = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), np.uint8)
+        Image.fromarray(large).save(tmp_path / "large.bmp")
+        data = [stranger.upload(tmp_path / "large.bmp"), *stranger.defaults(endpoint)[1:]]
+        gone, waiting, cancelled, stays = (uuid.uuid4().hex for _ in range(4))
+        event = stranger.join(endpoint, data, cancelled).json()["event_id"]
+        for session in (gone, waiting, stays):  # large ones take turns, in this order
+            assert stranger.join(endpoint, data, session).status_code == 200
+        for session in (gone, waiting):
+            next(message for message in stranger.events(session) if message["msg"] == "process_starts")
+        body = {"session_hash": cancelled, "fn_index": endpoint["id"], "event_id": event}
+        assert stranger.http.post(f"{API}/cancel", json=body).status_code == 200
+        done = [message for message in stranger.events(stays) if message["msg"] == "process_completed"]
+        assert done[0]["success"]
+        assert len(list(tmp_path.glob("denoiser-*/results/*/denoised.png"))) == 1
+        assert "Traceback" not in running.log.read_text()
+    finally:
+        running.stop()
+
+
+def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger):
+    endpoint = stranger.endpoint("denoise")
+    small = [stranger.upload(ROOT / "examples" / "pier.jpg"), *stranger.defaults(endpoint)[1:]]
+    places, lock = [], threading.Lock()
+
+    def visit(number: int) -> bool:
+        session = uuid.uuid4().hex
+        body = {"fn_index": endpoint["id"], "data": small, "session_hash": session}
+        headers = JSON | {"X-Forwarded-For": f"10.1.1.{number}"}  # which the server believes from this machine
+        deadline = time.monotonic() + 600
+        while time.monotonic() < deadline:
+            answer = stranger.http.post(f"{API}/queue/join", content=json.dumps(body), headers=headers)
+            if answer.status_code == 200:
+                return next(
+                    event["success"] for event in stranger.events(session) if event["msg"] == "process_completed"
+                )
+            found = re.fullmatch(
+                r"You are number (\d+) in the queue: the page tries again by itself\.", answer.json()["detail"]
+            )
+            with lock:
+                places.append(int(found[1]))
+            time.sleep(2)
+        return False
+
+    visitors = Settings().max_queued_calls + 16
+    with ThreadPoolExecutor(visitors) as pool:
+        assert all(pool.map(visit, range(1, visitors + 1)))
+    assert places and all(Settings().max_queued_calls < place <= visitors for place in places)
