@@ -23,13 +23,12 @@ from .plan import make_plan
 from .state import escape_unprintable, lock_run
 from .trainer import Trainer
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
-
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train", description="Train a denoising autoencoder.")
     add = parser.add_argument
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "denoiser"
     add("--config", type=Path, required=True, help="YAML file, see train/configs")
     add(
         "--data",
@@ -61,7 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=1,
         help="processes that draw ahead, on a CPU (default 1; 0: none, a little faster where there are two cores)",
     )
-    add("--cache", type=Path, default=CACHE, help=f"folder for decoded photographs (default {CACHE})")
+    add("--cache", type=Path, default=cache, help=f"folder for decoded photographs (default {cache})")
     add("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
     add("--push-to-hub", metavar="user/name", help="publish the finished run there")
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The optimizers: AdamW for every weight, or Muon for the convolutions and AdamW for what is left."""
+"""Optimizers (AdamW, or Muon with AdamW for what is not a convolution), the learning rate, and averaged weights."""
 
 import torch
 from torch import nn
@@ -40,6 +40,16 @@ def learning_rate(settings, step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / (settings.warmup + 1))
     decayed = min(1.0, max(0.0, (progress - (1 - settings.decay)) / settings.decay))
     return settings.rate * warm * (1 - decayed**0.5)
+
+
+@torch.no_grad()
+def update_ema(average, model, updates: int, decay: float) -> None:
+    """Update the exponential moving average of the weights, ``average``, with those of ``model``.
+
+    The decay grows with the number of ``updates`` up to ``decay``, so that the random start is soon forgotten.
+    """
+    kept = min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:

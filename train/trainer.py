@@ -28,7 +28,7 @@ from .config import ConfigError, Stage
 from .data.sampler import BatchSampler, data_loader
 from .facts import print_summary, run_facts
 from .losses import LOSSES
-from .optim import build_optimizer, learning_rate
+from .optim import build_optimizer, learning_rate, update_ema
 from .pictures import read_pictures
 from .plan import Plan, recipe
 from .state import STATE_FILE, save_checkpoint, save_state
@@ -37,16 +37,6 @@ from .validation import group_means, overall_psnr
 DIVERGED = 2.0  # dB below its best validation at which a run counts as diverged
 DRAW_EVERY = 60  # seconds at least between curves and samples
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
-
-
-@torch.no_grad()
-def update_ema(average, model, updates: int, decay: float) -> None:
-    """Update the exponential moving average of the weights, ``average``, with those of ``model``.
-
-    The decay grows with the number of ``updates`` up to ``decay``, so that the random start is soon forgotten.
-    """
-    kept = min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - kept)
 
 
 class Trainer:

@@ -92,7 +92,7 @@ class Generator(torch.Generator):  # the toy has none of its own
 torch.Generator = Generator
 from denoiser import NOISES
 from denoiser.models import Unet
-from train.trainer import update_ema
+from train.optim import update_ema
 from train.config import Data, Optimizer, Stage
 from train.data.photographs import Photographs
 from train.data.sources import find_images
