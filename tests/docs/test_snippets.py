@@ -16,6 +16,7 @@ import huggingface_hub
 import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
+from accelerate.state import AcceleratorState
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -68,7 +69,9 @@ def workspace(tmp_path, monkeypatch):
     for name in ("app.py", "docs", "examples", "requirements.txt", "tests", "train"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process trains in one precision only
+    yield tmp_path
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Parsed(Exception):
