@@ -64,6 +64,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         run_history=False,  # it would keep every slider move in the visitor's browser
         footer_links=["api", "settings"],
         ssr_mode=False,
+        state_session_capacity=1000,  # visitors whose state is kept, of gradio's 10000: each takes memory
         show_error=False,
         max_threads=4 * settings.max_queued_calls,  # also how many calls, of all kinds, may wait or be under way
         app_kwargs={"middleware": [Middleware(RequestLimits, max_bytes=settings.max_request_bytes)]},
