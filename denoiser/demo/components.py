@@ -1,9 +1,11 @@
 """gradio's components with two faults of theirs mended: inputs that answer in words instead of a general error."""
 
+from typing import Any
+
 import gradio as gr
 
 
-def photo_input(**options) -> gr.Image:
+def photo_input(**options: Any) -> gr.Image:
     """An image input that hands over any upload untouched, for our own reader to open or to explain.
 
     gr.Image opens uploads itself, even for a path, and what it cannot read ends in a general error.
@@ -25,7 +27,7 @@ def picture_output(label: str, elem_id: str) -> gr.Image:
     )
 
 
-def bounded_slider(low: float, high: float, value: float, **options) -> gr.Slider:
+def bounded_slider(low: float, high: float, value: float, **options: Any) -> gr.Slider:
     """A slider whose number box brings what is typed into range; gr.Slider raises, see ``DenoiseTab.run``.
 
     To show or hide it, do so to the column around it: an update of the slider itself would undo this.

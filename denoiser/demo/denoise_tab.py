@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -176,7 +177,7 @@ class DenoiseTab:
             shown |= about
         return shown | {ui.selection: dataclasses.replace(selection, noisy=noisy_already)}
 
-    def run(self, photo: str | None, *controls) -> dict:
+    def run(self, photo: str | None, *controls: Any) -> dict:
         """Everything the page shows, for the state of its controls; what goes wrong stands where the figures were.
 
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.

@@ -6,6 +6,7 @@ All HTML comes from templates that escape whatever is put into them.
 import math
 import re
 from collections import defaultdict
+from typing import Any
 
 import jinja2
 
@@ -23,7 +24,7 @@ _templates = jinja2.Environment(
 )
 
 
-def render(template: str, **values) -> str:
+def render(template: str, **values: Any) -> str:
     """A template of this package with its values filled in, escaped."""
     return _templates.get_template(template).render(**values)
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -62,7 +63,7 @@ def check_input(component: Component, value: object) -> object:
     return value
 
 
-def client_address(request) -> str:
+def client_address(request: Any) -> str:
     """The network address that a request comes from; "" if that is not known."""
     return request.client.host if request.client else ""
 
@@ -80,7 +81,7 @@ class Call:
         event: gradio's event of the call.
     """
 
-    def __init__(self, queue=None, event=None):
+    def __init__(self, queue: Any = None, event: Any = None):
         self._queue, self._event = queue, event
         self._loop = asyncio.get_running_loop() if event else None
         self.cancelled = False
@@ -116,10 +117,10 @@ class RequestLimits:
         max_bytes: Size of a request; uploads have a limit of their own.
     """
 
-    def __init__(self, app, max_bytes: int):
+    def __init__(self, app: Any, max_bytes: int):
         self.app, self.max_bytes = app, max_bytes
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Any, receive: Any, send: Any):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         upload = scope["path"].rstrip("/").endswith("/upload")
@@ -133,7 +134,7 @@ class RequestLimits:
                 raise ValueError("the request is too large")
             return message
 
-        async def sending(message):
+        async def sending(message: Any):
             nonlocal started
             started = True
             await send(message)
@@ -159,11 +160,11 @@ class GuardedBlocks(gr.Blocks):
         options: As for gr.Blocks.
     """
 
-    def __init__(self, max_calls: int, max_session_calls: int, max_address_calls: int, **options):
+    def __init__(self, max_calls: int, max_session_calls: int, max_address_calls: int, **options: Any):
         super().__init__(**options)
         self.max_calls, self.max_session_calls, self.max_address_calls = max_calls, max_session_calls, max_address_calls
 
-    def queue(self, *args, **kwargs):
+    def queue(self, *args: Any, **kwargs: Any):
         """As gradio's, with bounds on what one visitor and all together may have waiting or under way.
 
         Who is refused gets status 503 and a sentence; the page shows it and asks again (page.js).
@@ -172,7 +173,7 @@ class GuardedBlocks(gr.Blocks):
         push = self._queue.push
         admissions: dict[str, Admission] = {}
 
-        async def bounded_push(body, request, username):
+        async def bounded_push(body: Any, request: Any, username: Any):
             fn = self.fns.get(body.fn_index)
             if fn is None:
                 return False, "There is no such function.", "error"
@@ -192,9 +193,9 @@ class GuardedBlocks(gr.Blocks):
         self._queue.push = bounded_push
         return self
 
-    async def process_api(self, block_fn, inputs, *args, **kwargs):
+    async def process_api(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any):
         """Check what was sent: every route leads through here."""
-        event = self._queue.event_ids_to_events.get(kwargs.get("event_id"))
+        event = self._queue.event_ids_to_events.get(kwargs.get("event_id") or "")
         call = Call(self._queue, event)
         _current_call.set(call)
         try:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
@@ -277,7 +278,7 @@ def _progress_bar(progress: Callable[[int, int], object]) -> type[tqdm]:
     """A tqdm class for the client that draws nothing and calls ``progress``."""
 
     class ProgressBar(tqdm):
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: Any, **kwargs: Any):
             kwargs.pop("name", None)
             super().__init__(*args, **kwargs | {"disable": False, "file": io.StringIO()})
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import yaml
 
@@ -286,7 +287,7 @@ def dataset_name(entry: dict) -> str:
     return entry["dataset"] + (" (grey)" if entry["gray"] else "")
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Tuples as lists, as in YAML and JSON."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

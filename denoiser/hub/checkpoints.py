@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..download.checkpoint_files import CONFIG_FILE, MAX_WEIGHTS_BYTES
 from ..download.fetch import check_name, fetch
@@ -63,7 +64,7 @@ def parse_name(text: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def find_on_hub(name: str, revision: str | None = None, **options) -> Checkpoint:
+def find_on_hub(name: str, revision: str | None = None, **options: Any) -> Checkpoint:
     """A Hub repository's checkpoint, downloaded if needed.
 
     Options and errors are those of :func:`denoiser.download.fetch.fetch`.
