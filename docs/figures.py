@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -81,11 +82,18 @@ def missing_figure(path: Path) -> None:
     strip(columns, path)
 
 
+@torch.inference_mode()
+def network(checkpoint: str, pixels: np.ndarray) -> np.ndarray:
+    """The estimate of the network alone, given that there is no noise: ``Denoiser`` would return the picture itself."""
+    model = Denoiser.from_pretrained(checkpoint, device="cpu").model
+    estimate = model(torch.from_numpy(pixels).permute(2, 0, 1)[None], 0.0)[0].permute(1, 2, 0)
+    return np.rint(estimate.numpy().clip(0, 1) * 255) / np.float32(255)
+
+
 def latent_figure(path: Path) -> None:
     """Clean pictures through the bottleneck: what its latent cannot hold."""
     clean = load("temple")
-    through = denoise("bottleneck-color", clean, 0)
-    skipped = denoise("color-base", clean, 0)
+    through, skipped = network("bottleneck-color", clean), network("color-base", clean)
     strip(
         [
             ("clean, no noise added", clean),

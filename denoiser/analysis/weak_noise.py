@@ -5,6 +5,8 @@ has, its estimate is blended with the input. If the errors of both were independ
 would be the energy of the noise over that of the difference (the weights of two independent measurements).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float, step: f
     """Blend an estimate with its input where more was removed than the noise has.
 
     Args:
-        restored: The network's estimate, float32 (H, W, C).
+        restored: The network's estimate, float32 (H, W, C); overwritten.
         noisy: Its input, the same shape.
         level: Standard deviation of the noise on the same scale.
         step: Between the values that the input can have, 1 / 255 for 8 bits: rounding adds to its noise.
@@ -32,12 +34,20 @@ def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float, step: f
     """
     if level >= NO_BLEND:
         return restored
-    removed = restored - noisy
-    energy = torch.from_numpy(np.ascontiguousarray((removed**2).mean(2)))[None, None]
+    energy = torch.empty(1, 1, *noisy.shape[:2])
+    for band in _bands(len(noisy)):
+        energy[0, 0, band] = torch.from_numpy(((restored[band] - noisy[band]) ** 2).mean(2))
     cells = F.avg_pool2d(energy, CELL, ceil_mode=True, count_include_pad=False)
     cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     energy = F.interpolate(cells, size=energy.shape[2:], mode="bilinear", align_corners=False)[0, 0].numpy()
     share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + HALF_SHARE**4))
     fade = min(1.0, max(0.0, (level - FULL_BLEND) / (NO_BLEND - FULL_BLEND)))
-    share = share + np.float32(fade) * (1 - share)
-    return noisy + share[..., None].astype(np.float32) * removed
+    share = (share + fade * (1 - share)).astype(np.float32)
+    for band in _bands(len(noisy)):
+        restored[band] = noisy[band] + share[band][..., None] * (restored[band] - noisy[band])
+    return restored
+
+
+def _bands(rows: int) -> Iterator[slice]:
+    """Rows in bands, so that a large picture needs no copies of its size."""
+    yield from (slice(top, top + 256) for top in range(0, rows, 256))

@@ -30,6 +30,8 @@ from train.__main__ import main as train
 from train.config import load_config
 from train.publish import main as publish
 
+HF = Path(sys.executable).with_name("hf")  # the environment need not be active
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 CARDS = sorted(ROOT.glob("denoiser/checkpoints/*/README.md"))
 OTHERS = [ROOT / "examples" / "README.md", ROOT / "train" / "EXPERIMENTS.md"]
@@ -160,7 +162,7 @@ def check_command(words: list[str], monkeypatch) -> None:
         assert launched.module
         check_module(launched.training_script, launched.training_script_args, monkeypatch)
     elif program == "hf":
-        help_text = subprocess.run(["hf", arguments[0], "--help"], capture_output=True, text=True, check=True).stdout
+        help_text = subprocess.run([HF, arguments[0], "--help"], capture_output=True, text=True, check=True).stdout
         assert all(argument in help_text for argument in arguments if argument.startswith("--"))
     else:
         tools = {Requirement(text).name for text in PROJECT["optional-dependencies"]["dev"]}
