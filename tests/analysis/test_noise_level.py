@@ -182,3 +182,10 @@ def test_the_estimate_takes_whatever_can_be_denoised(kind, tmp_path):
         "alpha": np.dstack([unit, np.ones((96, 96), np.float32)]),
     }[kind]
     assert estimate_sigma(given) == pytest.approx(25, abs=3)
+
+
+@pytest.mark.parametrize("sigma", [5, 25])
+def test_a_large_picture_is_measured_by_parts_of_it(photo, sigma):
+    large = np.tile(clean(photo, 3), (2600 // photo.shape[0] + 1, 2600 // photo.shape[1] + 1, 1))[:2600, :2600]
+    noisy = add_noise(large, "gaussian", sigma=sigma)
+    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.12)
