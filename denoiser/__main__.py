@@ -4,6 +4,7 @@ import argparse
 import glob
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +14,7 @@ from .errors import DenoiserError
 from .hub.checkpoints import DEFAULT_CHECKPOINT
 from .images.codecs import EXTENSIONS, check_format, save_image
 from .pipeline import Denoiser
+from .techniques import TECHNIQUES, apply_technique
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -36,6 +38,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=DEFAULT_CHECKPOINT,
         help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
     )
+    techniques = ", ".join(f"{name} ({item.label}, {item.family})" for name, item in TECHNIQUES.items())
+    parser.add_argument("--method", choices=list(TECHNIQUES), help=f"classical, instead of a checkpoint: {techniques}")
     parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub")
     parser.add_argument("--self-ensemble", action="store_true", help="slightly better, eight times the time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
@@ -84,6 +88,20 @@ def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tu
     return jobs
 
 
+def load_method(options: argparse.Namespace) -> Callable[[Path], Image.Image]:
+    """What denoises a picture file: the technique that is asked for, or else the checkpoint.
+
+    Raises:
+        DenoiserError, ValueError: The checkpoint cannot be loaded.
+    """
+    if options.method:
+        return lambda source: apply_technique(source, options.method, options.sigma)
+    denoiser = Denoiser.from_pretrained(
+        options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
+    )
+    return lambda source: denoiser(source, options.sigma, options.strength)
+
+
 def save_result(image: Image.Image, target: Path, into_folder: bool, overwrite: bool) -> None:
     """Write a result; in a folder as PNG where the input's extension does not fit its content, and say so.
 
@@ -114,9 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
             if value is not None and not 0 <= value <= high:
                 raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
         jobs = plan_outputs(inputs, output, into_folder)
-        denoiser = Denoiser.from_pretrained(
-            options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
-        )
+        if options.method and options.strength != 1:
+            raise ValueError("--strength is for checkpoints")
+        denoise = load_method(options)
     except (DenoiserError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -129,9 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     if target.exists() and not options.overwrite:
                         raise ValueError(f"{target} exists; --overwrite replaces it")
-                    save_result(
-                        denoiser(source, options.sigma, options.strength), target, into_folder, options.overwrite
-                    )
+                    save_result(denoise(source), target, into_folder, options.overwrite)
                 except (DenoiserError, ValueError, OSError) as error:
                     failures.append(f"{source}: {error}")
                 except Exception as error:  # out of memory, a driver error: other pictures may succeed
