@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
-from denoiser.images.codecs import translate_decode_errors
+from denoiser.images.codecs import EXTENSIONS, translate_decode_errors
 from denoiser.images.picture import read
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
 MIN_SIDE = 16
 """Shorter side of the smallest photograph that is used; it is enlarged to the size of a crop."""
