@@ -7,13 +7,22 @@ from tests.train.conftest import ONE_STAGE, TINY, weights
 from train.__main__ import main
 from train.config import Optimizer
 from train.optim import learning_rate
+from train.trainer import Trainer
 
 
-def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path, arguments):
+def test_a_wall_clock_budget_ends_the_run(config, photographs, tmp_path, arguments, monkeypatch):
+    """The last step begins within the budget, at the rate of that moment, and only it may end beyond it."""
+    seen = []
+
+    def train_step(trainer, batches, original=Trainer._train_step):
+        seen.append((trainer.step, trainer.progress))
+        original(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
     assert main(arguments(config(), photographs, tmp_path / "run", "--minutes", "0.03")) == 0
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
-    assert record["seconds"] >= 1.8
-    assert 0 < record["rate"] < TINY["optimizer"]["rate"]  # in its decay, however few the steps
+    assert record["seconds"] >= 1.8 and seen[-1][1] < 1 and record["step"] == len(seen)
+    assert record["rate"] == pytest.approx(learning_rate(Optimizer(**TINY["optimizer"]), *seen[-1]))
 
 
 def test_the_rate_warms_up_stays_and_decays():
