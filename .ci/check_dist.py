@@ -4,6 +4,8 @@ python .ci/check_dist.py dist
 """
 
 import email
+import json
+import os
 import re
 import subprocess
 import sys
@@ -82,6 +84,22 @@ def check_installed(path: Path) -> None:
         where = [bin_folder / "python", "-c", "import denoiser; print(denoiser.__file__)"]
         found = subprocess.run(where, capture_output=True, text=True, **run).stdout
         assert found.startswith(str(site)), f"another denoiser was imported: {found}"
+        check_types(Path(folder, "clean"), folder)
+
+
+def check_types(environment: Path, folder: str) -> None:
+    """Every public name has a known type: what users' type checkers see.
+
+    ``denoiser.demo`` is a program, not a library: plain pyright checks it.
+    """
+    outside = os.environ | {"VIRTUAL_ENV": str(environment), "PATH": f"{environment}/bin:{os.environ['PATH']}"}
+    command = ["pyright", "--verifytypes", "denoiser", "--ignoreexternal", "--outputjson"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=outside).stdout
+    names = [entry for entry in json.loads(answer)["typeCompleteness"]["symbols"] if entry["isExported"]]
+    public = [entry for entry in names if not entry["name"].startswith("denoiser.demo.")]
+    unknown = [entry for entry in public if entry["diagnostics"] and not entry["isTypeKnown"]]
+    messages = [f"{entry['name']}: {found['message']}" for entry in unknown for found in entry["diagnostics"]]
+    assert public and not messages, "\n".join(messages)
 
 
 def main() -> None:

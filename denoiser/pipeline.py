@@ -31,7 +31,7 @@ from .images.picture import MAX_PIXELS, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -112,13 +112,15 @@ class Denoiser:
         note: str = "",
     ):
         _survive_forks()
-        self.device = _pick_device(str(device))
-        self.dtype = _pick_dtype(dtype, self.device, model)
+        self.device: torch.device = _pick_device(str(device))
+        self.dtype: torch.dtype = _pick_dtype(dtype, self.device, model)
         model = model.eval().requires_grad_(False).to(self.device)
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
         self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
         self.self_ensemble = self_ensemble
-        self.name, self.revision, self.note = name, revision, note
+        self.name: str = name
+        self.revision: str | None = revision
+        self.note: str = note
 
     @classmethod
     def from_pretrained(
@@ -158,7 +160,7 @@ class Denoiser:
     ) -> "Denoiser":
         """Load a checkpoint that :func:`denoiser.hub.checkpoints.find_checkpoint` found."""
         if found.note:
-            logger.warning("%s: %s", found.name, found.note)
+            _logger.warning("%s: %s", found.name, found.note)
         model = load_model(found.folder, label=found.name)
         return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note)
 

@@ -34,7 +34,7 @@ METRICS = ("psnr", "ssim")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 
-def render(run: dict, evaluation: list[dict], name: str, existing: str | None = None) -> str:
+def render(run: dict[str, Any], evaluation: list[dict[str, Any]], name: str, existing: str | None = None) -> str:
     """The card of a run.
 
     Args:
@@ -71,7 +71,7 @@ def section(text: str, name: str) -> str | None:
     return next((match[2].strip() for match in SECTION.finditer(text) if match[1] == name), None)
 
 
-def _metadata(title: str, run: dict, evaluation: list[dict]) -> ModelCardData:
+def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]]) -> ModelCardData:
     results = []
     for entry in evaluation:
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"

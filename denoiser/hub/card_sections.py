@@ -46,7 +46,7 @@ _PROTOCOL = (
 )
 
 
-def about(run: dict) -> str:
+def about(run: dict[str, Any]) -> str:
     """What the network is: architecture, colors, parameters, noise levels."""
     model = run["model"]
     levels = len(model["widths"])
@@ -63,7 +63,7 @@ def about(run: dict) -> str:
     return f"{text}\n\n{kind}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
 
 
-def _noise_kind(run: dict) -> str:
+def _noise_kind(run: dict[str, Any]) -> str:
     """The noise of a run: "white" (Gaussian only), "camera" (camera noise among others), or "other"."""
     kinds = {component["kind"] for component in run["config"].get("noise") or ()}
     if run["data"]["paired"]:
@@ -73,7 +73,7 @@ def _noise_kind(run: dict) -> str:
     return "white" if kinds <= {"gaussian"} else "other"
 
 
-def limits(run: dict) -> str:
+def limits(run: dict[str, Any]) -> str:
     """What the checkpoint is for, and what it is not."""
     low, high = run["model"]["sigma_range"]
     text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
@@ -83,7 +83,7 @@ def limits(run: dict) -> str:
     return text + _ALL_LIMITS + (_GIVEN_LEVEL_LIMITS if not run["model"]["blind"] else "")
 
 
-def training_data(run: dict) -> str:
+def training_data(run: dict[str, Any]) -> str:
     """The pictures of the run, and of earlier runs where they differ (ignoring the random sizes)."""
     texts, earlier = [_pictures_text(run["data"])], run
     while earlier:
@@ -95,7 +95,7 @@ def training_data(run: dict) -> str:
     return _OTHER_PICTURES.join(texts)
 
 
-def _pictures_text(data: dict) -> str:
+def _pictures_text(data: dict[str, Any]) -> str:
     """The number of pictures, and their licenses."""
     others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
     lines = [
@@ -107,7 +107,7 @@ def _pictures_text(data: dict) -> str:
     return "\n".join(lines)
 
 
-def procedure(run: dict) -> str:
+def procedure(run: dict[str, Any]) -> str:
     """How the weights were trained, with the configuration of each run."""
     stages = "; ".join(
         f"{stage['loss'].upper()}"
@@ -156,7 +156,7 @@ def procedure(run: dict) -> str:
     )
 
 
-def _optimizer_text(settings: dict) -> str:
+def _optimizer_text(settings: dict[str, Any]) -> str:
     if settings.get("kind") == "muon":
         return (
             f"Muon at a learning rate of {settings['rate']:g} for the convolutions, AdamW at {settings['ends_rate']:g} "
@@ -166,7 +166,7 @@ def _optimizer_text(settings: dict) -> str:
     return f"AdamW at a learning rate of {settings['rate']:g}"
 
 
-def _mixture_text(noise: list[dict] | None) -> str:
+def _mixture_text(noise: list[dict[str, Any]] | None) -> str:
     """The noises of the training in words: "6 parts camera (sigma 0..12, quality 70..100), 1 part ..."."""
     parts, noise = [], noise or []
     for component in noise:
@@ -181,26 +181,26 @@ def _mixture_text(noise: list[dict] | None) -> str:
     return ", ".join(parts)
 
 
-def _sources(run: dict) -> list[str]:
+def _sources(run: dict[str, Any]) -> list[str]:
     """The sources of the pictures."""
     places = run["data"].get("places")
     return [f"- Pictures from {', '.join(f'`{place}`' for place in places)}."] if places else []
 
 
-def _teacher(run: dict) -> list[str]:
+def _teacher(run: dict[str, Any]) -> list[str]:
     if not (teacher := run.get("teacher")):
         return []
     size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
     return [f"- Teacher, whose output was learned from beside the clean crops: {_weights_text(teacher)}, {size}."]
 
 
-def _weights_text(checkpoint: dict) -> str:
+def _weights_text(checkpoint: dict[str, Any]) -> str:
     """A checkpoint by name, commit and hash of the weights."""
     commit = f" at commit `{checkpoint['revision']}`" if checkpoint["revision"] else ""
     return f"`{checkpoint['name']}`{commit} (weights with SHA-256 `{checkpoint['weights']}...`)"
 
 
-def _initial_weights(run: dict) -> list[str]:
+def _initial_weights(run: dict[str, Any]) -> list[str]:
     """The origin of the initial weights, back to the first run."""
     if not run.get("init"):
         return []
@@ -214,7 +214,7 @@ def _initial_weights(run: dict) -> list[str]:
     return [line, *_initial_weights(earlier)]
 
 
-def _earlier_configurations(run: dict) -> list[str]:
+def _earlier_configurations(run: dict[str, Any]) -> list[str]:
     """The configurations of earlier runs, collapsed; for a start from a checkpoint, the procedure in its card."""
     if earlier := run.get("init_run"):
         folded = _configuration("Configuration of the run before", earlier["config"])
@@ -225,7 +225,7 @@ def _earlier_configurations(run: dict) -> list[str]:
     return _collapsed(f"How the weights of {card['name']} that it started from were trained", card["procedure"])
 
 
-def _configuration(title: str, config: dict) -> list[str]:
+def _configuration(title: str, config: dict[str, Any]) -> list[str]:
     text = yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None).strip()
     return _collapsed(title, f"```yaml\n{text}\n```")
 
@@ -234,7 +234,7 @@ def _collapsed(title: str, text: str) -> list[str]:
     return ["", f"<details><summary>{title}</summary>", "", text, "", "</details>"]
 
 
-def evaluation_table(evaluation: list[dict], name: str) -> str:
+def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
     """The measurements, the protocol, and the commands that repeat them."""
     lines = [
         "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
@@ -277,12 +277,12 @@ def evaluation_table(evaluation: list[dict], name: str) -> str:
     return "\n".join(lines)
 
 
-def conditions(entry: dict) -> str:
+def conditions(entry: dict[str, Any]) -> str:
     """The conditions of a measurement other than the noise level, as a suffix."""
     return ", estimated" * entry["estimate"] + ", self-ensemble" * entry.get("self_ensemble", False)
 
 
-def dataset_name(entry: dict) -> str:
+def dataset_name(entry: dict[str, Any]) -> str:
     """The data set of a measurement, as cards name it."""
     return entry["dataset"] + (" (grey)" if entry["gray"] else "")
 

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps
 from ..errors import ImageTooLarge, ImageUnreadable
 from .codecs import FORMATS, translate_decode_errors
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused unless a caller raises ``max_pixels``. For files Pillow has a limit of 179 megapixels."""
@@ -257,7 +257,7 @@ def _transpose(image: Image.Image, name: str) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow raises nearly anything on tags of the wrong type
-        logger.warning("%s: its EXIF is damaged (%s) and is dropped; only the orientation is used", name, error)
+        _logger.warning("%s: its EXIF is damaged (%s) and is dropped; only the orientation is used", name, error)
         try:
             method = _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         except Exception:

@@ -4,6 +4,7 @@ A new architecture is one file here with its config and its network, and one ent
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ __all__ = [
 ARCHITECTURES: dict[str, type[DenoisingAutoencoder]] = {"unet": Unet, "bottleneck": Bottleneck}
 
 
-def model_class(config: dict, where: str) -> type[DenoisingAutoencoder]:
+def model_class(config: dict[str, Any], where: str) -> type[DenoisingAutoencoder]:
     """The network class of a config.
 
     Raises:

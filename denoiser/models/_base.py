@@ -183,7 +183,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         return model.to(device).eval()
 
 
-def read_config(folder: Path, label: str) -> dict:
+def read_config(folder: Path, label: str) -> dict[str, Any]:
     """The JSON object in the config.json of a checkpoint folder; messages call the checkpoint ``label``."""
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -199,7 +199,7 @@ def read_config(folder: Path, label: str) -> dict:
     return config
 
 
-def config_from_dict(config_type: type[ModelConfig], values: dict, where: str) -> ModelConfig:
+def config_from_dict(config_type: type[ModelConfig], values: dict[str, Any], where: str) -> ModelConfig:
     """A config dataclass from JSON values; messages call their source ``where``.
 
     Raises:

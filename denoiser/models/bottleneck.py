@@ -51,7 +51,7 @@ class BottleneckConfig:
     sigma_range: tuple[float, float] = (0.0, 55.0)
     sigma_units: str = "8-bit"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_config(
             self,
             integers={"channels": (1, 3), "widths": (1, 1024), "blocks": (0, 32), "latent": (1, 4096)},
@@ -75,13 +75,13 @@ def _convolutions(width: int, count: int, bias: bool) -> list[nn.Module]:
 class Bottleneck(DenoisingAutoencoder):
     """See the docstring of the module, and :class:`BottleneckConfig` for the options."""
 
-    Config = BottleneckConfig
+    Config: type[BottleneckConfig] = BottleneckConfig
     config: BottleneckConfig
 
     def __init__(self, config: BottleneckConfig = BottleneckConfig()):
         super().__init__()
         self.config = config
-        self.multiple = 2 ** len(config.widths)
+        self.multiple: int = 2 ** len(config.widths)
         bias, widths = config.bias, config.widths
         planes = config.channels + (0 if config.blind else 1)
 
@@ -89,7 +89,7 @@ class Bottleneck(DenoisingAutoencoder):
         for before, width in zip((planes, *widths), widths):
             encoder += [nn.Conv2d(before, width, 4, stride=2, padding=1, bias=bias), nn.ReLU(inplace=True)]
             encoder += _convolutions(width, config.blocks, bias)
-        self.encoder = nn.Sequential(*encoder, nn.Conv2d(widths[-1], config.latent, 1, bias=bias))
+        self.encoder: nn.Sequential = nn.Sequential(*encoder, nn.Conv2d(widths[-1], config.latent, 1, bias=bias))
 
         decoder: list[nn.Module] = [nn.Conv2d(config.latent, widths[-1], 1, bias=bias), nn.ReLU(inplace=True)]
         for width, after in zip(reversed(widths), (*reversed(widths[:-1]), None)):
@@ -97,7 +97,7 @@ class Bottleneck(DenoisingAutoencoder):
             decoder.append(nn.ConvTranspose2d(width, after or config.channels, 4, stride=2, padding=1, bias=bias))
             if after:
                 decoder.append(nn.ReLU(inplace=True))
-        self.decoder = nn.Sequential(*decoder)
+        self.decoder: nn.Sequential = nn.Sequential(*decoder)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -20,6 +20,7 @@ License: Apache-2.0, as the rest of this project.
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ class UnetConfig:
     sigma_range: tuple[float, float] = (0.0, 55.0)
     sigma_units: str = "8-bit"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_config(
             self,
             integers={"channels": (1, 3), "widths": (1, 1024), "blocks": (0, 32), "unshuffle": (1, 4)},
@@ -73,8 +74,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, bias: bool):
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv1: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv2: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         # Without normalization a deep sum of blocks grows; a small initial scale keeps the first steps stable.
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="linear")
@@ -93,29 +94,33 @@ def _stage(width: int, blocks: int, bias: bool) -> nn.Sequential:
 class Unet(DenoisingAutoencoder):
     """See the docstring of the module, and :class:`UnetConfig` for the options."""
 
-    Config = UnetConfig
+    Config: type[UnetConfig] = UnetConfig
     config: UnetConfig
 
     def __init__(self, config: UnetConfig = UnetConfig()):
         super().__init__()
         self.config = config
-        self.multiple = config.unshuffle * 2 ** (len(config.widths) - 1)
+        self.multiple: int = config.unshuffle * 2 ** (len(config.widths) - 1)
         widths, bias, pixels = config.widths, config.bias, config.unshuffle**2
         planes = config.channels + (0 if config.blind else 1)
-        self.head = nn.Conv2d(planes * pixels, widths[0], 3, padding=1, bias=bias)
+        self.head: nn.Conv2d = nn.Conv2d(planes * pixels, widths[0], 3, padding=1, bias=bias)
         stages = [_stage(width, blocks, bias) for width, blocks in zip(widths, config.blocks)]
-        self.encoder = nn.ModuleList(stages[:-1])
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=bias) for a, b in itertools.pairwise(widths))
-        self.bottleneck = stages[-1]
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=bias) for a, b in itertools.pairwise(widths))
-        self.decoder = nn.ModuleList(
+        self.encoder: nn.ModuleList = nn.ModuleList(stages[:-1])
+        self.down: nn.ModuleList = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2, bias=bias) for a, b in itertools.pairwise(widths)
+        )
+        self.bottleneck: nn.Sequential = stages[-1]
+        self.up: nn.ModuleList = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 2, stride=2, bias=bias) for a, b in itertools.pairwise(widths)
+        )
+        self.decoder: nn.ModuleList = nn.ModuleList(
             _stage(width, blocks, bias) for width, blocks in zip(widths[:-1], config.blocks[:-1])
         )
-        self.tail = nn.Conv2d(widths[0], config.channels * pixels, 3, padding=1, bias=bias)
+        self.tail: nn.Conv2d = nn.Conv2d(widths[0], config.channels * pixels, 3, padding=1, bias=bias)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # start close to the identity: no noise removed
 
-    def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> tuple[torch.Tensor, list]:
+    def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> tuple[torch.Tensor, list[Any]]:
         """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent and skip connections.
 
         The first skip connection is the pictures and the map, the others are the features of each level.
@@ -125,14 +130,14 @@ class Unet(DenoisingAutoencoder):
         factor = self.config.unshuffle
         weight = F.pixel_shuffle(self.head.weight, factor).to(memory_format=torch.channels_last)
         features = F.conv2d(planes, weight, self.head.bias, stride=factor, padding=factor)
-        skips = [(x, level)]
+        skips: list[Any] = [(x, level)]
         for stage, down in zip(self.encoder, self.down):
             features = stage(features)
             skips.append(features)
             features = down(features)
         return self.bottleneck(features), skips
 
-    def decode(self, encoded: tuple[torch.Tensor, list]) -> torch.Tensor:
+    def decode(self, encoded: tuple[torch.Tensor, list[Any]]) -> torch.Tensor:
         """Latent and skip connections -> clean pictures (B, C, H, W)."""
         features, skips = encoded
         x, level = skips[0]
