@@ -7,6 +7,7 @@ any order of summation; a few green values in ten thousand differ by one level.
 Source: Wallace, "The JPEG Still Picture Compression Standard", CACM 1991; tables of ITU-T T.81, annex K.
 """
 
+import functools
 import io
 
 import numpy as np
@@ -129,7 +130,11 @@ def _upsample(planes: torch.Tensor) -> torch.Tensor:
 def _quantization_table(base: tuple, quality: torch.Tensor) -> torch.Tensor:
     """The quantization table of each picture (B, 1, 64), scaled from the base table as in libjpeg."""
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    return ((_constant(base, quality).reshape(1, 1, 64) * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)
+    return (
+        ((_table(base, quality.device, quality.dtype).reshape(1, 1, 64) * scale[:, None, None] + 50) / 100)
+        .floor()
+        .clamp(1, 255)
+    )
 
 
 def _encode_decode(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -140,7 +145,7 @@ def _encode_decode(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     blocks = planes.reshape(batch, channels, rows // 8, 8, columns // 8, 8).transpose(3, 4)
     # libjpeg's transforms round to integers between rows and columns. Their sums exceed the 24 bits of float32.
     blocks = blocks.to(double := torch.float64 if planes.device.type != "mps" else planes.dtype)
-    transform = _constant(DCT, blocks)
+    transform = _table(DCT, blocks.device, blocks.dtype)
     blocks = _round(transform.T @ _round(blocks @ transform, 2**11), 2**15)
     # The coefficients are in eighths. Quantization rounds halves away from zero.
     table = table.to(double).reshape(batch, 1, 1, 1, 8, 8)
@@ -154,15 +159,10 @@ def _round(sums: torch.Tensor, unit: int) -> torch.Tensor:
     return sums.div_(unit).add_(0.5).floor_()
 
 
-_constants: dict[tuple, torch.Tensor] = {}
-
-
-def _constant(values: tuple, like: torch.Tensor) -> torch.Tensor:
-    """A table on the device of ``like``, cached: copying it at every step would make a GPU wait."""
-    key = values, like.device, like.dtype
-    if key not in _constants:
-        _constants[key] = torch.tensor(values, dtype=like.dtype).to(like.device)
-    return _constants[key]
+@functools.cache
+def _table(values: tuple, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """A table on a device, cached: copying it at every step would make a GPU wait."""
+    return torch.tensor(values, dtype=dtype).to(device)
 
 
 def jpeg(x: Array, random: Random[Array] | None, quality: float | torch.Tensor) -> Array:
