@@ -107,7 +107,7 @@ def visit(server: Server, pixels: np.ndarray, address: int, answers: Answers) ->
             path = client.post(f"{API}/upload", files={"files": ("photo.png", file.getvalue())}).json()[0]
             picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
             started = time.monotonic()
-            output = ask(server, client, [picture, "gaussian", 15, None, address, "", None, 1], answers)
+            output = ask(server, client, [picture, "gaussian", {"sigma": 15}, address, "", None, "known", 1], answers)
             if output is None:
                 return
             denoised = client.get(output["data"][1]["url"]).content

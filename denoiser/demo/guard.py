@@ -20,6 +20,9 @@ from .result_files import DISK_FULL, is_disk_full
 
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 
+MAX_NAMES, MAX_NAME_CHARACTERS = 16, 40
+"""Of a dictionary of numbers, which is sent for a gr.JSON."""
+
 
 def is_upload(payload: object) -> bool:
     """Whether a file object names a file in gradio's upload folder, where uploads and the page's own pictures are.
@@ -35,6 +38,13 @@ def is_upload(payload: object) -> bool:
 
 def _is_finite(value: object) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _is_numbers_by_name(value: object) -> bool:
+    """Whether a value is a small dictionary of numbers, as the parameters of a noise are."""
+    if not isinstance(value, dict) or len(value) > MAX_NAMES:
+        return False
+    return all(len(name) <= MAX_NAME_CHARACTERS and _is_finite(number) for name, number in value.items())
 
 
 def check_input(component: Component, value: object) -> object:
@@ -53,6 +63,8 @@ def check_input(component: Component, value: object) -> object:
         fits = value is None or _is_finite(value)
     elif isinstance(component, gr.Checkbox):
         fits = isinstance(value, bool)
+    elif isinstance(component, gr.JSON):
+        fits = value is None or _is_numbers_by_name(value)
     elif isinstance(component, gr.Dataset):
         fits = type(value) is int and 0 <= value < len(component.samples)
     else:

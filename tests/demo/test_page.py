@@ -1,5 +1,6 @@
 """The running demo over its public endpoint, as a program calls it."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser
+from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser, add_noise
 from denoiser.analysis.metrics import psnr
 from denoiser.demo.result_files import ResultFiles
 from denoiser.images.picture import read
@@ -40,21 +41,21 @@ def call_denoise(
     client,
     picture,
     noise="gaussian",
-    level=25,
-    level2=None,
+    parameters=None,
     seed=0,
     sigma=None,
+    sigma_mode="known",
     strength=1.0,
     checkpoint=DEFAULT_CHECKPOINT,
 ):
     return client.predict(
         image=handle_file(str(picture)),
         noise=noise,
-        level=level,
-        level2=level2,
+        parameters=parameters or {},
         seed=seed,
         checkpoint=checkpoint,
         sigma=sigma,
+        sigma_mode=sigma_mode,
         strength=strength,
         api_name="/denoise",
     )
@@ -85,7 +86,7 @@ def test_the_page_denoises_what_the_library_denoises(client, small_photo):
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_every_noise_can_be_asked_for(client, small_photo, noise):
-    _, _, _, figures = call_denoise(client, small_photo, noise=noise, level=None)
+    _, _, _, figures = call_denoise(client, small_photo, noise=noise)
     assert figures["sigma_added"] > 1 and figures["psnr"]["noisy"] < 45
 
 
@@ -95,7 +96,7 @@ def test_the_seed_decides_the_noise(client, small_photo):
 
 
 def test_a_noisy_photo_gets_no_noise_and_no_psnr(client, photo, small_photo):
-    noisy, denoised, _, figures = call_denoise(client, small_photo, noise="none", level=None)
+    noisy, denoised, _, figures = call_denoise(client, small_photo, noise="none")
     assert np.array_equal(pixels(noisy), photo) and not np.array_equal(pixels(denoised), photo)
     assert "psnr" not in figures and figures["sigma_added"] is None and figures["sigma_used"] > 0
 
@@ -108,7 +109,7 @@ def test_strength_zero_changes_nothing(client, small_photo):
 def test_sixteen_bits_stay_sixteen_bits_and_the_figures_are_theirs(client, photo, tmp_path):
     deep = photo[..., 0].astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    noisy, denoised, _, figures = call_denoise(client, tmp_path / "deep.png", level=1)
+    noisy, denoised, _, figures = call_denoise(client, tmp_path / "deep.png", parameters={"sigma": 1})
     assert pixels(denoised).dtype == np.uint16 and len(np.unique(pixels(denoised))) > 256
     for name, path in (("noisy", noisy), ("denoised", denoised)):
         assert psnr(deep / 65535, pixels(path) / 65535) == pytest.approx(figures["psnr"][name], abs=0.01)
@@ -117,7 +118,7 @@ def test_sixteen_bits_stay_sixteen_bits_and_the_figures_are_theirs(client, photo
 @pytest.mark.parametrize("size", [(1, 1), (50, 1), (7, 7)])
 def test_tiny_pictures_work(client, tmp_path, size):
     Image.new("RGB", size, (90, 120, 30)).save(tmp_path / "tiny.png")
-    _, denoised, difference, figures = call_denoise(client, tmp_path / "tiny.png", level=0)
+    _, denoised, difference, figures = call_denoise(client, tmp_path / "tiny.png", parameters={"sigma": 0})
     assert pixels(denoised).shape == pixels(difference).shape == (size[1], size[0], 3)
     assert figures["psnr"]["noisy"] is None and figures["ssim"]["denoised"] is None
 
@@ -148,22 +149,63 @@ def test_a_bad_upload_gets_a_sentence(client, tmp_path, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level": 1000}, "sigma must be from 0 to 100"),
+        ({"parameters": {"sigma": 1000}}, "sigma must be from 0 to 100"),
+        ({"noise": "camera", "parameters": {"quality": 0}}, "quality must be from 1 to 100"),
+        ({"parameters": {"peak": 3}}, "gaussian noise has no parameter peak; it has sigma"),
+        ({"parameters": {"sigma": "x"}}, "parameters: .* cannot be used"),
+        ({"noise": "none", "parameters": {"sigma": 3}}, "has none"),
         ({"noise": "snow"}, "snow"),
-        ({"strength": 3}, "3"),
-        ({"sigma": 900}, "900"),
+        ({"strength": 3}, "strength must be from 0 to 1, got 3"),
+        ({"sigma": 900}, "sigma must be from 0 to 255"),
+        ({"sigma": -1}, "sigma must be from 0 to 255"),
+        ({"seed": -1}, "seed must be"),
     ],
 )
-def test_a_value_out_of_range_gets_a_sentence(client, small_photo, change, message):
+def test_a_value_out_of_range_gets_a_sentence_and_nothing_in_the_log(demo, client, small_photo, change, message):
+    written = len(demo.log.read_text())
     with pytest.raises(Exception, match=message):
         call_denoise(client, small_photo, **change)
+    assert "Traceback" not in demo.log.read_text()[written:]
+
+
+def test_the_picture_alone_is_enough(demo, client, photo, small_photo):
+    noisy, denoised, _, figures = client.predict(handle_file(str(small_photo)), api_name="/denoise")
+    assert figures["sigma_added"] == pytest.approx(25, abs=0.2) and figures["checkpoint"] == DEFAULT_CHECKPOINT
+    assert psnr(photo / 255, pixels(denoised) / 255) > psnr(photo / 255, pixels(noisy) / 255) + 3
+    with open(small_photo, "rb") as file:  # and for curl, by names and in two requests
+        path = httpx.post(f"{demo.url}/gradio_api/upload", files={"files": file}).json()[0]
+    call = f"{demo.url}/gradio_api/call"
+    event = httpx.post(f"{call}/v2/denoise", json={"image": {"path": path}}).json()["event_id"]
+    answer = httpx.get(f"{call}/denoise/{event}", timeout=60).text
+    assert "event: complete" in answer and json.loads(answer.split("data: ")[1])[3]["psnr"] == figures["psnr"]
+
+
+def test_every_parameter_of_a_noise_can_be_given(client, photo, small_photo):
+    parameters = {"sigma": 20, "chroma": 0.5, "grain": 3, "quality": 60}
+    noisy, _, _, figures = call_denoise(client, small_photo, noise="camera", parameters=parameters, seed=4)
+    expected = add_noise(photo.astype(np.float32) / 255, "camera", 4, **parameters)
+    assert np.array_equal(pixels(noisy), np.rint(np.clip(expected, 0, 1) * 255)) and figures["seed"] == 4
+
+
+def test_the_noise_level_can_be_estimated(client, small_photo):
+    known, estimated = (call_denoise(client, small_photo, sigma_mode=mode)[3] for mode in ("known", "estimate"))
+    assert known["sigma_used"] == known["sigma_added"] != estimated["sigma_used"]
+    assert estimated["sigma_used"] == pytest.approx(25, abs=4)
 
 
 def test_only_the_documented_endpoint_is_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoints) == ["/denoise"]
-    named = [parameter["parameter_name"] for parameter in endpoints["/denoise"]["parameters"]]
-    assert named == ["image", "noise", "level", "level2", "seed", "checkpoint", "sigma", "strength"]
+    parameters = {parameter["parameter_name"]: parameter for parameter in endpoints["/denoise"]["parameters"]}
+    assert list(parameters) == ["image", "noise", "parameters", "seed", "checkpoint", "sigma", "sigma_mode", "strength"]
+    assert [name for name, parameter in parameters.items() if not parameter["parameter_has_default"]] == ["image"]
+    assert all(parameter["python_type"]["description"].endswith(".") for parameter in parameters.values())
+    for name, low, high in (("seed", 0, 2**64 - 1), ("sigma", 0, 255), ("strength", 0, 1)):
+        assert (parameters[name]["type"]["minimum"], parameters[name]["type"]["maximum"]) == (low, high)
+    description = endpoints["/denoise"]["description"]
+    for noise in NOISES.values():
+        for parameter in noise.parameters:
+            assert f"{parameter.name} {parameter.low:g}..{parameter.high:g} ({parameter.default:g};" in description
     returned = [value["label"] for value in endpoints["/denoise"]["returns"]]
     assert returned == ["noisy", "denoised", "difference", "figures"]
 
@@ -174,7 +216,7 @@ def test_visitors_at_the_same_time_get_their_own_pictures(demo, photo, tmp_path)
         path = tmp_path / f"photo-{index}.png"
         Image.fromarray(mine).save(path)
         client = Client(demo.url, download_files=str(tmp_path / f"client-{index}"), verbose=False)
-        noisy = pixels(call_denoise(client, path, level=5, seed=index)[0]).astype(int)
+        noisy = pixels(call_denoise(client, path, parameters={"sigma": 5}, seed=index)[0]).astype(int)
         return np.abs(noisy - mine).mean()
 
     with ThreadPoolExecutor(5) as pool:
@@ -186,9 +228,9 @@ def test_files_outside_the_uploads_cannot_be_asked_for(demo, small_photo):
     """A picture that is there and readable, only not a visitor's upload; asked for without the client's own upload."""
 
     def call(path):
-        data = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}, "none", None, None, 0, DEFAULT_CHECKPOINT]
+        data = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}, "none", {}, 0, DEFAULT_CHECKPOINT]
         address = f"{demo.url}/gradio_api/call/denoise"
-        event = httpx.post(address, json={"data": [*data, None, 1.0]}).json()["event_id"]
+        event = httpx.post(address, json={"data": [*data, None, "known", 1.0]}).json()["event_id"]
         return httpx.get(f"{address}/{event}", timeout=60).text
 
     with open(small_photo, "rb") as file:
