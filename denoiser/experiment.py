@@ -4,8 +4,9 @@ All pictures are as files hold them: the noisy and the denoised picture are clip
 input before they are used or measured. (The PSNR protocol of the model cards does not clip or round the noisy one.)
 """
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from .pipeline import Denoiser
 
 GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 """Amplifications that :func:`difference` chooses from."""
+MEASURES = {"psnr": psnr, "ssim": ssim, "edge_fidelity": edge_fidelity}
+"""What :func:`measure` computes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Experiment:
         sigma_used: The noise level given to the denoiser, 8-bit units; None for blind checkpoints.
         removed: Standard deviation of noisy - denoised, 8-bit units.
         seconds: Time of the denoising alone.
-        figures: psnr, ssim and edge_fidelity as (noisy, denoised) pairs; empty without a clean picture.
+        figures: Those of ``MEASURES`` that were asked for, as (noisy, denoised) pairs; empty without a clean picture.
     """
 
     clean: Picture | None
@@ -54,6 +57,7 @@ def run(
     sigma: float | str = "known",
     strength: float = 1.0,
     progress: Callable[[float], object] | None = None,
+    measures: Sequence[str] = tuple(MEASURES),
 ) -> Experiment:
     """Run one experiment.
 
@@ -68,6 +72,7 @@ def run(
         strength: 0..1, see :class:`Denoiser`.
         progress: Called with the share of the denoising done, and again with 0 and 1 while noise is added and figures
             are computed; an exception it raises stops it.
+        measures: Names in ``MEASURES`` of the figures to compute; the rest can follow with :func:`measure`.
 
     Raises:
         ValueError: A parameter is out of range; the message says which.
@@ -91,12 +96,7 @@ def run(
     seconds = time.perf_counter() - started
     denoised = noisy.with_pixels(pixels)
     del pixels
-    pause = (lambda: progress(1.0)) if progress else None
-    figures: dict[str, tuple[float, float]] = {}
-    if clean is not None:
-        for name, measure in (("psnr", psnr), ("ssim", ssim), ("edge_fidelity", edge_fidelity)):
-            figures[name] = measure(clean.pixels, noisy.pixels, pause), measure(clean.pixels, denoised.pixels, pause)
-    return Experiment(
+    result = Experiment(
         clean=clean,
         noisy=noisy,
         denoised=denoised,
@@ -104,8 +104,29 @@ def run(
         sigma_used=None if denoiser.model.config.blind else given,
         removed=_deviation(noisy, denoised) * 255,
         seconds=seconds,
-        figures=figures,
+        figures={},
     )
+    return measure(result, measures, (lambda: progress(1.0)) if progress else None)
+
+
+def measure(
+    result: Experiment, measures: Sequence[str] = tuple(MEASURES), pause: Callable[[], object] | None = None
+) -> Experiment:
+    """The experiment with its figures.
+
+    Args:
+        result: What :func:`run` returned.
+        measures: Names in ``MEASURES``.
+        pause: Called now and then; an exception it raises stops it.
+    """
+    if result.clean is None:
+        return result
+    clean, pictures = result.clean.pixels, (result.noisy.pixels, result.denoised.pixels)
+    figures = {}
+    for name in measures:
+        noisy, denoised = (MEASURES[name](clean, pixels, pause) for pixels in pictures)
+        figures[name] = noisy, denoised
+    return dataclasses.replace(result, figures=figures)
 
 
 def difference(first: Picture, second: Picture, gain: int | None = None) -> tuple[np.ndarray, int]:

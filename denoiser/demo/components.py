@@ -1,8 +1,10 @@
-"""gradio's components with two faults of theirs mended: inputs that answer in words instead of a general error."""
+"""gradio's components with faults of theirs mended, and the mark that explains one."""
 
 from typing import Any
 
 import gradio as gr
+
+from .figures import render_info
 
 
 def photo_input(**options: Any) -> gr.Image:
@@ -20,11 +22,9 @@ def photo_input(**options: Any) -> gr.Image:
     return component
 
 
-def picture_output(label: str, elem_id: str) -> gr.Image:
-    """A picture that is shown as it is, and can be downloaded."""
-    return gr.Image(
-        format="png", label=label, interactive=False, buttons=["fullscreen", "download"], elem_id=elem_id, min_width=280
-    )
+def info_mark(label: str, *paragraphs: str) -> gr.HTML:
+    """A mark at the upper right of the gr.Column it is in; it opens an explanation of what has this label."""
+    return gr.HTML(render_info(label, *paragraphs), elem_classes="info-mark", padding=False)
 
 
 def bounded_slider(low: float, high: float, value: float, **options: Any) -> gr.Slider:

@@ -22,12 +22,18 @@ class Turn:
         left: Whether nobody waits for its answer any more.
         tell_place: Called with its place in the queue, from 1, and the queue's length when they change; (0, 0) when it
             begins after waiting.
+        next: Whether it comes before all others that wait: the short end of what has been computed already.
     """
 
     def __init__(
-        self, gate: "ComputeGate", long: bool, left: Callable[[], bool], tell_place: Callable[[int, int], object]
+        self,
+        gate: "ComputeGate",
+        long: bool,
+        left: Callable[[], bool],
+        tell_place: Callable[[int, int], object],
+        next: bool,
     ):
-        self.gate, self.long, self.left, self.tell_place = gate, long, left, tell_place
+        self.gate, self.long, self.left, self.tell_place, self.next = gate, long, left, tell_place, next
         self.ready = threading.Event()
         self.begun = time.monotonic()
         self.paused = 0.0
@@ -51,7 +57,7 @@ class Turn:
 
 
 class ComputeGate:
-    """Gives turns in the order of coming.
+    """Gives turns in the order of coming; the end of what has been computed comes first, so that it leaves the memory.
 
     A long computation that has begun goes on after the short ones that wait at its pauses; the next long one begins
     when it has ended, as the arrays of one fill the memory.
@@ -69,13 +75,14 @@ class ComputeGate:
         long: bool = False,
         left: Callable[[], bool] = lambda: False,
         tell_place: Callable[[int, int], object] = lambda place, length: None,
+        next: bool = False,
     ) -> Iterator[Turn]:
         """Wait for a turn and hold it; the arguments are those of :class:`Turn`.
 
         Raises:
             Abandoned: Nobody waits for the answer any more.
         """
-        turn = Turn(self, long, left, tell_place)
+        turn = Turn(self, long, left, tell_place, next)
         self._wait(turn)
         turn.begun = time.monotonic()
         try:
@@ -99,7 +106,7 @@ class ComputeGate:
     def _wait(self, turn: Turn) -> None:
         turn.ready.clear()
         with self._lock:
-            self._waiting.append(turn)
+            self._waiting.insert(0 if turn.next else len(self._waiting), turn)
             self._start_next()
         told = None
         while not turn.ready.wait(POLL_SECONDS):

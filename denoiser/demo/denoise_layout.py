@@ -5,14 +5,23 @@ from pathlib import Path
 import gradio as gr
 
 from ..noise import NOISES
-from .components import bounded_slider, photo_input, picture_output
+from .components import bounded_slider, info_mark, photo_input
 from .experiment_runner import AREAS
+from .figures import formula_of
+from .viewer import picture_viewer
 
 SIGMA_MODES = {"Known": "known", "Estimated": "estimate", "Manual": "manual"}
-DIFFERENCES = {
-    "noisy \u2212 denoised (what was removed)": "removed",
-    "clean \u2212 denoised (what is missing)": "missing",
-}
+DIFFERENCES = {"What was removed": "removed", "What is missing": "missing"}
+SIGMA_INFO = (
+    "Known: the true standard deviation of the noise that was added. Estimated: found from the noisy picture alone, as "
+    "for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
+)
+STRENGTH_INFO = "1 is the network's picture, 0 the noisy one; between them some grain is kept."
+SEED_INFO = "The number that the random noise starts from: the same number gives the same noise again."
+DIFFERENCE_INFO = (
+    "What was removed is noisy \u2212 denoised: ideally noise without edges. What is missing is clean \u2212 denoised: "
+    "the error that stays. Mid-gray is no difference; \u00d7 is the amplification."
+)
 
 
 class DenoiseLayout:
@@ -25,57 +34,55 @@ class DenoiseLayout:
     """
 
     def __init__(self, examples: list[Path], checkpoint: str, checkpoint_choices: list[tuple[str, str]]):
-        with gr.Row():
-            with gr.Column(scale=4, min_width=320):
+        with gr.Row(elem_id="workbench"):
+            with gr.Column(scale=0, min_width=340, elem_id="controls"):
                 self._add_photo(examples)
-                with gr.Group() as self.noise_controls:
+                with gr.Group(elem_id="noise-controls") as self.noise_controls:
                     self._add_noise()
-                with gr.Group():
+                with gr.Group(elem_id="checkpoint-controls"):
                     self._add_checkpoint(checkpoint, checkpoint_choices)
                     self._add_sigma()
-                    self.strength = bounded_slider(
-                        0, 1, 1, step=0.05, label="Strength", info="Below 1 some grain is kept.", elem_id="strength"
-                    )
-            with gr.Column(scale=8, min_width=320, elem_id="results"):
+                    with gr.Column(elem_classes="levels"):
+                        self.strength = bounded_slider(0, 1, 1, step=0.05, label="Strength", elem_id="strength")
+                        info_mark("Strength", STRENGTH_INFO)
+            with gr.Column(scale=1, min_width=320, elem_id="results"):
                 self._add_results()
-        with gr.Row():
-            self.noisy = picture_output("Noisy", "noisy-out")
-            self.denoised = picture_output("Denoised", "denoised-out")
-        with gr.Row():
-            self.difference = picture_output("Difference", "difference")
-            self.clean = picture_output("Clean", "clean-out")
+        with gr.Column(elem_id="panel"):
+            self._add_panel()
 
     def _add_photo(self, examples: list[Path]) -> None:
-        self.photo = photo_input(
-            value=str(examples[0]) if examples else None,
-            format="png",
-            sources=["upload", "clipboard", "webcam"],
-            label="Photo",
-            height=280,
-            elem_id="photo",
-        )
-        self.notice = gr.Markdown(visible=False, elem_id="notice")
-        self.area = gr.Radio(list(AREAS.items()), value="shrunk", label="Work on", visible=False, elem_id="area")
-        # gr.Examples would update the photo's component, and thereby make a new one without photo_input's change.
-        self.examples = gr.Dataset(
-            components=["image"],
-            samples=[[str(path)] for path in examples],
-            type="index",
-            label="Examples (CC0 and CC BY-SA 4.0)",
-            elem_id="examples",
-            visible=bool(examples),
-        )
-        self.noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
+        with gr.Group(elem_id="photo-controls"):
+            self.photo = photo_input(
+                value=str(examples[0]) if examples else None,
+                format="png",
+                sources=["upload", "clipboard", "webcam"],
+                label="Photo",
+                height=136,
+                elem_id="photo",
+            )
+            # gr.Examples would update the photo's component, and thereby make a new one without photo_input's change.
+            self.examples = gr.Dataset(
+                components=["image"],
+                samples=[[str(path)] for path in examples],
+                type="index",
+                label="Examples (CC0 and CC BY-SA 4.0)",
+                elem_id="examples",
+                visible=bool(examples),
+            )
+            self.noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
+            self.notice = gr.Markdown(visible=False, elem_id="notice")
+            self.area = gr.Radio(list(AREAS.items()), value="shrunk", label="Work on", visible=False, elem_id="area")
 
     def _add_noise(self) -> None:
-        self.noise = gr.Dropdown(
-            [(kind.label, kind.name) for kind in NOISES.values()],
-            value="gaussian",
-            label="Noise",
-            info=NOISES["gaussian"].summary,
-            filterable=False,
-            elem_id="noise",
-        )
+        with gr.Column(elem_classes="levels"):
+            self.noise = gr.Dropdown(
+                [(kind.label, kind.name) for kind in NOISES.values()],
+                value="gaussian",
+                label="Noise",
+                filterable=False,
+                elem_id="noise",
+            )
+            self.formula = info_mark("Noise", *formula_of("gaussian"))
         self.parameter_sliders: list[gr.Slider] = []  # of every noise, in the order of NOISES
         self.noise_groups: list[gr.Column] = []
         for kind in NOISES.values():
@@ -86,23 +93,73 @@ class DenoiseLayout:
                         parameter.high,
                         parameter.default,
                         step=parameter.step,
-                        label=f"{parameter.label} ({parameter.unit})",
+                        label=parameter.label,
                         elem_id=f"{kind.name}-{parameter.name}",
                     )
                     self.parameter_sliders.append(slider)
             self.noise_groups.append(group)
-        # No bounds here: gradio would raise before our code can answer (see DenoiseTab.run).
-        self.seed = gr.Number(0, label="Seed of the noise", precision=0, elem_id="seed")
-        self.new_noise = gr.Button("\u21bb New noise", size="sm", elem_id="reroll")
+        with gr.Row(elem_id="seed-row"):
+            with gr.Column(elem_classes="levels", min_width=140):
+                # No bounds here: gradio would raise before our code can answer (see DenoiseTab.run).
+                self.seed = gr.Number(0, label="Random seed", precision=0, elem_id="seed", min_width=120)
+                info_mark("Random seed", SEED_INFO)
+            self.new_noise = gr.Button("\u21bb New noise", size="sm", elem_id="reroll", scale=0, min_width=110)
 
     def _add_checkpoint(self, checkpoint: str, checkpoint_choices: list[tuple[str, str]]) -> None:
         self.selection = gr.State(None)
-        self.checkpoint = gr.Dropdown(
-            checkpoint_choices, value=checkpoint, label="Checkpoint", filterable=False, elem_id="checkpoint"
-        )
-        self.facts = gr.HTML(elem_id="about", padding=False)
+        with gr.Row(elem_id="checkpoint-row"):
+            self.checkpoint = gr.Dropdown(
+                checkpoint_choices,
+                value=checkpoint,
+                label="Network (checkpoint)",
+                filterable=False,
+                elem_id="checkpoint",
+            )
+            gr.Button("Details", size="sm", elem_id="panel-open", scale=0, min_width=110)
         self.pull_message = gr.HTML(elem_id="pull", padding=False)
-        with gr.Accordion("Another checkpoint from the Hub", open=False, elem_id="hub"):
+        self.timer = gr.Timer(1.5, active=False)
+
+    def _add_sigma(self) -> None:
+        with gr.Column(elem_classes="levels") as self.sigma_controls:  # hidden for a blind network
+            with gr.Column(elem_classes="levels"):
+                self.sigma_mode = gr.Radio(
+                    list(SIGMA_MODES.items()),
+                    value="known",
+                    label="Noise level (\u03c3) for the network",
+                    elem_id="sigma-mode",
+                )
+                info_mark("Noise level told to the network", SIGMA_INFO)
+            with gr.Column(visible=False, elem_classes="levels") as self.manual_controls:
+                self.sigma = bounded_slider(
+                    0, 100, 25, step=1, label="Noise level (\u03c3), 0 to 100 of 255", elem_id="sigma-manual"
+                )
+
+    def _add_results(self) -> None:
+        self.viewer = picture_viewer(elem_id="viewer")
+        self.figures = gr.HTML(label="Figures", elem_id="figures", min_height=60, padding=False)
+        with gr.Row(elem_id="result-row"):
+            with gr.Column(elem_classes="levels", min_width=260, elem_id="difference-controls"):
+                self.difference_kind = gr.Radio(
+                    list(DIFFERENCES.items()), value="removed", label="Difference shows", elem_id="which"
+                )
+                info_mark("Difference", DIFFERENCE_INFO)
+            self.download = gr.DownloadButton(
+                "Download the denoised picture (lossless)",
+                interactive=False,
+                elem_id="download",
+                variant="primary",
+                min_width=260,
+            )
+        # What viewer.js and page.js say at every run: whether a slider is moving, which pictures are to be seen.
+        self.moving = gr.Checkbox(False, visible=False)
+        self.shown = gr.Textbox("noisy denoised", visible=False)
+
+    def _add_panel(self) -> None:
+        with gr.Row(elem_id="panel-head"):
+            gr.Markdown("## Checkpoints")
+            gr.Button("Close", size="sm", elem_id="panel-close", scale=0, min_width=80)
+        self.facts = gr.HTML(elem_id="about", padding=False)
+        with gr.Accordion("Another checkpoint from the Hub", open=True, elem_id="hub"):
             self.hub_name = gr.Textbox(
                 label="Any repository that holds one",
                 placeholder="user/name or user/name@revision",
@@ -111,44 +168,6 @@ class DenoiseLayout:
                 elem_id="typed",
             )
             self.pull_button = gr.Button("Pull and use", size="sm", elem_id="fetch")
-        self.timer = gr.Timer(1.5, active=False)
-
-    def _add_sigma(self) -> None:
-        with gr.Column(elem_classes="levels") as self.sigma_controls:  # hidden for a blind network
-            self.sigma_mode = gr.Radio(
-                list(SIGMA_MODES.items()),
-                value="known",
-                label="Noise level given to the network",
-                info="Known: the true deviation of the noise added. Estimated: from the noisy picture alone.",
-                elem_id="sigma-mode",
-            )
-            with gr.Column(visible=False, elem_classes="levels") as self.manual_controls:
-                self.sigma_manual = bounded_slider(
-                    0, 100, 25, step=1, label="Manual level (8-bit levels)", elem_id="sigma-manual"
-                )
-
-    def _add_results(self) -> None:
-        self.compare = gr.ImageSlider(
-            format="png",
-            image_mode=None,
-            type="filepath",
-            label="Noisy | denoised: drag the line",
-            interactive=False,
-            max_height=620,
-            buttons=["fullscreen"],
-            elem_id="compare",
-        )
-        self.figures = gr.HTML(label="Figures", elem_id="figures", min_height=96, padding=False)
-        self.difference_kind = gr.Radio(
-            list(DIFFERENCES.items()),
-            value="removed",
-            label="Difference",
-            info="Mid-gray is no difference; \u00d7 is the amplification.",
-            elem_id="which",
-        )
-        self.download = gr.DownloadButton(
-            "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
-        )
         with gr.Accordion("All checkpoints on offer", open=False, elem_id="offers"):
             self.listing = gr.HTML(elem_id="listing", padding=False)
         with gr.Accordion("The checkpoint's model card", open=False, elem_id="card-box"):

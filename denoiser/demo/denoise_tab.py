@@ -3,24 +3,24 @@
 import dataclasses
 import logging
 import random
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from .. import experiment
 from ..errors import DenoiserError
+from ..experiment import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
-from ..images.picture import Picture
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
 from .denoise_layout import SIGMA_MODES, DenoiseLayout
-from .figures import render_figures, render_message
+from .figures import formula_of, render_figures, render_info, render_message
 from .guard import FAILED
+from .model_pool import Loaded
 from .state import PHOTO_CHECKPOINT, DemoState
+from .viewer import PictureRequest, Pictures, save_pictures
 
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -49,10 +49,11 @@ class DenoiseTab:
         computing = {
             "fn": self.run,
             "inputs": [
-                *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma_manual),
-                *(ui.strength, ui.area, ui.difference_kind, *ui.parameter_sliders),
+                *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma),
+                *(ui.strength, ui.area, ui.difference_kind, *ui.parameter_sliders, ui.moving, ui.shown),
             ],
-            "outputs": [ui.compare, ui.figures, ui.difference, ui.noisy, ui.denoised, ui.clean, ui.download],
+            "outputs": [ui.viewer, ui.figures, ui.download],
+            "js": "(...values) => [...values.slice(0, -2), ...window.viewNow()]",  # moving, shown
             "trigger_mode": "always_last",
             "show_progress": "minimal",
             "show_progress_on": ui.figures,
@@ -60,10 +61,11 @@ class DenoiseTab:
             "concurrency_limit": None,
             "api_visibility": "private",
         }
-        released = [slider.release for slider in (*ui.parameter_sliders, ui.sigma_manual, ui.strength)]
-        gr.on([page.load, *released, ui.seed.submit, ui.seed.blur], **computing)
-        gr.on([ui.difference_kind.input, ui.area.input], **computing)
-        ui.selection.change(**computing)
+        # One listener for all of them: the newest change is the last to be answered, whatever moved.
+        sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
+        moved = [event for slider in sliders for event in (slider.input, slider.release)]
+        others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
+        gr.on([page.load, *moved, *others], **computing)
         self._connect_picker(page)
         self._connect_controls(computing)
 
@@ -92,7 +94,9 @@ class DenoiseTab:
         ui.photo.change(self.on_photo_changed, [ui.photo, ui.selection], [ui.notice, ui.area], **IMMEDIATE).success(
             **computing
         )
-        ui.noise.input(self.on_noise_selected, ui.noise, [ui.noise, *ui.noise_groups], **IMMEDIATE).success(**computing)
+        ui.noise.input(self.on_noise_selected, ui.noise, [ui.formula, *ui.noise_groups], **IMMEDIATE).success(
+            **computing
+        )
         ui.noisy_already.input(
             self.on_noisy_toggled,
             [ui.noisy_already, ui.selection],
@@ -117,9 +121,9 @@ class DenoiseTab:
         return random.randrange(2**31)
 
     def on_noise_selected(self, noise: str) -> list:
-        """The noise's summary, and its sliders instead of the others'."""
+        """The noise's formula, and its sliders instead of the others'."""
         return [
-            gr.update(info=NOISES[noise].summary),
+            render_info("Noise", *formula_of(noise)),
             *(gr.update(visible=noise == owner) for owner in NOISES),
         ]
 
@@ -177,23 +181,23 @@ class DenoiseTab:
             shown |= about
         return shown | {ui.selection: dataclasses.replace(selection, noisy=noisy_already)}
 
-    def run(self, photo: str | None, *controls: Any) -> dict:
+    def run(self, photo: str | None, *controls: Any) -> Iterator[dict]:
         """Everything the page shows, for the state of its controls; what goes wrong stands where the figures were.
 
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
         """
         ui = self.layout
-        pictures = (ui.compare, ui.difference, ui.noisy, ui.denoised, ui.clean)
-        blank = dict.fromkeys(pictures) | {ui.download: gr.update(value=None, interactive=False)}
+        blank = {ui.viewer: None, ui.download: gr.update(value=None, interactive=False)}
         if photo is None:
-            return blank | {ui.figures: render_message("Drop a photo, or pick an example.")}
+            yield blank | {ui.figures: render_message("Drop a photo, or pick an example.")}
+            return
         try:
-            return self._results(photo, *controls)
+            yield from self._results(photo, *controls)
         except gr.Error as error:
-            return blank | {ui.figures: render_message(error.message, failed=True)}
+            yield blank | {ui.figures: render_message(error.message, failed=True)}
         except Exception:
             logging.exception("a run of the page failed")
-            return blank | {ui.figures: render_message(FAILED, failed=True)}
+            yield blank | {ui.figures: render_message(FAILED, failed=True)}
 
     def _results(
         self,
@@ -203,60 +207,56 @@ class DenoiseTab:
         seed: float | None,
         selection: Selection | None,
         sigma_mode: str,
-        sigma_manual: float,
+        sigma: float,
         strength: float,
         area: str,
         difference_kind: str,
-        *levels: float,
-    ) -> dict:
-        """What the page shows when all goes well."""
+        *others: Any,
+    ) -> Iterator[dict]:
+        """What the page shows when all goes well: the pictures, then the figures."""
+        *levels, live, shown = others
         try:  # choosing the checkpoint has fetched it, so nobody waits for the Hub here
             loaded = self.state.model_pool.get(self.picker.selected(selection), fetch=False)
         except DenoiserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return self.state.experiment_runner.run(
+        runner = self.state.experiment_runner
+        at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
+        request = PictureRequest(photo, area, difference_kind, shown or "", live)
+
+        def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
+            pictures = save_pictures(result, request, self.state.results.save, pause)
+            return self._show(result, pictures, loaded, sigma_mode), None if at_once or live else result
+
+        update, result = runner.run(
             photo,
             area,
             loaded,
             noise=None if noisy_already else noise,
             parameters={parameter.name: level for (name, parameter), level in zip(PARAMETERS, levels) if name == noise},
             seed=abs(seed or 0),
-            sigma=sigma_manual if sigma_mode == "manual" else sigma_mode,
+            sigma=sigma if sigma_mode == "manual" else sigma_mode,
             strength=strength,
-            answer=lambda result, pause: (
-                {self.layout.figures: render_figures(result, loaded.facts.name, sigma_mode == "estimate")}
-                | self._show_result(result, Path(photo).stem[:60] or "photo", difference_kind, pause)
-            ),
+            answer=answer,
+            live=live,
+            measures=tuple(MEASURES) if at_once else ("psnr",),
         )
+        yield update
+        if result and result.clean:
+            yield {self.layout.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
 
-    def _show_result(
-        self, result: experiment.Experiment, stem: str, difference_kind: str, pause: Callable[[], None]
-    ) -> dict:
-        """The pictures of an experiment, each written once, under names that begin with the photo's ``stem``."""
+    def _show(self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str) -> dict:
+        """The pictures and those figures that are known by now."""
         ui = self.layout
-
-        def save(picture: Picture | np.ndarray, name: str) -> str:
-            pause()
-            return self.state.results.save(picture, name)
-
-        noisy = save(result.noisy, f"{stem}-noisy.png")
-        denoised = save(result.denoised, f"{stem}-denoised.png")
-        clean = save(result.clean, f"{stem}-clean.png") if result.clean else None
-        first = (result.clean if difference_kind == "missing" else None) or result.noisy
-        difference, gain = experiment.difference(first, result.denoised)
-        height, width = result.denoised.pixels.shape[:2]
-        return {
-            ui.compare: (noisy, denoised),
-            ui.difference: gr.update(
-                value=save(difference, f"{stem}-difference.png"),
-                label=f"{'Clean' if first is result.clean else 'Noisy'} \u2212 denoised, \u00d7{gain}",
-            ),
-            ui.noisy: noisy,
-            ui.denoised: denoised,
-            ui.clean: gr.update(value=clean, visible=clean is not None),
+        shown = {
+            ui.viewer: pictures,
+            ui.figures: render_figures(result, loaded.facts.name, sigma_mode, pictures.live),
+        }
+        if pictures.live:
+            return shown
+        return shown | {
             ui.download: gr.update(
-                value=denoised,
-                label=f"Download the denoised picture (PNG, {width} \u00d7 {height})",
+                value=pictures.paths["denoised"],
+                label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",
                 interactive=True,
-            ),
+            )
         }

@@ -1,7 +1,8 @@
 """From an uploaded photo to a finished experiment, in bounded time; every mistake comes back as a sentence."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import gradio as gr
@@ -25,6 +26,8 @@ AREAS = {
 """Labels and names of the parts of a photo that can be worked on."""
 MAX_KEPT = 8
 """Reduced photos that are kept, for the next move of a slider."""
+LIVE_SECONDS = 0.065
+"""What the network may take for a live picture, while a slider moves; larger photos are reduced to that."""
 
 Answer = TypeVar("Answer")
 
@@ -53,6 +56,8 @@ class ExperimentRunner:
         sigma: float | str,
         strength: float,
         answer: Callable[[experiment.Experiment, Callable[[], None]], Answer] = lambda result, pause: result,
+        live: bool = False,
+        measures: Sequence[str] = tuple(experiment.MEASURES),
     ) -> Answer:
         """Run one experiment.
 
@@ -63,38 +68,37 @@ class ExperimentRunner:
             noise: As the arguments that follow, see :func:`denoiser.experiment.run`.
             answer: Makes the answer of the experiment, still in its turn, so that the arrays of one large picture at a
                 time are in memory; calls its second argument between its steps.
+            live: Whether the answer is for a slider that moves: the picture is reduced to what is computed at once.
+            measures: The figures to compute, see :func:`denoiser.experiment.run`.
 
         Raises:
             gr.Error: Something is wrong with what was asked for, or it takes too long, or nobody waits for it.
         """
         if not 0 <= seed < 2**64:  # JSON holds no more
             raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
-        call, long = current_call(), self._is_long(photo, area)
-        try:
-            with self._gate.turn(long, call.left, call.tell_place) as turn:
-                try:
-                    picture = self._open(photo, area)
-                    self._check_time(loaded, picture)
-                    options = (noise, parameters, int(seed), sigma, strength, self._progress(turn))
-                    result = experiment.run(loaded.denoiser, picture, *options)
-                    del picture
-                    return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
-                finally:
-                    trim_memory()
-        except Abandoned:
-            raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
-        except (DenoiserError, ValueError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            raise gr.Error(DISK_FULL, print_exception=False) from error
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error
+        call, long = current_call(), not live and self.is_long(photo, area)
+        with _explained(), self._gate.turn(long, call.left, call.tell_place) as turn:
+            try:
+                picture = self._open_live(photo, area, loaded) if live else self._open(photo, area)
+                self._check_time(loaded, picture)
+                options = (noise, parameters, int(seed), sigma, strength, self._progress(turn), measures)
+                result = experiment.run(loaded.denoiser, picture, *options)
+                del picture
+                return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
+            finally:
+                trim_memory()
 
-    def _is_long(self, photo: str | None, area: str) -> bool:
+    def measure(self, result: experiment.Experiment) -> experiment.Experiment:
+        """All figures of an experiment that was run without them, in the next turn.
+
+        Raises:
+            gr.Error: Nobody waits for it.
+        """
+        call = current_call()
+        with _explained(), self._gate.turn(False, call.left, call.tell_place, next=True) as turn:
+            return experiment.measure(result, pause=turn.pause)
+
+    def is_long(self, photo: str | None, area: str) -> bool:
         """Whether a photo is computed in tiles, between which others pass."""
         if photo is None or area != "all":
             return False
@@ -130,12 +134,28 @@ class ExperimentRunner:
                 reduce = picture.center_crop if area == "middle" else picture.downscale
                 picture = reduce(self.settings.interactive_pixels)
         if area != "all":
-            self._kept[photo, area] = picture
-            if len(self._kept) > MAX_KEPT:
-                self._kept.pop(next(iter(self._kept)))
+            self._keep((photo, area), picture)
         if picture.maximum == 1:
             raise gr.Error("This is a floating-point TIFF; the page works on 8 and 16 bits.", print_exception=False)
         return picture
+
+    def _open_live(self, photo: str | None, area: str, loaded: Loaded) -> Picture:
+        """As :meth:`_open`, reduced to what the checkpoint computes in ``LIVE_SECONDS``."""
+        area = "shrunk" if area == "all" else area
+        pixels = int(LIVE_SECONDS / loaded.seconds_per_megapixel * 1e6)
+        picture = self._open(photo, area)
+        height, width = picture.pixels.shape[:2]
+        if photo is None or height * width <= pixels:
+            return picture
+        key = photo, f"{area}, {pixels}"
+        picture = self._kept.pop(key, None) or picture.downscale(pixels)
+        self._keep(key, picture)
+        return picture
+
+    def _keep(self, key: tuple[str, str], picture: Picture) -> None:
+        self._kept[key] = picture
+        if len(self._kept) > MAX_KEPT:
+            self._kept.pop(next(iter(self._kept)))
 
     def _check_time(self, loaded: Loaded, picture: Picture) -> None:
         height, width = picture.pixels.shape[:2]
@@ -146,3 +166,22 @@ class ExperimentRunner:
                 "or a faster checkpoint.",
                 print_exception=False,
             )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what can go wrong with an experiment into a sentence."""
+    try:
+        yield
+    except Abandoned:
+        raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
+    except (DenoiserError, ValueError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise gr.Error(DISK_FULL, print_exception=False) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise gr.Error("This photo is too large for this machine's memory.", print_exception=False) from error

@@ -14,10 +14,13 @@ from ..experiment import Experiment
 from ..hub.catalogue import Catalogue
 from ..hub.facts import Facts
 from ..hub.safe_markdown import safe_markdown
+from ..noise import NOISES
 from .model_pool import Loaded
 
 HUB_PAGE = "https://huggingface.co/"
 HUB_ADDRESS = re.compile(r"(https://huggingface\.co/[\w.-]+(?:/[\w.-]*\w)*)")
+SIGMA_SOURCES = {"known": "given", "manual": "given", "estimate": "estimated"}
+"""What the figures call a noise level, by where it came from."""
 
 _templates = jinja2.Environment(
     loader=jinja2.PackageLoader("denoiser.demo"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
@@ -37,42 +40,58 @@ def render_message(text: str, failed: bool = False) -> str:
     return render("message.html", parts=parts, failed=failed)
 
 
+def render_info(label: str, *paragraphs: str) -> str:
+    """A mark that opens an explanation of what has this label."""
+    return render("info.html", label=label, paragraphs=paragraphs)
+
+
+def formula_of(noise: str) -> list[str]:
+    """A noise's formula, and the unit and range of each of its parameters."""
+    kind = NOISES[noise]
+    units = [
+        f"{parameter.label}: {parameter.low:g} to {parameter.high:g} {parameter.unit}." for parameter in kind.parameters
+    ]
+    return [kind.summary, *units]
+
+
 def format_number(value: float, digits: int) -> str:
     """A figure for reading: equal pictures have an infinite PSNR, flat or tiny ones have no SSIM or edges."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "\u221e" if value > 0 else "\u2013"
 
 
-def _measure(result: Experiment, name: str, label: str, digits: int) -> dict[str, object]:
-    """One measure of the noisy and the denoised picture, as the template wants it."""
+def _measure(result: Experiment, name: str, digits: int, live: bool = False) -> dict[str, object]:
+    """One measure of the noisy and the denoised picture, as the template wants it; dots while it is not known."""
+    if name not in result.figures:
+        return {"text": "\u2026", "change": "", "worse": False}
     noisy, denoised = result.figures[name]
-    change = denoised - noisy
+    change, about = denoised - noisy, "\u2248 " if live else ""
     return {
-        "label": label,
-        "noisy": format_number(noisy, digits),
-        "denoised": format_number(denoised, digits),
+        "text": f"{about}{format_number(noisy, digits)} \u2192 {format_number(denoised, digits)}",
         "change": f"{change:+.{digits}f}" if math.isfinite(change) else "",
         "worse": change < 0,
     }
 
 
-def render_figures(result: Experiment, checkpoint: str, estimated: bool) -> str:
+def render_figures(result: Experiment, checkpoint: str, sigma_mode: str, live: bool = False) -> str:
     """The row of figures under the pictures.
 
     Args:
-        result: What was computed.
+        result: What was computed; figures that it lacks are dots.
         checkpoint: The name of the network's checkpoint.
-        estimated: Whether the noise level was estimated.
+        sigma_mode: Where the noise level came from: "known", "estimate" or "manual".
+        live: Whether a slider is moving: the picture may be reduced, and figures of it are about right.
     """
     blind = result.sigma_used is None
     height, width = result.noisy.pixels.shape[:2]
-    measured = bool(result.figures)
     return render(
         "figures.html",
-        measures=[_measure(result, "psnr", "PSNR, dB", 2), _measure(result, "ssim", "SSIM", 3)] if measured else [],
-        edges=_measure(result, "edge_fidelity", "Edge fidelity", 2) if measured else None,
+        clean=result.clean is not None,
+        psnr=_measure(result, "psnr", 2, live),
+        ssim=_measure(result, "ssim", 3),
+        edges=_measure(result, "edge_fidelity", 2),
         sigma_added="" if result.sigma_added is None else f"{result.sigma_added:.1f}",
         sigma=f"{result.removed if blind else result.sigma_used:.1f}",
-        sigma_source="removed" if blind else "estimated" if estimated else "given",
+        sigma_source="removed" if blind else SIGMA_SOURCES[sigma_mode],
         megapixels=f"{width * height / 1e6:.2f}",
         seconds=f"{result.seconds:.2f}",
         width=width,

@@ -1,10 +1,62 @@
-// gradio's slider reports a release of the mouse only; this makes one of a key that moved it.
-document.addEventListener("keyup", (event) => {
-  if (event.target.matches?.("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key))
-    event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+// -- what every run is sent: whether a slider is moving, and which pictures are to be seen (DenoiseTab.connect) --------
+let moving = null; // the range input that is being moved
+window.viewNow = () => {
+  const viewer = document.querySelector("#viewer .viewer");
+  return [moving !== null, viewer?.dataset.shown ?? (innerWidth < 800 ? "noisy denoised" : "noisy denoised difference clean")];
+};
+const isRange = (element) => element?.matches?.("input[type=range]");
+const isMove = (event) => isRange(event.target) && /^(Arrow|Page|Home|End)/.test(event.key);
+window.addEventListener("pointerdown", (event) => { if (isRange(event.target)) moving = event.target; }, true);
+window.addEventListener("keydown", (event) => { if (isMove(event)) moving = event.target; }, true);
+window.addEventListener("pointerup", () => { moving = null; }, true); // before gradio's slider hears of the release
+// gradio's slider reports a release of the mouse only; this makes one of a key, and of a touch that the page took over.
+const release = () => {
+  const range = moving;
+  moving = null;
+  range?.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+};
+window.addEventListener("keyup", (event) => { if (isMove(event)) release(); }, true);
+window.addEventListener("pointercancel", release, true);
+window.addEventListener("blur", release);
+
+// -- number boxes: what is typed acts at Enter or when the box is left, half-typed numbers do not ----------------------
+const isNumber = (element) => element?.matches?.("input[type=number]");
+window.addEventListener("input", (event) => {
+  if (isNumber(event.target) && !event.finished) event.stopImmediatePropagation();
+}, true);
+const finish = (box) => {
+  if (box.value === "" || box.value === box.dataset.finished) return;
+  box.dataset.finished = box.value;
+  box.dispatchEvent(Object.assign(new Event("input", { bubbles: true }), { finished: true }));
+};
+window.addEventListener("focusin", (event) => { if (isNumber(event.target)) event.target.dataset.finished = event.target.value; });
+window.addEventListener("change", (event) => { if (isNumber(event.target)) finish(event.target); }, true);
+window.addEventListener("keydown", (event) => { if (event.key === "Enter" && isNumber(event.target)) finish(event.target); }, true);
+
+// -- the panel about checkpoints ---------------------------------------------------------------------------------------
+function togglePanel(open) {
+  const panel = document.getElementById("panel");
+  if (!panel || document.body.classList.contains("panel-open") === open) return;
+  for (const [name, value] of [["role", "dialog"], ["aria-label", "Checkpoints"]]) panel.setAttribute(name, value);
+  document.body.classList.toggle("panel-open", open);
+  document.getElementById(open ? "panel-close" : "panel-open")?.focus();
+}
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.("#panel-open")) togglePanel(!document.body.classList.contains("panel-open"));
+  if (event.target.closest?.("#panel-close")) togglePanel(false);
+  for (const open of document.querySelectorAll("details.info[open]")) // one explanation at a time
+    if (!open.contains(event.target)) open.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  const open = document.querySelector("details.info[open]");
+  if (open) {
+    open.open = false;
+    open.querySelector("summary").focus();
+  } else togglePanel(false);
 });
 
-// A full queue answers 503 with a sentence. The page shows it and asks again until there is room (guard.py).
+// -- a full queue answers 503 with a sentence: the page shows it and asks again until there is room (guard.py) ---------
 const RETRY_MS = 2000;
 const fetchOnce = window.fetch;
 let waiting = 0;

@@ -27,6 +27,7 @@ def build_page(state: DemoState) -> GuardedBlocks:
         settings.max_address_calls,
         title="Denoising autoencoder",
         analytics_enabled=False,
+        fill_width=True,
         delete_cache=(600, 3600),  # looks every 10 minutes for files of more than an hour
     )
     with page:
@@ -58,7 +59,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         enable_monitoring=False,  # on by default, for everyone to read
         server_port=port,
         theme=create_theme(),
-        css=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        css="".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css")),
         head=render("head.html", script=(FOLDER / "page.js").read_text(encoding="utf-8")),
         max_file_size=settings.max_upload,
         run_history=False,  # it would keep every slider move in the visitor's browser

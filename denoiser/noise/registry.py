@@ -70,7 +70,7 @@ class Noise:
 
 
 def _sigma_parameter(high: float = 100) -> Parameter:
-    return Parameter("sigma", "Noise level σ", "8-bit levels", 0, high, 25, 1)
+    return Parameter("sigma", "Noise level (σ)", "8-bit levels", 0, high, 25, 1)
 
 
 NOISES: dict[str, Noise] = {

@@ -1,0 +1,130 @@
+"""The viewer of the pictures: a component of our own, drawn by viewer.js, and the files that it shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.data_classes import FileData
+
+from .. import experiment
+from ..images.picture import Picture
+from .figures import render
+
+Save = Callable[[Picture | np.ndarray, str], str]
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """Which pictures of an experiment are asked for.
+
+    Attributes:
+        photo: Path of the upload, in a folder that is named by the hash of its content.
+        area: The part of it that is worked on.
+        difference_kind: "removed" for noisy - denoised, "missing" for clean - denoised.
+        shown: Names of the pictures that are to be seen, and ``clean=...``, see ``Pictures.original``, of a clean one
+            that the browser holds.
+        live: Whether a slider is moving.
+    """
+
+    photo: str
+    area: str
+    difference_kind: str
+    shown: str
+    live: bool
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one result, as files.
+
+    Attributes:
+        paths: PNG files by name: noisy, denoised, difference, clean. What is not shown has none.
+        width: In pixels; a live picture may be smaller than the final one.
+        height: The same.
+        live: Whether a slider is moving.
+        original: Names the clean picture, which need not be sent to who holds it; "" if there is none.
+        minuend: From which picture the denoised one is subtracted, "noisy" or "clean".
+        gain: The difference's amplification.
+        exact: Whether the browser can compute the difference from the other two: their 8 bits are all there is.
+    """
+
+    paths: dict[str, str]
+    width: int
+    height: int
+    live: bool
+    original: str
+    minuend: str
+    gain: int
+    exact: bool
+
+
+def save_pictures(
+    result: experiment.Experiment, request: PictureRequest, save: Save, pause: Callable[[], None]
+) -> Pictures:
+    """Write the pictures that are asked for, each once.
+
+    Args:
+        result: What was computed.
+        request: What is asked for.
+        save: Writes a picture under a name -> the file's path.
+        pause: Called between the pictures.
+    """
+    photo, shown = Path(request.photo), set(request.shown.split())
+    stem = photo.stem[:60] or "photo"
+    height, width = result.denoised.pixels.shape[:2]
+    minuend = "clean" if request.difference_kind == "missing" and result.clean else "noisy"
+    exact = result.noisy.maximum == 255 and result.noisy.alpha is None
+    # The denoised one is always there, for the download; the minuend, where the browser subtracts.
+    wanted = {"denoised"} | (shown & {"noisy", "clean"})
+    gain, original = 0, ""
+    sources: dict[str, Picture | np.ndarray] = {"noisy": result.noisy, "denoised": result.denoised}
+    if result.clean:
+        sources["clean"] = result.clean
+        original = f"{photo.parent.name[:16]}-{request.area}-{width}x{height}"
+    if "difference" in shown:
+        first = result.clean if minuend == "clean" and result.clean else result.noisy
+        sources["difference"], gain = experiment.difference(first, result.denoised)
+        wanted.add(minuend if exact else "difference")
+    if f"clean={original}" in shown:
+        wanted.discard("clean")
+    paths = {}
+    for name in sources:
+        if name in wanted:
+            pause()
+            paths[name] = save(sources[name], f"{stem}-{name}.png")
+    return Pictures(paths, width, height, request.live, original, minuend, gain, exact)
+
+
+def picture_viewer(**options: Any) -> gr.HTML:
+    """A component that shows noisy, denoised, difference and clean picture with one zoom and position for all.
+
+    A handler gives it :class:`Pictures`, or None for none. (No subclass: gradio writes a file beside each.)
+    """
+    component = gr.HTML(
+        html_template=render("viewer.html"),
+        js_on_load=Path(__file__).with_name("viewer.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        **options,
+    )
+    component.postprocess = _viewer_value  # type: ignore[method-assign]
+    return component
+
+
+def _viewer_value(pictures: Pictures | None) -> dict | None:
+    """The value as viewer.js reads it; gradio moves the files to where the browser may ask for them."""
+    if pictures is None:
+        return None
+    files = {name: FileData(path=path, orig_name=Path(path).name) for name, path in pictures.paths.items()}
+    label = f"{pictures.minuend.capitalize()} \u2212 denoised, \u00d7{pictures.gain}"
+    difference = {"minuend": pictures.minuend, "gain": pictures.gain, "exact": pictures.exact, "label": label}
+    return {
+        "pictures": {name: file.model_dump() for name, file in files.items()},
+        "width": pictures.width,
+        "height": pictures.height,
+        "live": pictures.live,
+        "original": pictures.original,
+        "difference": difference if pictures.gain else None,
+    }
