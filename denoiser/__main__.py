@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from .errors import DenoiserError
 from .hub.checkpoints import DEFAULT_CHECKPOINT
-from .images.codecs import EXTENSIONS, check_format, save_image
+from .images.codecs import READ_EXTENSIONS, check_format, prepare, to_frames, write_frames
+from .images.frame import Frame
+from .images.picture import Picture, read_frames
 from .pipeline import Denoiser
 from .techniques import TECHNIQUES, apply_technique
 
@@ -43,6 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub")
     parser.add_argument("--self-ensemble", action="store_true", help="slightly better, eight times the time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs (never an input)")
     return parser.parse_args(arguments)
 
@@ -66,14 +69,14 @@ def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tu
     jobs: list[tuple[Path, Path]] = []
     for source in inputs:
         if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in EXTENSIONS)
+            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in READ_EXTENSIONS)
             found = [path for path in found if not path.name.startswith(".")]  # macOS puts ._a.jpg beside a.jpg
             found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
             jobs += [(path, output / path.relative_to(source)) for path in found]
         else:
             jobs.append((source, output / source.name if into_folder else output))
     if not jobs:
-        raise ValueError(f"there are no pictures ({', '.join(EXTENSIONS)}) in {', '.join(map(str, inputs))}")
+        raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(map(str, inputs))}")
     originals = {source.resolve() for source, _ in jobs}
     taken: dict[Path, Path] = {}
     for source, target in jobs:
@@ -88,8 +91,8 @@ def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tu
     return jobs
 
 
-def load_method(options: argparse.Namespace) -> Callable[[Path], Image.Image]:
-    """What denoises a picture file: the technique that is asked for, or else the checkpoint.
+def load_method(options: argparse.Namespace) -> Callable[[Frame], Image.Image | Picture]:
+    """What denoises a picture: the technique that is asked for, or else the checkpoint.
 
     Raises:
         DenoiserError, ValueError: The checkpoint cannot be loaded.
@@ -99,24 +102,50 @@ def load_method(options: argparse.Namespace) -> Callable[[Path], Image.Image]:
     denoiser = Denoiser.from_pretrained(
         options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
     )
-    return lambda source: denoiser(source, options.sigma, options.strength)
+    return lambda source: denoiser(source, options.sigma, options.strength)  # pyright: ignore[reportReturnType]
 
 
-def save_result(image: Image.Image, target: Path, into_folder: bool, overwrite: bool) -> None:
-    """Write a result; in a folder as PNG where the input's extension does not fit its content, and say so.
+def choose_target(frames: list[Frame], target: Path, into_folder: bool, overwrite: bool) -> Path:
+    """The file to write; in a folder PNG or TIFF where the input's extension does not fit its content, which is said.
 
     Raises:
-        ValueError: The file's format cannot hold the picture, or the PNG exists.
+        ValueError: The file's format cannot hold the picture, or the other file exists.
     """
     try:
-        check_format(target, image.mode)
+        check_format(target, frames)
+        return target
     except ValueError as error:
-        png = target.with_suffix(".png")
-        if not into_folder or (png.exists() and not overwrite):
-            raise
-        tqdm.write(f"{target.name}: {error}; written as {png}", file=sys.stderr)
-        target = png
-    save_image(image, target)
+        for other in (target.with_suffix(".png"), target.with_suffix(".tif")):
+            if into_folder and other != target and _can_hold(other, frames) and (overwrite or not other.exists()):
+                tqdm.write(f"{target.name}: {error}; written as {other}", file=sys.stderr)
+                return other
+        raise
+
+
+def _can_hold(target: Path, frames: list[Frame]) -> bool:
+    try:
+        check_format(target, frames)
+    except ValueError:
+        return False
+    return True
+
+
+def denoise_file(
+    source: Path,
+    target: Path,
+    denoise: Callable[[Frame], Image.Image | Picture],
+    options: argparse.Namespace,
+    folder: bool,
+) -> None:
+    """Denoise every frame of a file, and write them to one.
+
+    Raises:
+        DenoiserError, ValueError, OSError: It cannot be read, held by the format, or written.
+    """
+    frames = read_frames(source, page=options.page)
+    target = choose_target(frames, target, folder, options.overwrite)
+    prepare(target, frames)
+    write_frames([to_frames(denoise(frame))[0] for frame in frames], target)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -147,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     if target.exists() and not options.overwrite:
                         raise ValueError(f"{target} exists; --overwrite replaces it")
-                    save_result(denoise(source), target, into_folder, options.overwrite)
+                    denoise_file(source, target, denoise, options, into_folder)
                 except (DenoiserError, ValueError, OSError) as error:
                     failures.append(f"{source}: {error}")
                 except Exception as error:  # out of memory, a driver error: other pictures may succeed

@@ -97,7 +97,7 @@ def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: flo
     seconds = time.perf_counter() - started
     row = {"seconds_per_megapixel": seconds / (clean.shape[0] * clean.shape[1] / 1e6)}
     row["peak_memory_mb"] = peak_memory(denoiser.device)
-    restored = np.rint(restored * 255).astype(np.float32) / 255
+    restored = np.rint(restored.clip(0, 1) * 255).astype(np.float32) / 255
     for metric in (psnr, ssim, edge_fidelity):
         row[f"noisy_{metric.__name__}"] = metric(clean, noisy)
         row[metric.__name__] = metric(clean, restored)

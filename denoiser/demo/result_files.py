@@ -55,10 +55,9 @@ class ResultFiles:
             OSError: There is no space for it and for gradio's copy.
         """
         if isinstance(picture, Picture):
-            image = picture.to_pil()
+            image, size = picture, picture.pixels.size * picture.dtype.itemsize
         else:
-            image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
-        size = image.width * image.height * (2 if image.mode.startswith("I;16") else len(image.getbands()))
+            image, size = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture), picture.size
         if shutil.disk_usage(self.folder).free < 2 * size + SPARE_BYTES:
             self.delete_oldest_files(self.max_bytes // 2)
             if shutil.disk_usage(self.folder).free < 2 * size + SPARE_BYTES:

@@ -1,33 +1,46 @@
-"""Picture files: the formats that are read and written, what each can hold, errors of damaged files."""
+"""Picture files: which library reads and writes which format, errors of damaged files."""
 
+import logging
 import os
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageTooLarge, ImageUnreadable
+from . import heif, metadata, png, tiff
+from .frame import Frame, Request, apply_cmyk_profile, pil_planes, refuse_reduced
 
-# Formats that are read without loss. Of others, Pillow may reduce some to 8 bits silently (PPM, JPEG 2000, AVIF, SGI),
-# and run an external program for some (EPS).
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+if TYPE_CHECKING:
+    from .picture import Picture
 
-JPEG_EXTENSIONS = (".jpg", ".jpeg", ".jfif")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".webp", ".bmp")
+logger = logging.getLogger(__name__)
+
+# What Pillow reads without loss. Others it may reduce to 8 bits silently (PPM, JPEG 2000, SGI), and for some run an
+# external program (EPS).
+FORMATS = ("JPEG", "WEBP", "BMP", "GIF")
+
+_WRITTEN = dict.fromkeys((".png", ".apng"), "PNG") | dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG")
+_WRITTEN |= dict.fromkeys((".tif", ".tiff"), "TIFF") | {".webp": "WEBP", ".bmp": "BMP"}
+EXTENSIONS = tuple(_WRITTEN)
 """Extensions of the formats that :func:`save_image` writes."""
+READ_EXTENSIONS = (*EXTENSIONS, ".gif", ".avif", ".heic", ".heif", ".hif")
+"""Extensions of the formats that are read. The content decides, not the name."""
 
 
 @contextmanager
 def translate_decode_errors(name: str) -> Generator[None, None, None]:
-    """What Pillow raises on a bad file, as errors of this package. Its decoders may raise any type of exception."""
+    """What the libraries raise on a bad file, as errors of this package. Decoders may raise any type of exception."""
     try:
         yield
     except (ImageUnreadable, ImageTooLarge):
         raise
     except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
+        known = "PNG, JPEG, TIFF, WebP, BMP, GIF, AVIF, HEIC"
         raise ImageUnreadable(f"{name} is not a picture, or not {known}. Save it as PNG first.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f"{name} unpacks to far more pixels than any photograph: {error}") from error
@@ -37,51 +50,176 @@ def translate_decode_errors(name: str) -> Generator[None, None, None]:
         raise ImageUnreadable(f"{name} is damaged or truncated: {error}") from error
 
 
-def save_image(image: Image.Image, path: str | os.PathLike[str], fast: bool = False) -> None:
-    """Write a picture with its color profile, EXIF, XMP and resolution, atomically.
-
-    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. A
-    temporary file in the same folder is renamed, so that no partial picture is left behind.
+def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, single: bool = False) -> list[Frame]:
+    """The frames of a file, or one of them.
 
     Args:
-        image: As :class:`Denoiser` returns it.
+        source: A path, or an open file.
+        max_pixels: Limit of all frames that are decoded, together.
+        page: The one to read, from 1; None for all.
+        single: Refuse several.
+
+    Raises:
+        ImageUnreadable, ImageTooLarge: The message says why, and what to do.
+    """
+    name = source.name if isinstance(source, Path) else str(getattr(source, "name", "the picture"))
+    request = Request(name, max_pixels, page, single)
+    if isinstance(source, Path):
+        if not source.exists():
+            raise ImageUnreadable(f"There is no file {name}.")
+        if source.is_dir():
+            raise ImageUnreadable(f"{name} is a folder, not a picture.")
+        if source.stat().st_size == 0:
+            raise ImageUnreadable(f"{name} is empty (0 bytes).")
+    with translate_decode_errors(name):
+        if isinstance(source, Path):
+            with open(source, "rb") as file:
+                frames = _read(file, request)
+        else:
+            frames = _read(source, request)
+        return [metadata.upright(frame, request) for frame in frames]
+
+
+def _read(file: IO[bytes], request: Request) -> list[Frame]:
+    """The frames as their reader gives them; the content decides which it is."""
+    head = file.read(64)
+    file.seek(0)
+    if head.startswith(png.SIGNATURE):
+        return png.read(file, request)
+    if head.startswith(tiff.SIGNATURES):
+        return tiff.read(file, request)
+    if head[4:8] == b"ftyp":
+        return heif.read_avif(file, request) if b"avi" in head[8:] else heif.read_heif(file, request)
+    with Image.open(file, formats=FORMATS) as image:
+        return from_pil(image, request)
+
+
+def from_pil(image: Image.Image, request: Request) -> list[Frame]:
+    """The frames of a PIL image."""
+    refuse_reduced(image, request.name)
+    info = metadata.from_pil(image)
+    if image.format == "MPO":  # the second picture of a phone's MPO is a preview or depth map
+        request = Request(request.name, request.max_pixels)
+        request.choose(1, *image.size)
+        frames = [Frame(pil_planes(image, request.name), 255.0, info)]
+    else:
+        frames = png.pil_frames(image, request, info)
+    if image.mode == "CMYK":
+        frames = [apply_cmyk_profile(frame, request) for frame in frames]
+    white_is_zero = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
+    return [Frame(65535 - frame.planes, frame.maximum, frame.info) for frame in frames] if white_is_zero else frames
+
+
+def save_image(
+    image: "Image.Image | Picture | Sequence[Image.Image | Picture]", path: str | os.PathLike[str], fast: bool = False
+) -> None:
+    """Write a picture with its color profile, EXIF, XMP, resolution and text, atomically.
+
+    PNG, TIFF and BMP are lossless, WebP is written losslessly, JPEG at quality 95 without chroma subsampling. A
+    temporary file in the same folder is renamed, so that no partial picture is left behind. What the format cannot hold
+    of the metadata is named in a warning.
+
+    Args:
+        image: As :class:`Denoiser` returns it; several pictures for a stack (TIFF) or an animation (PNG, WebP).
         path: Its extension decides the format; the folder is created if needed.
         fast: Compress PNG at the fastest level.
 
     Raises:
-        ValueError: The format is unknown, or cannot hold the picture's depth or transparency.
+        ValueError: The format is unknown, or cannot hold the picture's depth, transparency or number.
         OSError: It cannot be written.
     """
-    path = Path(path)
-    check_format(path, image.mode)
-    extension = path.suffix.lower()
-    kept = {".webp": ("icc_profile", "exif", "xmp"), ".bmp": ("dpi",)}
-    kept |= dict.fromkeys(JPEG_EXTENSIONS, ("icc_profile", "exif", "dpi", "xmp"))
-    options = {k: image.info[k] for k in kept.get(extension, ("icc_profile", "exif", "dpi")) if k in image.info}
-    if extension in JPEG_EXTENSIONS:
-        options |= {"quality": 95, "subsampling": 0}
-    elif extension == ".webp":
-        options |= {"lossless": True, "exact": True}  # exact: the colors under full transparency too
-    elif extension == ".png" and fast:
-        options |= {"compress_level": 1}
+    frames = to_frames(image)
+    prepare(Path(path), frames)
+    write_frames(frames, Path(path), fast)
+
+
+def prepare(path: Path, frames: Sequence[Frame]) -> None:
+    """Check that a file of this name can hold the frames, and name in a warning what of their metadata it cannot.
+
+    Raises:
+        ValueError: It cannot hold their depth, transparency or number.
+    """
+    check_format(path, frames)
+    words = metadata.lost(frames[0].info, _WRITTEN[path.suffix.lower()])
+    if words:
+        logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
+
+
+def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> None:
+    """Write frames that a file of this name can hold; see :func:`save_image`."""
+    form = _WRITTEN[path.suffix.lower()]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not from tempfile, whose files only their owner can read. The name is unique: two processes may write one target.
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
     try:
-        image.save(partial, **options)
+        if form == "TIFF":
+            tiff.write(partial, frames)
+        elif form == "PNG":
+            with open(partial, "wb") as file:
+                png.write(file, frames, fast)
+        else:
+            images = [to_pil(frame) for frame in frames]
+            images[0].save(partial, form, **_options(frames, images, form))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def check_format(path: Path, mode: str = "L") -> None:
-    """Raise ValueError if a file of this name cannot hold a picture of this PIL mode."""
-    extension = path.suffix.lower()
-    if extension not in EXTENSIONS:
+def to_frames(image: "Image.Image | Picture | Sequence[Image.Image | Picture]") -> list[Frame]:
+    """What :func:`save_image` takes, as frames."""
+    if isinstance(image, Image.Image):
+        frames = from_pil(image, Request("the image", 2**62))
+        white = float(image.info.get("maximum", frames[0].maximum))
+        return [Frame(frame.planes, white, frame.info) for frame in frames]
+    return [to_frames(item)[0] for item in image] if isinstance(image, Sequence) else [image.to_frame()]
+
+
+def to_pil(frame: Frame) -> Image.Image:
+    """A frame as a PIL image.
+
+    Raises:
+        ValueError: PIL has no such images: 16-bit or floating-point pixels in more than one channel.
+    """
+    planes = frame.planes[..., 0] if frame.planes.shape[2] == 1 else frame.planes
+    if planes.dtype.kind == "f":
+        planes = planes.astype(np.float32, copy=False)
+    if planes.ndim == 3 and planes.dtype != np.uint8:
+        raise ValueError("PIL holds 16-bit and floating-point pixels in one channel only; use restore()")
+    image = Image.fromarray(planes)
+    image.info |= metadata.to_pil(frame.info)
+    if planes.dtype == np.uint16 and frame.maximum != 65535:
+        image.info["maximum"] = frame.maximum
+    return image
+
+
+def _options(frames: Sequence[Frame], images: Sequence[Image.Image], form: str) -> dict[str, Any]:
+    """Pillow's options for the formats that it writes."""
+    info = frames[0].info
+    if form == "JPEG":
+        return {"quality": 95, "subsampling": 0} | metadata.jpeg_options(info)
+    if form == "BMP":
+        given = metadata.to_pil(info)
+        return {"dpi": given["dpi"]} if "dpi" in given else {}
+    # exact: the colors under full transparency too
+    options = {"lossless": True, "exact": True} | {k: info[k] for k in ("icc_profile", "exif", "xmp") if k in info}
+    if len(images) > 1:
+        options |= {"save_all": True, "append_images": list(images[1:])} | png.animation_options(frames)
+    return options
+
+
+def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
+    """Raise ValueError if a file of this name cannot hold these frames."""
+    form = _WRITTEN.get(path.suffix.lower())
+    if form is None:
         raise ValueError(f"cannot tell the format from {path.name!r}; use one of {', '.join(EXTENSIONS)}")
-    if mode.startswith("I;16") and extension not in (".png", ".tif", ".tiff"):
-        raise ValueError(f"{extension} cannot hold 16 bits; write {path.stem}.png or .tif instead")
-    if mode == "F" and extension not in (".tif", ".tiff"):
-        raise ValueError(f"{extension} cannot hold floating point; write {path.stem}.tif instead")
-    if mode in ("LA", "RGBA") and extension in (*JPEG_EXTENSIONS, ".bmp"):
-        raise ValueError(f"{extension} cannot hold transparency; write {path.stem}.png instead")
+    for frame in frames:
+        if frame.planes.dtype.kind == "f" and form != "TIFF":
+            raise ValueError(f"{path.suffix} cannot hold floating point; write {path.stem}.tif instead")
+        if frame.planes.dtype == np.uint16 and form not in ("PNG", "TIFF"):
+            raise ValueError(f"{path.suffix} cannot hold 16 bits; write {path.stem}.png or .tif instead")
+        if frame.has_alpha and form in ("JPEG", "BMP"):
+            raise ValueError(f"{path.suffix} cannot hold transparency; write {path.stem}.png instead")
+    if len(frames) > 1 and (form in ("JPEG", "BMP") or (form != "TIFF" and frames[0].planes.dtype != np.uint8)):
+        raise ValueError(f"{path.suffix} cannot hold {len(frames)} such pages; write {path.stem}.tif instead")
+    if len(frames) > 1 and form != "TIFF" and len({frame.planes.shape for frame in frames}) > 1:
+        raise ValueError(f"{path.suffix} cannot hold pages of different sizes; write {path.stem}.tif instead")

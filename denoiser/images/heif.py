@@ -1,0 +1,48 @@
+"""AVIF at all depths, by imagecodecs; HEIC, by pi-heif, an extra. Both are read only."""
+
+import io
+from typing import IO
+
+import imagecodecs
+import numpy as np
+from PIL import Image
+
+from ..errors import ImageUnreadable
+from . import metadata
+from .frame import Frame, Request
+
+
+def read_avif(file: IO[bytes], request: Request) -> list[Frame]:
+    """The pictures of an AVIF, or the one that is requested."""
+    content = file.read()
+    with Image.open(io.BytesIO(content), formats=["AVIF"]) as image:
+        chosen = request.choose(getattr(image, "n_frames", 1), *image.size)
+        info = metadata.from_pil(image)
+        gray = image.mode in ("L", "LA")
+    flags = content[content.index(b"av1C") + 6]  # of the AV1 configuration: high bit depth, twelve bits
+    maximum = 255.0 if not flags & 0x40 else 4095.0 if flags & 0x20 else 1023.0
+    frames = []
+    for index in chosen:
+        planes = np.asarray(imagecodecs.avif_decode(content, index=index))
+        planes = planes if planes.ndim == 3 else planes[..., None]
+        frames.append(Frame(planes[..., [0, *range(3, planes.shape[2])]] if gray else planes, maximum, info))
+    return frames
+
+
+def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
+    """The pictures of a HEIC, or the one that is requested; thumbnails and depth maps are none."""
+    try:
+        import pi_heif
+    except ImportError:
+        raise ImageUnreadable(
+            f"{request.name} is HEIC, for which a library is missing: pip install 'denoising-autoencoder[formats]'"
+        ) from None
+    opened = pi_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    frames = []
+    for index in request.choose(len(opened), *opened.size):
+        image = opened[index]
+        planes = np.asarray(image)
+        maximum = float(2 ** int(image.info.get("bit_depth", 8)) - 1)
+        info = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
+        frames.append(Frame(planes if planes.ndim == 3 else planes[..., None], maximum, info))
+    return frames

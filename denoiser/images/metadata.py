@@ -1,0 +1,168 @@
+"""What a file says about its pixels: profile, EXIF, XMP, resolution, text; and which format can hold which of it."""
+
+import hashlib
+import io
+import re
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from .frame import Frame, Request
+
+LABELS = {
+    "icc_profile": "ICC color profile",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "xmp_extended": "extended XMP",
+    "resolution": "resolution",
+    "gamma": "gAMA",
+    "chromaticity": "cHRM",
+    "srgb": "sRGB",
+    "cicp": "cICP",
+    "mdcv": "mDCV",
+    "clli": "cLLI",
+    "text": "text",
+    "comment": "comment",
+    "duration": "frame times",
+    "loop": "loop count",
+}
+"""The keys of :attr:`Frame.info`, as messages name them.
+
+``resolution`` is (x, y, unit), pixels per unit; the unit is that of TIFF: 1 none, 2 inch, 3 centimeter. ``gamma``,
+``chromaticity`` and ``srgb`` are as Pillow gives them, ``cicp``, ``mdcv`` and ``clli`` the chunks of PNG.
+"""
+
+_COMMON = ("icc_profile", "exif", "xmp", "resolution")
+KEPT = {
+    "PNG": (*_COMMON, "gamma", "chromaticity", "srgb", "cicp", "mdcv", "clli", "text", "comment", "duration", "loop"),
+    "TIFF": _COMMON,
+    "JPEG": (*_COMMON, "xmp_extended", "comment"),
+    "WEBP": ("icc_profile", "exif", "xmp", "duration", "loop"),
+    "BMP": ("resolution",),
+}
+"""What each format that is written can hold."""
+
+_JPEG_SEGMENT = 65_533
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_XMP_PART = 65_000
+_XMP_POINTER = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{}"/>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+def from_pil(image: Image.Image) -> dict[str, Any]:
+    """The info of a PIL image, in the terms of ``LABELS``."""
+    source = image.info
+    info = {key: source[key] for key in LABELS if key in source and key not in ("resolution", "text", "xmp")}
+    xmp = source.get("xmp") or source.get("XML:com.adobe.xmp")
+    if xmp:
+        info["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
+    text = source.get("text") or {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+    text = {key: value for key, value in text.items() if key != "XML:com.adobe.xmp"}
+    if text:
+        info["text"] = text
+    unit = source.get("resolution_unit", 2)
+    if "dpi" in source:
+        scale = 1 / 2.54 if unit == 3 else 1.0
+        info["resolution"] = (float(source["dpi"][0]) * scale, float(source["dpi"][1]) * scale, 3 if unit == 3 else 2)
+    elif "aspect" in source or "resolution" in source:
+        info["resolution"] = (*map(float, source.get("resolution") or source["aspect"]), 1)
+    parts = [body for marker, body in getattr(image, "applist", ()) if body.startswith(_XMP_EXTENSION)]
+    if parts:
+        at = len(_XMP_EXTENSION) + 32
+        parts.sort(key=lambda body: body[at + 4 : at + 8])
+        info["xmp_extended"] = b"".join(body[at + 8 :] for body in parts)
+    return {key: value for key, value in info.items() if value not in (None, b"", "")}
+
+
+def to_pil(info: dict[str, Any]) -> dict[str, Any]:
+    """The same for ``Image.info``, where ``dpi`` is the resolution in inches."""
+    given = {key: value for key, value in info.items() if key != "resolution"}
+    if "resolution" in info:
+        x, y, unit = info["resolution"]
+        scale = 2.54 if unit == 3 else 1.0
+        given |= {"resolution" if unit == 1 else "dpi": (x * scale, y * scale), "resolution_unit": unit}
+    return given
+
+
+def lost(info: dict[str, Any], form: str) -> list[str]:
+    """What of ``info`` a file of this format ("PNG") cannot hold, in words."""
+    words = [LABELS[key] for key in info if key in LABELS and key not in KEPT[form]]
+    if form == "JPEG" and len(info.get("exif", b"")) > _JPEG_SEGMENT:
+        words.append("EXIF of more than 64 kB")
+    return words
+
+
+def checked(info: dict[str, Any], request: Request) -> dict[str, Any]:
+    """``info`` without a damaged color profile."""
+    if "icc_profile" in info:
+        try:
+            ImageCms.ImageCmsProfile(io.BytesIO(info["icc_profile"]))
+        except Exception as error:
+            request.warn(f"its ICC color profile is damaged ({error}) and is dropped")
+            return {key: value for key, value in info.items() if key != "icc_profile"}
+    return info
+
+
+def orientation(exif: bytes) -> int:
+    """EXIF orientation, 1 to 8; 1 (upright) if there is none or it is damaged."""
+    try:
+        found = Image.Exif()
+        found.load(exif)
+        value = found.get(ExifTags.Base.Orientation, 1)
+        return value if value in range(1, 9) else 1
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return 1
+
+
+def upright(frame: Frame, request: Request) -> Frame:
+    """The frame turned as its EXIF says, which then says no longer so. A damaged EXIF costs itself, not the picture."""
+    info: dict[str, Any] = checked(frame.info, request)
+    planes, turn = frame.planes, orientation(info.get("exif", b""))
+    # What each orientation needs: a transposition, then flips of rows and columns.
+    if turn >= 5:
+        planes = planes.swapaxes(0, 1)
+    planes = planes[:: -1 if turn in (3, 4, 7, 8) else 1, :: -1 if turn in (2, 3, 6, 7) else 1]
+    if turn >= 5 and "resolution" in info:
+        x, y, unit = info["resolution"]
+        info = info | {"resolution": (y, x, unit)}
+    if "exif" in info:
+        try:
+            exif = Image.Exif()
+            exif.load(info["exif"])
+            if ExifTags.Base.Orientation in exif:
+                del exif[ExifTags.Base.Orientation]
+            written = exif.tobytes()
+            info = info | {"exif": written if turn != 1 else info["exif"]}
+        except Exception as error:
+            request.warn(f"its EXIF is damaged ({error}) and is dropped; only the orientation is used")
+            info = {key: value for key, value in info.items() if key != "exif"}
+    if turn != 1 and "xmp" in info:
+        pattern = rb'tiff:Orientation\s*=\s*["\'][0-9]["\']|<tiff:Orientation>[0-9]</tiff:Orientation>'
+        info = info | {"xmp": re.sub(pattern, b"", info["xmp"])}
+    return Frame(np.ascontiguousarray(planes), frame.maximum, info)
+
+
+def jpeg_options(info: dict[str, Any]) -> dict[str, Any]:
+    """The metadata as Pillow's options for JPEG, which holds XMP beyond 64 kB in segments of its own."""
+    options = {key: info[key] for key in ("icc_profile", "comment", "xmp") if key in info}
+    if len(info.get("exif", b"")) in range(1, _JPEG_SEGMENT + 1):
+        options["exif"] = info["exif"]
+    extended = info.get("xmp_extended", b"")
+    if len(info.get("xmp", b"")) > 65_000:
+        extended = info["xmp"]
+        options["xmp"] = _XMP_POINTER.format(hashlib.md5(extended).hexdigest().upper()).encode()
+    digest = hashlib.md5(extended).hexdigest().upper().encode()
+    extra = b""
+    for start in range(0, len(extended), _XMP_PART):
+        body = _XMP_EXTENSION + digest + struct.pack(">II", len(extended), start) + extended[start : start + _XMP_PART]
+        extra += b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    if extra:
+        options["extra"] = extra
+    if "resolution" in info and info["resolution"][2] != 1:
+        options["dpi"] = to_pil(info)["dpi"]
+    return options

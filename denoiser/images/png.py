@@ -1,0 +1,169 @@
+"""PNG: all depths, by imagecodecs; animations and the chunks about the picture, by Pillow.
+
+Chunks are read one at a time, so that a damaged one costs itself and not the picture.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import IO, Any
+
+import imagecodecs
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ..errors import ImageUnreadable
+from . import metadata
+from .frame import Frame, Request, pil_planes
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
+_RAW_CHUNKS = {b"cICP": "cicp", b"mDCV": "mdcv", b"cLLI": "clli"}  # Pillow does not read them
+_PARSED_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+
+
+def read(file: IO[bytes], request: Request) -> list[Frame]:
+    """All frames of a PNG, or the one that is requested."""
+    content = file.read()
+    pixels, about = _split(content)
+    info: dict[str, Any] = {}
+    for kind, chunk in about:
+        info = _merge(info, kind, chunk, request)
+    width, height, depth, color = struct.unpack(">IIBB", content[16:26])
+    if depth == 16:
+        if b"acTL" in pixels[:64]:
+            raise ImageUnreadable(f"{request.name} is an animation of 16 bits. Save its frames as files of their own.")
+        channels = {0: 1, 2: 3, 4: 2, 6: 4}.get(color, 1)
+        request.choose(1, width, height, channels)
+        planes = np.asarray(imagecodecs.png_decode(pixels))
+        return [Frame(planes if planes.ndim == 3 else planes[..., None], 65535.0, info)]
+    with Image.open(io.BytesIO(pixels), formats=["PNG"]) as image:
+        return pil_frames(image, request, info)
+
+
+def _split(content: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A PNG with nothing but pixels, and its sound chunks about the picture as (kind, whole chunk)."""
+    kept, about, at = [content[:8]], [], 8
+    while at < len(content):
+        kind = content[at + 4 : at + 8]
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if kind in _PIXEL_CHUNKS or end > len(content):
+            kept.append(content[at:end])
+        else:
+            about.append((kind, content[at:end]))
+        at = end
+    return b"".join(kept) if about else content, about
+
+
+def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) -> dict[str, Any]:
+    """``info`` with what a chunk says; the chunk is dropped if it is damaged."""
+    if kind in _RAW_CHUNKS and chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4])):
+        return info | {_RAW_CHUNKS[kind]: chunk[8:-4]}
+    if kind not in _PARSED_CHUNKS:
+        return info
+    try:
+        with Image.open(io.BytesIO(_ONE_PIXEL[:33] + chunk + _ONE_PIXEL[33:]), formats=["PNG"]) as image:
+            found = metadata.from_pil(image)
+        if kind == b"iCCP" and "icc_profile" not in found:
+            raise ValueError("it cannot be unpacked")
+    except Exception as error:
+        request.warn(f"its chunk {kind.decode('latin-1')} is damaged or too large ({error}) and is dropped")
+        return info
+    text = info.get("text", {}) | found.pop("text", {})
+    return info | found | ({"text": text} if text else {})
+
+
+def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> list[Frame]:
+    """The frames of an animation that Pillow has opened, or its one picture."""
+    chosen = request.choose(getattr(image, "n_frames", 1), *image.size)
+    if image.mode.startswith("I;16") or (len(chosen) == 1 and chosen.start == 0 and getattr(image, "n_frames", 1) == 1):
+        return [_pil_frame(image, request, info)]
+    frames = []
+    for index in chosen:
+        image.seek(index)
+        image.load()
+        shown = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        times = {key: image.info[key] for key in ("duration", "loop") if key in image.info}
+        frames.append(Frame(pil_planes(shown, request.name), 255.0, info | times))
+    if len({frame.planes.shape[2] for frame in frames}) > 1:
+        frames = [Frame(_opaque(frame.planes), 255.0, frame.info) for frame in frames]
+    return frames
+
+
+def _opaque(planes: np.ndarray) -> np.ndarray:
+    return planes if planes.shape[2] == 4 else np.dstack([planes, np.full_like(planes[..., 0], 255)])
+
+
+def _pil_frame(image: Image.Image, request: Request, info: dict[str, Any]) -> Frame:
+    planes = pil_planes(image, request.name)
+    maximum = float(np.iinfo(planes.dtype).max) if planes.dtype.kind == "u" else 1.0
+    return Frame(planes, maximum, info)
+
+
+def write(file: IO[bytes], frames: Sequence[Frame], fast: bool) -> None:
+    """Write one frame, or 8-bit ones as an animation.
+
+    Noise hardly compresses, so little time is spent on it; ``fast`` spends less.
+    """
+    first = frames[0]
+    if len(frames) > 1:
+        buffer = io.BytesIO()
+        images = [
+            Image.fromarray(np.squeeze(frame.planes, 2) if frame.planes.shape[2] == 1 else frame.planes)
+            for frame in frames
+        ]
+        images[0].save(buffer, "PNG", save_all=True, append_images=images[1:], **animation_options(frames))
+        content: Any = buffer.getbuffer()
+    else:
+        planes = first.to_depth(np.uint16 if first.planes.dtype.itemsize == 2 else np.uint8)
+        planes = planes[..., 0] if planes.shape[2] == 1 else planes
+        options = {"strategy": imagecodecs.PNG.STRATEGY.RLE, "filter": imagecodecs.PNG.FILTER.SUB} if fast else {}
+        content = memoryview(imagecodecs.png_encode(planes, level=1 if fast else 3, **options))
+    file.write(content[:33])  # the signature and IHDR
+    for kind, body in _chunks(first.info):
+        PngImagePlugin.putchunk(file, kind, body)
+    file.write(content[33:])
+
+
+def animation_options(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Times and loops of an animation as Pillow's options."""
+    options: dict[str, Any] = {"duration": [int(frame.info.get("duration", 100)) for frame in frames]}
+    return options | {"loop": frames[0].info.get("loop", 1)}
+
+
+def _chunks(info: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    """The metadata as PNG chunks."""
+    chunks = PngImagePlugin.PngInfo()
+    if "gamma" in info:
+        chunks.add(b"gAMA", struct.pack(">I", round(info["gamma"] * 100_000)))
+    if "chromaticity" in info:
+        chunks.add(b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in info["chromaticity"])))
+    if "srgb" in info:
+        chunks.add(b"sRGB", bytes([info["srgb"]]))
+    for kind, key in _RAW_CHUNKS.items():
+        if key in info:
+            chunks.add(kind, info[key])
+    if "icc_profile" in info:
+        chunks.add(b"iCCP", b"ICC Profile\0\0" + zlib.compress(info["icc_profile"]))
+    if "resolution" in info:
+        x, y, unit = info["resolution"]
+        meters = {1: 1.0, 2: 1 / 0.0254, 3: 100.0}[unit]
+        chunks.add(b"pHYs", struct.pack(">IIB", round(x * meters), round(y * meters), unit != 1))
+    if "exif" in info:
+        chunks.add(b"eXIf", info["exif"].removeprefix(b"Exif\0\0"))
+    if "xmp" in info:
+        chunks.add_itxt("XML:com.adobe.xmp", info["xmp"].decode("utf-8", "replace"))
+    text = {"Comment": info["comment"]} if "comment" in info else {}
+    for key, value in (text | info.get("text", {})).items():
+        chunks.add_text(key, value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
+    return [(kind, body) for kind, body, *_ in chunks.chunks]
+
+
+def _one_pixel() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (1, 1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+_ONE_PIXEL = _one_pixel()

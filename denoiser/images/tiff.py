@@ -1,0 +1,272 @@
+"""TIFF: depths, layouts, compressions and stacks, by tifffile; EXIF by Pillow."""
+
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ..errors import ImageUnreadable
+from .frame import DEPTHS, Frame, Request, apply_cmyk_profile
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+_XMP, _ICC = 700, 34675
+# Tags about the layout of the pixels, which is written anew. All others are about the picture.
+_LAYOUT = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
+_LAYOUT |= {*range(320, 333), *range(336, 344), 347, *range(512, 522), *range(529, 533), _XMP, _ICC, EXIF_IFD, GPS_IFD}
+_LAYOUT |= {40965, 50706, 50707}
+
+
+def read(file: IO[bytes], request: Request) -> list[Frame]:
+    """All pages of a TIFF, or the one that is requested; thumbnails, masks and pyramid levels are none."""
+    with tifffile.TiffFile(file, _multifile=False) as tif:
+        stored = _pages(tif)
+        first = stored[0][0]
+        chosen = request.choose(
+            sum(count for _, count, _ in stored), first.imagewidth, first.imagelength, min(first.samplesperpixel, 9)
+        )
+        frames, start = [], 0
+        for page, count, series in stored:
+            wanted = [index - start for index in chosen if start <= index < start + count]
+            start += count
+            if not wanted:
+                continue
+            Request(request.name, request.max_pixels).choose(len(wanted), page.imagewidth, page.imagelength)
+            values = _decode(page if series is None else series, page, count)
+            info = _info(page, file, request)
+            frames += [_frame(values[index], page, info, request) for index in wanted]
+        if stored[0][0].tags.get("MaxSampleValue") is None:
+            frames = _twelve_bits(frames, request)
+        return frames
+
+
+def _pages(tif: tifffile.TiffFile) -> list[tuple[Any, int, Any]]:
+    """Pages as (page, number of frames in it, series that holds them if they are more than one)."""
+    pages = [page.aspage() for page in tif.pages]
+    pages = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    if not pages:
+        raise ImageUnreadable("It holds nothing but reduced versions of a picture: a raw file? Develop it first.")
+    try:
+        series = [item for item in tif.series if not (item.keyframe.is_reduced or item.keyframe.is_mask)]
+        sizes = [(item, item.size // max(1, item.keyframe.size)) for item in series]
+        levels = {page.index for item in series for level in item.levels[1:] for page in level.pages if page}
+    except Exception:  # the description that says how pages belong together is damaged
+        return [(page, 1, None) for page in pages]
+    if sum(count for _, count in sizes) > len(pages):  # ImageJ and others store a stack behind one header
+        return [(item.keyframe, count, item) for item, count in sizes]
+    return [(page, 1, None) for page in pages if page.index not in levels]
+
+
+def _decode(stored: Any, page: tifffile.TiffPage, count: int) -> np.ndarray:
+    """Pixels of a page or series as (frame, H, W, C)."""
+    values = np.asarray(stored.asarray())
+    planar = page.planarconfig == 2 and page.samplesperpixel > 1
+    if planar:
+        values = np.moveaxis(values.reshape(-1, page.samplesperpixel, page.imagelength, page.imagewidth), 1, -1)
+    return values.reshape(count, page.imagelength, page.imagewidth, -1)
+
+
+def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], request: Request) -> Frame:
+    """A decoded page as gray or RGB, 0 black."""
+    if planes.dtype.kind == "b":
+        planes = planes.astype(np.uint8)
+    planes = planes.astype(planes.dtype.newbyteorder("="), copy=False)
+    if planes.dtype not in DEPTHS:
+        raise ImageUnreadable(
+            f"{request.name} has samples of type {planes.dtype}; expected 1 to 16 bits without sign, or floats."
+        )
+    kind = getattr(page.photometric, "name", str(page.photometric))
+    if planes.dtype.kind == "f":
+        maximum = 1.0
+    else:
+        declared = page.tags.valueof("MaxSampleValue")
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
+        maximum = float(2**bits - 1)
+        if isinstance(declared, int) and int(planes.max()) <= declared in (1023, 4095, 16383) and kind != "PALETTE":
+            maximum = float(declared)
+    colors = {"MINISBLACK": 1, "MINISWHITE": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}.get(kind)
+    if colors is None or planes.shape[2] < colors or (kind == "YCBCR" and page.compression not in (6, 7, 34892, 33007)):
+        raise ImageUnreadable(f"{request.name} has color model {kind}; convert it to RGB or gray first.")
+    if planes.shape[2] > colors + 1:
+        request.warn(f"of {planes.shape[2]} channels, those after the first {colors + 1} are dropped")
+    planes = planes[..., : colors + 1]
+    if planes.shape[2] == colors + 1 and (not page.extrasamples or page.extrasamples[0] == 0):
+        if page.extrasamples:
+            request.warn("a channel that is not said to be alpha is dropped")
+        planes = planes[..., :colors]
+    if kind == "MINISWHITE":
+        planes = np.concatenate([maximum - planes[..., :1], planes[..., 1:]], axis=2).astype(planes.dtype)
+    if kind == "PALETTE":
+        table = np.asarray(page.colormap, np.uint16).T >> 8
+        planes, maximum = table[planes[..., 0]].astype(np.uint8), 255.0
+    if planes.dtype == np.uint8 and maximum != 255:
+        planes, maximum = (planes.astype(np.uint16) * 255 // int(maximum)).astype(np.uint8), 255.0
+    frame = Frame(planes, maximum, info)
+    if kind == "SEPARATED":
+        frame = apply_cmyk_profile(frame, request)
+    if frame.has_alpha and page.extrasamples and page.extrasamples[0] == 1:
+        frame = _divide_by_alpha(frame)
+    return frame
+
+
+def _divide_by_alpha(frame: Frame) -> Frame:
+    """Colors that alpha is multiplied into, as they are without."""
+    color, alpha = frame.planes[..., :-1].astype(np.float32), frame.planes[..., -1:].astype(np.float32)
+    color = np.divide(color * frame.maximum, alpha, out=color, where=alpha > 0)
+    if frame.planes.dtype.kind == "u":
+        color = np.rint(np.clip(color, 0, frame.maximum))
+    return replace(frame, planes=np.concatenate([color, alpha], axis=2).astype(frame.planes.dtype))
+
+
+def _twelve_bits(frames: list[Frame], request: Request) -> list[Frame]:
+    """Frames of 16 bits whose values end at 10, 12 or 14 bits, as cameras and microscopes write them."""
+    if any(frame.maximum != 65535 for frame in frames):
+        return frames
+    highest = max(int(frame.planes.max()) for frame in frames)
+    for bits in (10, 12, 14):
+        if 2 ** (bits - 1) <= highest < 2**bits:
+            request.warn(f"its values end at {highest}: white is taken to be {2**bits - 1} ({bits} bits in 16)")
+            return [replace(frame, maximum=float(2**bits - 1)) for frame in frames]
+    return frames
+
+
+def _info(page: tifffile.TiffPage, file: IO[bytes], request: Request) -> dict[str, Any]:
+    """What the tags of a page say; a damaged tag is left out."""
+    info: dict[str, Any] = {}
+    x, y = (_ratio(page.tags.valueof(name)) for name in ("XResolution", "YResolution"))
+    if x and y:
+        unit = page.tags.valueof("ResolutionUnit", default=2)
+        info["resolution"] = (x, y, int(unit) if unit in (1, 2, 3) else 2)
+    for tag, key in ((_ICC, "icc_profile"), (_XMP, "xmp")):
+        value = page.tags.valueof(tag)
+        if isinstance(value, str):
+            value = value.encode()
+        if isinstance(value, bytes) and value:
+            info[key] = value
+    try:
+        exif = _exif(page, file)
+        if exif is not None:
+            info["exif"] = exif
+    except Exception as error:  # Pillow raises nearly anything on tags of the wrong type
+        request.warn(f"its tags about the picture are damaged ({error}) and are dropped")
+    return info
+
+
+def _ratio(value: Any) -> float | None:
+    try:
+        return float(value[0]) / float(value[1])
+    except (TypeError, ValueError, ZeroDivisionError, IndexError, KeyError):
+        return None
+
+
+def _exif(page: tifffile.TiffPage, file: IO[bytes]) -> bytes | None:
+    """The tags about the picture, and EXIF and GPS, as an EXIF block in the byte order of the file."""
+    file.seek(0)
+    header = file.read(16)
+    root = _directory(file, header, page.offset)
+    start = b"II*\0\x08\0\0\0" if header.startswith(b"II") else b"MM\0*\0\0\0\x08"
+    kept = ImageFileDirectory_v2(start)
+    for tag in root:
+        if tag not in _LAYOUT:
+            kept.tagtype[tag] = root.tagtype[tag]
+            kept[tag] = root[tag]
+    for pointer in (EXIF_IFD, GPS_IFD):
+        if isinstance(root.get(pointer), int):
+            kept[pointer] = dict(_directory(file, header, root[pointer]))
+    return b"Exif\0\0" + start + kept.tobytes(8) if len(kept) else None
+
+
+def _directory(file: IO[bytes], header: bytes, offset: int) -> ImageFileDirectory_v2:
+    directory = ImageFileDirectory_v2(header[: 16 if header[2:4] in (b"+\0", b"\0+") else 8])
+    file.seek(offset)
+    directory.load(file)
+    return directory
+
+
+def write(path: Path, frames: Sequence[Frame]) -> None:
+    """Write frames as the pages of a TIFF, uncompressed, each with its tags, in the byte order that its EXIF has."""
+    blocks = [_parse(frame.info.get("exif", b"")) for frame in frames]
+    big = blocks[0] is not None and blocks[0][0].startswith(b"MM")
+    with tifffile.TiffWriter(path, byteorder=">" if big else "<") as tif:
+        for frame, block in zip(frames, blocks):
+            _write_page(tif, frame, block[1] if block else {})
+    directories = [block[1] if block else {} for block in blocks]
+    if any(pointer in directory for directory in directories for pointer in (EXIF_IFD, GPS_IFD)):
+        _append_directories(path, directories)
+
+
+def _write_page(tif: tifffile.TiffWriter, frame: Frame, directory: Any) -> None:
+    planes, info = frame.planes, frame.info
+    channels = planes.shape[2]
+    extra = [_extratag(tag, directory.tagtype[tag], directory[tag]) for tag in directory if tag not in _LAYOUT]
+    extra += [(pointer, 4, 1, 0, True) for pointer in (EXIF_IFD, GPS_IFD) if pointer in directory]
+    if frame.planes.dtype == np.uint16 and frame.maximum != 65535:
+        extra.append((281, 3, channels, [int(frame.maximum)] * channels if channels > 1 else int(frame.maximum), True))
+    if "xmp" in info:
+        extra.append((_XMP, 1, len(info["xmp"]), info["xmp"], True))
+    x, y, unit = info.get("resolution", (1, 1, 1))
+    tif.write(
+        planes[..., 0] if channels == 1 else planes,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if frame.has_alpha else None,
+        resolution=(x, y),
+        resolutionunit=unit,
+        iccprofile=info.get("icc_profile"),
+        description=None,
+        software=False,
+        metadata=None,
+        contiguous=False,
+        extratags=[tag for tag in extra if tag is not None],
+    )
+
+
+def _parse(exif: bytes) -> tuple[bytes, ImageFileDirectory_v2] | None:
+    """The byte order and the root directory of an EXIF block."""
+    file = io.BytesIO(exif.removeprefix(b"Exif\0\0"))
+    header = file.read(8)
+    if header[:4] not in SIGNATURES:
+        return None
+    directory = _directory(file, header, int.from_bytes(header[4:], "big" if header.startswith(b"MM") else "little"))
+    for pointer in (EXIF_IFD, GPS_IFD):
+        if isinstance(directory.get(pointer), int):
+            directory[pointer] = dict(_directory(file, header, directory[pointer]))
+    return header, directory
+
+
+def _extratag(tag: int, kind: int, value: Any) -> tuple[int, int, int, Any, bool] | None:
+    """A tag as tifffile takes it; None for the types that it cannot write."""
+    if kind == 2:
+        text = value.encode() if isinstance(value, str) else value
+        return tag, 2, len(text) + 1, text, True
+    if kind in (1, 7) and isinstance(value, bytes):
+        return tag, kind, len(value), value, True
+    values = value if isinstance(value, tuple) else (value,)
+    if kind in (5, 10):
+        return tag, kind, len(values), [part for item in values for part in (item.numerator, item.denominator)], True
+    return (tag, kind, len(values), values if len(values) > 1 else values[0], True) if kind in range(1, 13) else None
+
+
+def _append_directories(path: Path, directories: Sequence[Any]) -> None:
+    """Write the directories of EXIF and GPS behind the pages, which tifffile does not, and point to them."""
+    with open(path, "r+b") as file, tifffile.TiffFile(file) as tif:
+        for page, directory in zip(tif.pages, directories):
+            for pointer in (EXIF_IFD, GPS_IFD):
+                if pointer in directory:
+                    part = ImageFileDirectory_v2(
+                        b"MM\0*\0\0\0\x08" if tif.byteorder == ">" else b"II*\0\x08\0\0\0", group=pointer
+                    )
+                    for tag, value in directory[pointer].items():
+                        part[tag] = value
+                    start = file.seek(0, 2)
+                    start += file.write(bytes(start % 2))
+                    file.write(part.tobytes(start))
+                    file.seek(page.aspage().tags[pointer].valueoffset)
+                    file.write(struct.pack(tif.byteorder + "I", start))
