@@ -131,7 +131,7 @@ class ExperimentRunner:
         if picture is None:
             picture = read(photo, self.settings.max_pixels)
             if area != "all":
-                reduce = picture.center_crop if area == "middle" else picture.downscale
+                reduce = picture.crop if area == "middle" else picture.downscale
                 picture = reduce(self.settings.interactive_pixels)
         if area != "all":
             self._keep((photo, area), picture)

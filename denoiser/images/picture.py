@@ -149,10 +149,15 @@ class Picture:
         planes = np.ascontiguousarray(np.moveaxis(planes, -1, 0) if self.like.ndim == 3 else planes)
         return torch.from_numpy(planes).to(device=self.like.device, dtype=self.like.dtype)
 
-    def center_crop(self, max_pixels: int) -> "Picture":
-        """The center of the picture, same proportions, at most ``max_pixels``, no pixel changed."""
+    def crop(self, max_pixels: int, x: float = 0.5, y: float = 0.5) -> "Picture":
+        """A part of the picture, same proportions, at most ``max_pixels``, no pixel changed.
+
+        ``x`` and ``y`` say where its middle is, as shares of width and height; it stays within the picture.
+        """
         height, width = self._fit(max_pixels)
-        top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
+        free = self.pixels.shape[0] - height, self.pixels.shape[1] - width
+        top = round(min(max(y * self.pixels.shape[0] - height / 2, 0), free[0]))
+        left = round(min(max(x * self.pixels.shape[1] - width / 2, 0), free[1]))
         return self._apply(lambda planes: planes[top : top + height, left : left + width])
 
     def downscale(self, max_pixels: int) -> "Picture":
