@@ -25,8 +25,8 @@ from .frame import DEPTHS, Frame, Request
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused unless a caller raises ``max_pixels``. For files Pillow has a limit of 179 megapixels."""
 
-# Noise can take floats well beyond [0, 1], and highlights are brighter than white; but where more than one value in a
-# hundred is above this limit, they are on another scale (0..255, 0..65535).
+# Noise can take floats well beyond [0, 1], and highlights are brighter than white; but if most values are above this
+# limit, they are on another scale (0..255, 0..65535).
 _FLOAT_LIMIT = 8.0
 
 # Beyond these limits no noise takes a value: it is a highlight, which passes by the network.
@@ -260,7 +260,7 @@ def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:
 def _check_floats(planes: np.ndarray, name: str) -> None:
     if not np.isfinite(planes).all():
         raise ImageUnreadable(f"{name} holds values that are not finite numbers.")
-    if float(planes.max()) > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.01:
+    if float(planes.max()) > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.5:
         extreme = float(planes.max())
         raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must have white at 1: divide by white.")
 

@@ -22,12 +22,13 @@ _XMP, _ICC = 700, 34675
 _LAYOUT = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
 _LAYOUT |= {*range(320, 333), *range(336, 344), 347, *range(512, 522), *range(529, 533), _XMP, _ICC, EXIF_IFD, GPS_IFD}
 _LAYOUT |= {40965, 50706, 50707}
+_OF_STACKS = {270, 50838, 50839}  # what ImageJ, OME and tifffile say about the dimensions, and about each plane
 
 
 def read(file: IO[bytes], request: Request) -> list[Frame]:
     """All pages of a TIFF, or the one that is requested; thumbnails, masks and pyramid levels are none."""
     with tifffile.TiffFile(file, _multifile=False) as tif:
-        stored = _pages(tif)
+        stored = _pages(tif, request)
         first = stored[0][0]
         chosen = request.choose(
             sum(count for _, count, _ in stored), first.imagewidth, first.imagelength, min(first.samplesperpixel, 9)
@@ -40,28 +41,35 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
                 continue
             Request(request.name, request.max_pixels).choose(len(wanted), page.imagewidth, page.imagelength)
             values = _decode(page if series is None else series, page, count)
-            info = _info(page, file, request)
-            frames += [_frame(values[index], page, info, request) for index in wanted]
+            info = _info(
+                page, file, request, request.page is not None and (tif.is_imagej or tif.is_ome or tif.is_shaped)
+            )
+            frames.append(_frame(values[wanted[0]], page, info, request))
+            info = {key: value for key, value in info.items() if key != "exif"}  # which the whole stack has once
+            frames += [_frame(values[index], page, info, request) for index in wanted[1:]]
         if stored[0][0].tags.get("MaxSampleValue") is None:
             frames = _twelve_bits(frames, request)
         return frames
 
 
-def _pages(tif: tifffile.TiffFile) -> list[tuple[Any, int, Any]]:
+def _pages(tif: tifffile.TiffFile, request: Request) -> list[tuple[Any, int, Any]]:
     """Pages as (page, number of frames in it, series that holds them if they are more than one)."""
     pages = [page.aspage() for page in tif.pages]
     pages = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if not pages:
         raise ImageUnreadable("It holds nothing but reduced versions of a picture: a raw file? Develop it first.")
+    stacks: dict[int, tuple[int, Any]] = {}
+    levels: set[int] = set()
     try:
-        series = [item for item in tif.series if not (item.keyframe.is_reduced or item.keyframe.is_mask)]
-        sizes = [(item, item.size // max(1, item.keyframe.size)) for item in series]
-        levels = {page.index for item in series for level in item.levels[1:] for page in level.pages if page}
-    except Exception:  # the description that says how pages belong together is damaged
-        return [(page, 1, None) for page in pages]
-    if sum(count for _, count in sizes) > len(pages):  # ImageJ and others store a stack behind one header
-        return [(item.keyframe, count, item) for item, count in sizes]
-    return [(page, 1, None) for page in pages if page.index not in levels]
+        for series in tif.series:
+            levels |= {page.offset for level in series.levels[1:] for page in level.pages if page}
+            count = series.size // max(1, series.keyframe.size)
+            if count > 1 and len(pages) < count and series.kind in ("imagej", "shaped", "stk"):
+                stacks[series.keyframe.offset] = count, series  # they store a whole stack behind one header
+    except Exception as error:
+        request.warn(f"what it says about how its pages belong together is damaged ({error}) and is not used")
+    pages = [page for page in pages if page.offset not in levels]
+    return [(page, *stacks.get(page.offset, (1, None))) for page in pages]
 
 
 def _decode(stored: Any, page: tifffile.TiffPage, count: int) -> np.ndarray:
@@ -137,8 +145,8 @@ def _twelve_bits(frames: list[Frame], request: Request) -> list[Frame]:
     return frames
 
 
-def _info(page: tifffile.TiffPage, file: IO[bytes], request: Request) -> dict[str, Any]:
-    """What the tags of a page say; a damaged tag is left out."""
+def _info(page: tifffile.TiffPage, file: IO[bytes], request: Request, part: bool) -> dict[str, Any]:
+    """What the tags of a page say; a damaged tag is left out, and of a ``part`` of a stack what describes the whole."""
     info: dict[str, Any] = {}
     x, y = (_ratio(page.tags.valueof(name)) for name in ("XResolution", "YResolution"))
     if x and y:
@@ -151,7 +159,7 @@ def _info(page: tifffile.TiffPage, file: IO[bytes], request: Request) -> dict[st
         if isinstance(value, bytes) and value:
             info[key] = value
     try:
-        exif = _exif(page, file)
+        exif = _exif(page, file, _LAYOUT | _OF_STACKS if part else _LAYOUT)
         if exif is not None:
             info["exif"] = exif
     except Exception as error:  # Pillow raises nearly anything on tags of the wrong type
@@ -166,7 +174,7 @@ def _ratio(value: Any) -> float | None:
         return None
 
 
-def _exif(page: tifffile.TiffPage, file: IO[bytes]) -> bytes | None:
+def _exif(page: tifffile.TiffPage, file: IO[bytes], without: set[int]) -> bytes | None:
     """The tags about the picture, and EXIF and GPS, as an EXIF block in the byte order of the file."""
     file.seek(0)
     header = file.read(16)
@@ -174,9 +182,11 @@ def _exif(page: tifffile.TiffPage, file: IO[bytes]) -> bytes | None:
     start = b"II*\0\x08\0\0\0" if header.startswith(b"II") else b"MM\0*\0\0\0\x08"
     kept = ImageFileDirectory_v2(start)
     for tag in root:
-        if tag not in _LAYOUT:
+        if tag not in without:
             kept.tagtype[tag] = root.tagtype[tag]
             kept[tag] = root[tag]
+    if isinstance(kept.get(270), str):  # how tifffile says that a stack follows one header; it no longer does
+        kept[270] = kept[270].replace(', "truncated": true', "")
     for pointer in (EXIF_IFD, GPS_IFD):
         if isinstance(root.get(pointer), int):
             kept[pointer] = dict(_directory(file, header, root[pointer]))

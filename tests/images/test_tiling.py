@@ -42,3 +42,18 @@ def test_progress_rises_to_one_and_can_stop_the_work():
 
     with pytest.raises(KeyboardInterrupt):
         apply_tiled(lambda x: x, np.zeros((40, 40, 1), np.float32), 16, 4, 4, cancel)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 37), (33, 120), (1, 90), (90, 1)])
+@pytest.mark.parametrize("margin", [4, 8, 24])
+def test_in_place_is_the_same(height, width, margin):
+    picture = np.random.default_rng(0).random((height, width, 2), dtype=np.float32)
+    other = np.random.default_rng(1).random((height, width), dtype=np.float32)
+
+    def blend(x, part):
+        return uniform_filter(x, (5, 5, 1)) * part[..., None]
+
+    expected = apply_tiled(blend, picture, 16, margin, 4, maps=[other])
+    overwritten = picture.copy()
+    assert apply_tiled(blend, overwritten, 16, margin, 4, maps=[other], in_place=True) is overwritten
+    assert np.array_equal(overwritten, expected)
