@@ -132,7 +132,9 @@ class Hub:
         if who is None:
             return refuse(401, None, "Invalid credentials in Authorization header")
         repository = self.find(request)
-        if isinstance(repository, Repository) and who != request.path_params["user"]:
+        # Anyone may open a pull request; large files go first, to where no branch points yet.
+        open_to_all = request.query_params.get("create_pr") == "1" or "/info/lfs/" in request.url.path
+        if isinstance(repository, Repository) and who != request.path_params["user"] and not open_to_all:
             return refuse(403, None, "You don't have the rights")
         return repository
 
@@ -341,7 +343,7 @@ class Hub:
             return repository
         branch = request.path_params["revision"]
         head = repository.branches[branch]
-        before = repository.commits[repository.branches[branch]]
+        before = repository.commits[head]
         files, message = dict(before), ""
         for line in (await request.body()).splitlines():
             item = json.loads(line)
@@ -356,10 +358,14 @@ class Hub:
                 files[value["path"]] = self.blobs[value["oid"]]
             elif item["key"] == "deletedFile":
                 files.pop(value["path"], None)
-        sha = repository.branches[branch] if files == before else repository.commit(files, branch, message)
         repo_id = f"{request.path_params['user']}/{request.path_params['name']}"
-        address = f"{self.url}/{repo_id}/commit/{sha}"
-        return JSONResponse({"success": True, "commitOid": sha, "commitUrl": address, "hookOutput": ""})
+        answer = {"success": True, "hookOutput": ""}
+        if request.query_params.get("create_pr") == "1":
+            number = 1 + sum(name.startswith("refs/pr/") for name in repository.branches)
+            branch = f"refs/pr/{number}"
+            answer["pullRequestUrl"] = f"{self.url}/{repo_id}/discussions/{number}"
+        sha = head if files == before else repository.commit(files, branch, message)
+        return JSONResponse(answer | {"commitOid": sha, "commitUrl": f"{self.url}/{repo_id}/commit/{sha}"})
 
     async def branch(self, request: Request) -> Response:
         repository = self.writable(request)

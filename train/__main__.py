@@ -19,6 +19,7 @@ from denoiser import DenoiserError
 
 from . import publish
 from .config import ConfigError
+from .hub_checks import CannotPublish
 from .plan import make_plan
 from .state import escape_unprintable, lock_run
 from .trainer import Trainer
@@ -62,6 +63,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--cache", type=Path, default=cache, help=f"folder for decoded photographs (default {cache})")
     add("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
+    add("--profile", action="store_true", help="print where the time of a step goes, once the run is under way")
     add("--push-to-hub", metavar="user/name", help="publish the finished run there")
     return parser.parse_args(arguments)
 
@@ -83,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = make_plan(options)
         lock = None if plan.finished or os.environ.get("RANK", "0") != "0" else lock_run(options.output)
-    except (ConfigError, DenoiserError, publish.CannotPublish, OSError, ValueError, RuntimeError) as error:
+    except (ConfigError, DenoiserError, CannotPublish, OSError, ValueError, RuntimeError) as error:
         if is_local_main:
             print(f"error: {error}", file=sys.stderr)
         return 2

@@ -70,7 +70,7 @@ def init_lineage(start: str | None) -> dict:
 
     Returns:
         ``init``: as given. ``init_run``: for a finished run, its length, data, config and own lineage. ``init_card``:
-        for any other checkpoint, its name, weight hash, and the sections of its card about its training.
+        for any other checkpoint, its name, weight hash, and its card's section about the pictures.
 
     Raises:
         DenoiserError: There is no such checkpoint, or it cannot be loaded.
@@ -83,10 +83,7 @@ def init_lineage(start: str | None) -> dict:
         return {"init": start, "init_run": {name: facts.get(name) for name in kept}, "init_card": None}
     readme = resolve_checkpoint(start).folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    facts = identify_weights(start) | {
-        "data": _quote(card.section(text, "data")),
-        "procedure": _quote(card.section(text, "procedure")),
-    }
+    facts = identify_weights(start) | {"data": _quote(card.section(text, "data"))}
     return {"init": start, "init_run": None, "init_card": facts}
 
 

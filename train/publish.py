@@ -1,6 +1,8 @@
-"""Publish a run: checkpoint, card and pictures in one commit on the Hub, or in a folder that holds just that.
+"""Publish a checkpoint: weights, card and pictures in one commit on the Hub, or in a folder that holds just that.
 
     python -m train.publish RUN user/name [--private] [--branch B] [--tag V] [--dry-run]
+    python -m train.publish RUN other/name --create-pr
+    python -m train.publish denoiser/checkpoints/color-base user/name
     python -m train.publish RUN --folder denoiser/checkpoints/NAME
 
 Safe to repeat: a repository that exists is brought up to date, a card that a person has edited keeps their words, and
@@ -9,218 +11,119 @@ a push that changes nothing makes no commit. The token comes from where huggingf
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
-from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
-from denoiser.errors import CheckpointInvalid
-from denoiser.hub import card
-from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
-from .evaluate import EVALUATION_FILE, weights_hash
-from .report import CURVE_FILE, RUN_FILE, SAMPLES_FILE
-from .state import escape_unprintable, read_json, write_text
+from .assemble import assemble
+from .hub_checks import CannotPublish, check_options, check_repo_id, check_target, existing_card
+from .state import escape_unprintable
 
 
-class CannotPublish(Exception):
-    """Nothing was published; the message says why and what to do."""
-
-
-def assemble(run: Path, target: Path, name: str, existing: str | None) -> list[Path]:
-    """Put into ``target`` exactly what a repository holds.
+def push(options: argparse.Namespace) -> str:
+    """Publish to the Hub; returns the address of the commit or pull request, or what would be pushed.
 
     Raises:
-        CannotPublish: The run is not finished, not measured, or its checkpoint does not load.
+        CannotPublish: Something is wrong that the message names.
     """
-    try:
-        load_model(run / "checkpoint")
-        facts = read_json(run / RUN_FILE)
-        measured = run / EVALUATION_FILE
-        evaluation = read_json(measured) if measured.exists() else []
-        weights = weights_hash(run / "checkpoint")
-        for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are reported before anything is written
-            (run / file).stat()
-        if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
-            raise CannotPublish(
-                f"{', '.join(stale)} was measured with other weights than these: measure again with "
-                f"`python -m train.evaluate {run} --data DIR --name NAME`, or delete {measured}"
-            )
-        text = card.render(facts, evaluation, name, existing)
-    except CheckpointInvalid as error:
-        raise CannotPublish(f"the checkpoint does not load: {error}") from error
-    except FileNotFoundError as error:
-        raise CannotPublish(f"{run} is no finished run: {Path(error.filename).name} is missing") from error
-    except ValueError as error:
-        raise CannotPublish(str(error)) from error
-    target.mkdir(parents=True, exist_ok=True)
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        shutil.copyfile(run / "checkpoint" / file, target / file)
-    shutil.copyfile(run / CURVE_FILE, target / CURVE_FILE)
-    with Image.open(run / SAMPLES_FILE) as samples:
-        # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
-        samples.save(target / card.SAMPLES_FILE, format="webp", quality=85, method=6)
-    write_text(target / "README.md", text)
-    return sorted(target.iterdir())
-
-
-def check_target(repo_id: str) -> str:
-    """Find out before any work whether a push can succeed; returns the account.
-
-    Raises:
-        CannotPublish: No token or a wrong one; no valid name, one of another account, or one that holds what is no
-            checkpoint of ours.
-    """
-    owner, slash, name = repo_id.partition("/")
-    if not (owner and slash and name) or "/" in name:
-        raise CannotPublish(f"{repo_id} is no name for a repository: it must be user/name")
-    account = check_token()
-    who = account["name"]
-    if owner not in {who, *(organization["name"] for organization in account.get("orgs") or ())}:
-        raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
-    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise CannotPublish("this token may only read: make one that may write, and log in with `hf auth login`")
-    api = huggingface_hub.HfApi()
-    try:
-        info = api.model_info(repo_id)
-    except hub_errors.RepositoryNotFoundError:
-        return who
-    except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
-        raise CannotPublish(f"{repo_id} cannot be published to: {error}") from error
-    except Exception as error:
-        raise _unreachable(error) from error
-    files = {sibling.rfilename for sibling in info.siblings or ()} - {".gitattributes", "README.md"}
-    tags = (info.card_data.tags if info.card_data else None) or []
-    if files and card.TAGS[0] not in tags:
-        raise CannotPublish(
-            f"{repo_id} is taken: it holds {', '.join(sorted(files)[:3])} and is no checkpoint of this kind. "
-            "Choose another name."
-        )
-    return who
-
-
-def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> tuple[str | None, str | None]:
-    """The card on the Hub and the commit it is of; None where there is none. A branch that is to be made has main's."""
-    try:
-        revision = branch if branch in {ref.name for ref in api.list_repo_refs(repo_id).branches} else None
-        commit = api.model_info(repo_id, revision=revision).sha
-        # Forced: if the Hub fails for a moment, the client would return an older cached copy.
-        path = api.hf_hub_download(repo_id, "README.md", revision=commit, force_download=True)
-        return Path(path).read_text(encoding="utf-8"), commit
-    except hub_errors.RepositoryNotFoundError:
-        return None, None
-    except hub_errors.RemoteEntryNotFoundError:
-        return None, commit
-
-
-def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
-    """Refuse what the Hub would silently not do.
-
-    Raises:
-        CannotPublish: The tag is there, on an earlier commit, or the repository is public and should be private.
-    """
-    try:
-        if private and not api.model_info(repo_id).private:
-            raise CannotPublish(
-                f"{repo_id} is there and public: make it private in its settings, or leave --private out"
-            )
-        refs = api.list_repo_refs(repo_id) if tag else None
-    except hub_errors.RepositoryNotFoundError:
-        return
-    heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")} if refs else set()
-    if refs and any(ref.name == tag and ref.target_commit not in heads for ref in refs.tags):
-        raise CannotPublish(f"{repo_id} has a tag {tag} already, on another commit: choose another, or delete that one")
-
-
-def check_token() -> dict:
-    """The account of the token that huggingface_hub finds, as the Hub describes it: name, orgs, auth.
-
-    Raises:
-        CannotPublish: There is no token, the Hub does not take it, or does not answer.
-    """
-    try:
-        return huggingface_hub.HfApi().whoami()
-    except hub_errors.LocalTokenNotFoundError as error:
-        raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
-    except hub_errors.HfHubHTTPError as error:
-        if (status := error.response.status_code) not in (401, 403):
-            raise CannotPublish(f"the Hub answered {status}: try again later") from error
-        raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
-    except Exception as error:
-        raise _unreachable(error) from error
-
-
-def _unreachable(error: Exception) -> Exception:
-    """CannotPublish for a network error; any other error unchanged."""
-    if not is_network_error(error):
-        return error
-    return CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})")
-
-
-def push(run: Path, repo_id: str, private: bool, branch: str | None, tag: str | None, dry_run: bool) -> str:
-    """Publish to the Hub; returns the commit's address, or what would be pushed."""
-    api = huggingface_hub.HfApi()
-    if not dry_run:
-        print(f"publishing as {check_target(repo_id)}")
-        check_options(api, repo_id, private, branch, tag)
+    api, repo_id = huggingface_hub.HfApi(), options.repo_id
+    check_repo_id(repo_id)
+    if not options.dry_run:
+        print(f"publishing as {check_target(repo_id, others=options.create_pr)}")
+        check_options(api, repo_id, options.private, options.branch, options.tag)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder)
-        existing, commit = existing_card(api, repo_id, branch)
-        files = assemble(run, target, repo_id, existing)
-        listing = "\n".join(f"  {file.name}  {file.stat().st_size / 1e3:,.0f} kB" for file in files)
-        if dry_run:
-            return f"would push to {repo_id}:\n{listing}"
+        target, note = Path(folder), ""
+        try:
+            existing, commit = existing_card(api, repo_id, options.branch)
+        except Exception as error:
+            if not (options.dry_run and find_network_error(error)):
+                raise
+            existing, commit = None, None
+            note = "\nThe Hub was not asked: if it has a card, what people wrote in it stays."
+        files = assemble(options.run, target, repo_id, existing, options.force)
+        sizes = ((file.relative_to(target), file.stat().st_size / 1e3) for file in files)
+        listing = "\n".join(f"  {name}  {size:,.0f} kB" for name, size in sizes)
+        if options.dry_run:
+            return f"would push to {repo_id}:\n{listing}{note}"
         print(listing)
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        if branch:
-            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        if not options.create_pr:
+            api.create_repo(repo_id, private=options.private or None, exist_ok=True)
+        if options.branch:
+            api.create_branch(repo_id, branch=options.branch, exist_ok=True)
         try:
             done = api.upload_folder(
                 repo_id=repo_id,
                 folder_path=target,
-                revision=branch,
-                commit_message=f"Publish {run.resolve().name}",
+                revision=options.branch,
+                commit_message=f"Publish {options.run.resolve().name}",
                 parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
+                create_pr=options.create_pr,
             )
         except ValueError as error:  # the Hub's check of the card's metadata
             raise CannotPublish(f"the Hub does not take the card: {error}") from error
-        if tag:
-            api.create_tag(repo_id, tag=tag, revision=done.oid, exist_ok=True)
-            tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
-            if tagged != {done.oid}:
-                raise CannotPublish(
-                    f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another"
-                )
-        return str(done.commit_url)
+        if options.tag:
+            set_tag(api, repo_id, options.tag, done)
+        return str(done.pr_url or done.commit_url)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m train.publish", description="Publish a run.")
-    parser.add_argument("run", type=Path, help="the folder of a finished and measured run")
+def set_tag(api: huggingface_hub.HfApi, repo_id: str, tag: str, done: huggingface_hub.CommitInfo) -> None:
+    """Tag a commit.
+
+    Raises:
+        CannotPublish: The tag is on another commit, which the Hub does not report.
+    """
+    api.create_tag(repo_id, tag=tag, revision=done.oid, exist_ok=True)
+    tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
+    if tagged != {done.oid}:
+        raise CannotPublish(f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another")
+
+
+def find_network_error(error: BaseException | None) -> BaseException | None:
+    """The network error that an error is or was raised from: the client wraps what goes wrong in an upload."""
+    while error and not is_network_error(error):
+        error = error.__cause__
+    return error
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.publish", description="Publish a checkpoint.")
+    parser.add_argument(
+        "run", type=Path, help="the folder of a finished and measured run, or a checkpoint folder with a card"
+    )
     parser.add_argument("repo_id", nargs="?", metavar="user/name", help="the repository on the Hub")
     parser.add_argument("--folder", type=Path, help="write what a push would hold into this folder instead")
     parser.add_argument("--private", action="store_true", help="create the repository private")
     parser.add_argument("--branch", help="push to this branch, created if need be")
     parser.add_argument("--tag", help="tag the commit")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request, in anyone's repository")
     parser.add_argument("--dry-run", action="store_true", help="print what would be pushed and stop")
+    parser.add_argument("--force", action="store_true", help="publish even what does not improve its input")
     options = parser.parse_args(arguments)
-    escape_unprintable()
     if (options.repo_id is None) == (options.folder is None):
         parser.error("give either user/name or --folder")
+    if options.create_pr and (options.private or options.branch or options.tag):
+        parser.error("--create-pr goes to the main branch of what is there: leave --private, --branch and --tag out")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse_arguments(arguments)
+    escape_unprintable()
     try:
         if options.folder:
             readme = options.folder / "README.md"
             existing = readme.read_text(encoding="utf-8") if readme.exists() else None
-            assemble(options.run, options.folder, options.folder.name, existing)
+            assemble(options.run, options.folder, options.folder.name, existing, options.force)
             print(options.folder)
         else:
-            print(push(options.run, options.repo_id, options.private, options.branch, options.tag, options.dry_run))
+            print(push(options))
     except CannotPublish as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -235,10 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
     except Exception as error:
-        cause = error
-        while cause and not is_network_error(cause):  # the client wraps what goes wrong in an upload
-            cause = cause.__cause__
-        if not cause:
+        if not (cause := find_network_error(error)):
             raise
         print(f"error: the Hub cannot be reached ({type(cause).__name__}: {cause}).", file=sys.stderr)
         print("The run is as it was; the same command can be repeated.", file=sys.stderr)

@@ -15,8 +15,10 @@ from denoiser import Denoiser, experiment
 from denoiser.images.picture import read
 
 from .state import write_atomically, write_text
+from .validation import Noise
 
-RUN_FILE, LOG_FILE, CURVE_FILE, SAMPLES_FILE = "run.json", "log.jsonl", "curve.png", "samples.png"
+RUN_FILE, LOG_FILE, CURVE_FILE = "run.json", "log.jsonl", "curve.png"
+SAMPLES_FILE, FAILURE_FILE = "samples.png", "failure.png"
 SAMPLES_SIDE = 192
 NOT_STATED = "not stated"
 LOSS_COLORS = ("#0f766e", "#b45309", "#6d28d9")
@@ -97,25 +99,40 @@ def _label(name: str) -> str:
     return f"\u03c3 = {name}" if name.isdigit() else name
 
 
-def draw_samples(run: Path, pictures: list[np.ndarray], noises: list[tuple[str, dict] | None]) -> None:
+def draw_samples(run: Path, crops: list[np.ndarray], noises: list[Noise]) -> None:
     """Noisy, denoised and amplified difference of the middle of the last held-out crops, one row each.
 
     ``noises``: kind and parameters of each row's, weakest first; None for pairs, which have their own.
     """
     denoiser = Denoiser.from_pretrained(run / "checkpoint", device="cpu")
     rows = []
-    for index, picture in enumerate(pictures[-2:]):
-        noise = noises[index % len(noises)]
-        noisy = picture if noise else np.split(picture, 2, axis=2)[1]
-        source = read(Image.fromarray(noisy.squeeze()))
-        kind, parameters = noise or (None, None)
-        result = experiment.run(denoiser, source, kind, parameters, seed=0)
+    for index, crop in enumerate(crops[-2:]):
+        result = _denoise_crop(denoiser, crop, noises[index % len(noises)])
         delta, _ = experiment.difference(result.noisy, result.denoised)
-        strip = [np.asarray(image.to_pil()).reshape(delta.shape) for image in (result.noisy, result.denoised)]
-        rows.append(np.concatenate([_middle(image) for image in (*strip, delta)], axis=1))
+        rows.append(np.concatenate([_middle(part) for part in (*_pixels(result), delta)], axis=1))
     width = min(row.shape[1] for row in rows)
     strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
     write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))
+
+
+def draw_failure(run: Path, crop: np.ndarray, noise: Noise) -> None:
+    """Draw noisy, denoised and clean of one crop; of pairs it holds both."""
+    result = _denoise_crop(Denoiser.from_pretrained(run / "checkpoint", device="cpu"), crop, noise)
+    clean = crop if noise else np.split(crop, 2, axis=2)[0]
+    strip = np.concatenate([*_pixels(result), clean], axis=1)
+    write_atomically(run / FAILURE_FILE, lambda path: Image.fromarray(strip.squeeze()).save(path, format="png"))
+
+
+def _denoise_crop(denoiser: Denoiser, crop: np.ndarray, noise: Noise) -> experiment.Experiment:
+    noisy = crop if noise else np.split(crop, 2, axis=2)[1]
+    kind, parameters = noise or (None, None)
+    return experiment.run(denoiser, read(Image.fromarray(noisy.squeeze())), kind, parameters, seed=0)
+
+
+def _pixels(result: experiment.Experiment) -> list[np.ndarray]:
+    """Noisy and denoised, uint8 (H, W, C)."""
+    pictures = (result.noisy, result.denoised)
+    return [np.asarray(picture.to_pil()).reshape(picture.pixels.shape) for picture in pictures]
 
 
 def _middle(picture: np.ndarray) -> np.ndarray:

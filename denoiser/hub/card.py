@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .card_sections import (
+    RECIPE_FILE,
     SAMPLES_FILE,
     about,
     conditions,
@@ -24,17 +25,25 @@ from .card_sections import (
     procedure,
     training_data,
 )
+from .evaluation_files import HUB_DATASETS
 
-__all__ = ["SAMPLES_FILE", "SECTION", "TAGS", "render", "section"]
+__all__ = ["RECIPE_FILE", "SAMPLES_FILE", "SECTION", "TAGS", "merge", "plain", "rename", "render", "section"]
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
 TASK = "Image denoising"
+HUB_PREFIX = "hf://datasets/"
 METRICS = ("psnr", "ssim")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 
-def render(run: dict[str, Any], evaluation: list[dict[str, Any]], name: str, existing: str | None = None) -> str:
+def render(
+    run: dict[str, Any],
+    evaluation: list[dict[str, Any]],
+    name: str,
+    existing: str | None = None,
+    failure: bool = False,
+) -> str:
     """The card of a run.
 
     Args:
@@ -42,6 +51,7 @@ def render(run: dict[str, Any], evaluation: list[dict[str, Any]], name: str, exi
         evaluation: Measurements, as ``train.evaluate`` writes them to evaluation.json.
         name: The argument of ``from_pretrained``: "user/repo" or a bundled name.
         existing: The existing card, if any; what others wrote in it stays.
+        failure: Whether there is a picture of where it does worst.
 
     Raises:
         ValueError: There are no measurements.
@@ -58,12 +68,21 @@ def render(run: dict[str, Any], evaluation: list[dict[str, Any]], name: str, exi
         blind=run["model"]["blind"],
         model_class=run["model_class"],
         about=about(run),
-        limits=limits(run),
+        limits=limits(run, evaluation, failure),
         data=training_data(run),
         procedure=procedure(run),
         evaluation=evaluation_table(evaluation, name),
     )
-    return str(fresh) if existing is None else _merge(existing, fresh)
+    return merge(existing, str(fresh))
+
+
+def rename(text: str, name: str) -> str:
+    """A card whose code loads ``name``: what was written for a folder is published as a repository, or the reverse."""
+    old = re.search(r'from_pretrained\("([^"\n]+)"\)', text)
+    if not old:
+        return text
+    text = text.replace(f'from_pretrained("{old[1]}")', f'from_pretrained("{name}")')
+    return text.replace(f"train.evaluate {old[1]} ", f"train.evaluate {name} ")
 
 
 def section(text: str, name: str) -> str | None:
@@ -98,6 +117,8 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
         tags=list(TAGS),
         model_name=title,
         eval_results=results,
+        metrics=list(METRICS),
+        **_lineage(run, evaluation),
         denoiser=plain(  # shown in menus without a download
             {name: run["model"][name] for name in ("architecture", "channels", "sigma_range", "blind")}
             | {"parameters": run["parameters"]}
@@ -106,22 +127,42 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
     )
 
 
+def _lineage(run: dict[str, Any], evaluation: list[dict[str, Any]]) -> dict[str, Any]:
+    """The repositories on the Hub that the weights come from, and the data sets there, for the metadata."""
+    ancestors = [run.get("init_card") or {}, run.get("teacher") or {}]
+    models = [ancestor["name"].partition("@")[0] for ancestor in ancestors if ancestor.get("revision")]
+    places = [place for place in run["data"].get("places") or () if place.startswith(HUB_PREFIX)]
+    datasets = ["/".join(place.removeprefix(HUB_PREFIX).split("/")[:2]) for place in places]
+    datasets += [HUB_DATASETS[entry["dataset"]] for entry in evaluation if entry["dataset"] in HUB_DATASETS]
+    found = {"base_model": list(dict.fromkeys(models)), "datasets": list(dict.fromkeys(datasets))}
+    return {name: values for name, values in found.items() if values}
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
 def _is_ours(result: EvalResult, tables: list[str | None]) -> bool:
     """Whether a measurement in a card's metadata is from :func:`_metadata`: its data set has a row in ``tables``."""
     row = f"\n| {result.dataset_name} | "
     return result.task_name == TASK and result.metric_type in METRICS and any(row in (table or "") for table in tables)
 
 
-def _merge(existing: str, fresh: ModelCard) -> str:
-    """``existing`` with our sections and metadata replaced.
+def merge(existing: str | None, text: str) -> str:
+    """The card ``existing`` with the sections and metadata of ``text`` in it; ``text`` where there is none.
 
     Sections that a person deleted stay deleted; a text without any of them gets the whole fresh card below it.
     """
+    if existing is None:
+        return text
+    fresh = ModelCard(text)
     try:
         card = ModelCard(existing, ignore_metadata_errors=True)
     except yaml.YAMLError as error:
         raise ValueError(f"the metadata of the existing card is not YAML; correct or delete it: {error}") from error
     sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}
+    if not sections:  # of another origin: nothing in it can be told from what others wrote
+        return text
     tables = [section(text, "evaluation") for text in (card.text, fresh.text)]
     if SECTION.search(card.text):
         card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
@@ -130,9 +171,11 @@ def _merge(existing: str, fresh: ModelCard) -> str:
     data: Any = card.data  # its fields depend on the metadata
     ours: Any = fresh.data
     others = [result for result in data.eval_results or () if not _is_ours(result, tables)]
-    ours.eval_results = [*ours.eval_results, *others]
+    ours.eval_results = [*(ours.eval_results or ()), *others] or None
     for name in ("eval_results", "model_name", "library_name", "pipeline_tag", "denoiser"):
-        setattr(data, name, getattr(ours, name))
-    data.tags = list(dict.fromkeys([*(data.tags or []), *TAGS]))
+        setattr(data, name, getattr(ours, name, None))
+    for name in ("tags", "base_model", "datasets", "metrics"):  # those that a person added stay
+        values = [*_as_list(getattr(data, name, None)), *_as_list(getattr(ours, name, None))]
+        setattr(data, name, list(dict.fromkeys(values)) or None)
     data.license = data.license or ours.license  # a license that a person stated stays
     return str(card)

@@ -2,11 +2,12 @@
 
 import math
 import re
+import statistics
 from typing import Any
 
-import yaml
-
-SAMPLES_FILE = "samples.webp"
+SAMPLES_FILE, FAILURE_FILE, RECIPE_FILE = "samples.webp", "failure.webp", "recipe.yaml"
+MIN_GAIN = 1.0
+"""Decibels by which a checkpoint must improve its noisy input on the mean: less, and it has learned nothing."""
 _OTHER_PICTURES = "\n\nThe weights it started from were trained on other pictures:\n\n"
 _SIZES = re.compile(r" \(\d+ megapixels after scaling\)")
 
@@ -73,14 +74,27 @@ def _noise_kind(run: dict[str, Any]) -> str:
     return "white" if kinds <= {"gaussian"} else "other"
 
 
-def limits(run: dict[str, Any]) -> str:
-    """What the checkpoint is for, and what it is not."""
+def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool) -> str:
+    """What the checkpoint is for, and what it is not; ``failure``: there is a picture of where it does worst."""
     low, high = run["model"]["sigma_range"]
     text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
     if text is None:
         mixture = None if run["data"]["paired"] else _mixture_text(run["config"].get("noise"))
         text = _OTHER_LIMITS.format(noise=mixture or "that of its pairs")
-    return text + _ALL_LIMITS + (_GIVEN_LEVEL_LIMITS if not run["model"]["blind"] else "")
+    text += _ALL_LIMITS + (_GIVEN_LEVEL_LIMITS if not run["model"]["blind"] else "")
+    if (gain := mean_gain(evaluation)) < MIN_GAIN:
+        text = f"**It improves its noisy input by {gain:.2f} dB only: it has learned next to nothing.** {text}"
+    if failure:
+        text += "\n\nThe held-out crop with the lowest PSNR (noisy, denoised, clean):\n\n"
+        text += f"![The held-out crop with the lowest PSNR]({FAILURE_FILE})"
+    return text
+
+
+def mean_gain(evaluation: list[dict[str, Any]]) -> float:
+    """The mean improvement over the noisy input, dB; infinite where no measurement has both figures."""
+    pairs = [(entry["psnr"], entry["noisy_psnr"]) for entry in evaluation]
+    gains = [after - before for after, before in pairs if after is not None and before is not None]
+    return statistics.fmean(gains) if gains else math.inf
 
 
 def training_data(run: dict[str, Any]) -> str:
@@ -108,7 +122,7 @@ def _pictures_text(data: dict[str, Any]) -> str:
 
 
 def procedure(run: dict[str, Any]) -> str:
-    """How the weights were trained, with the configuration of each run."""
+    """How the weights were trained."""
     stages = "; ".join(
         f"{stage['loss'].upper()}"
         + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else "")
@@ -146,12 +160,11 @@ def procedure(run: dict[str, Any]) -> str:
             f"- {crops}.",
             *_teacher(run),
             *_initial_weights(run),
+            f"- Recipe: [{RECIPE_FILE}]({RECIPE_FILE}), for `python -m train --config {RECIPE_FILE}`.",
             f"- Seed {run['config']['seed']}, code at commit `{run['commit']}`, "
             f"{'bfloat16 autocast' if run['config']['bfloat16'] else 'float32'}.",
             "",
             "![Loss and validation PSNR over the steps](curve.png)",
-            *_configuration("Configuration", run["config"]),
-            *_earlier_configurations(run),
         ]
     )
 
@@ -212,26 +225,6 @@ def _initial_weights(run: dict[str, Any]) -> list[str]:
     teacher = f", with {_weights_text(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
     line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
     return [line, *_initial_weights(earlier)]
-
-
-def _earlier_configurations(run: dict[str, Any]) -> list[str]:
-    """The configurations of earlier runs, collapsed; for a start from a checkpoint, the procedure in its card."""
-    if earlier := run.get("init_run"):
-        folded = _configuration("Configuration of the run before", earlier["config"])
-        return [*folded, *_earlier_configurations(earlier)]
-    card = run.get("init_card") or {}
-    if not card.get("procedure"):
-        return []
-    return _collapsed(f"How the weights of {card['name']} that it started from were trained", card["procedure"])
-
-
-def _configuration(title: str, config: dict[str, Any]) -> list[str]:
-    text = yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None).strip()
-    return _collapsed(title, f"```yaml\n{text}\n```")
-
-
-def _collapsed(title: str, text: str) -> list[str]:
-    return ["", f"<details><summary>{title}</summary>", "", text, "", "</details>"]
 
 
 def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:

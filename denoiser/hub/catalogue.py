@@ -3,6 +3,7 @@
 The Hub is asked in the background; reading the catalogue never waits for it.
 """
 
+import dataclasses
 import functools
 import math
 import threading
@@ -63,6 +64,8 @@ class Catalogue:
 
     def add(self, facts: Facts) -> None:
         """Add a checkpoint that a visitor pulled; beyond ``MAX_LISTED`` the oldest is dropped."""
+        if listed := self._listed.get(facts.name):  # the Hub may know figures that its card does not give
+            facts = dataclasses.replace(facts, psnr=facts.psnr or listed.psnr)
         self._pulled = dict(list((self._pulled | {facts.name: facts}).items())[-MAX_LISTED:])
 
     @property
@@ -109,7 +112,8 @@ class Catalogue:
         a minute, and its classes, which one invalid card can make reject the whole list.
         """
         root = f"{huggingface_hub.constants.ENDPOINT}/api"
-        details = ["cardData", "disabled", "lastModified", "model-index", "private", "safetensors", "sha"]
+        details = ["cardData", "disabled", "evalResults", "lastModified", "model-index", "private"]
+        details += ["safetensors", "sha"]
 
         def ask(address: str, **parameters: Any) -> Any:
             headers = huggingface_hub.utils.build_hf_headers(token=False)

@@ -11,6 +11,7 @@ import yaml
 from ..download.checkpoint_files import CARD_FILE, WEIGHTS_FILE
 from ..models import ModelConfig, check_config_file, count_parameters
 from .checkpoints import Checkpoint
+from .evaluation_files import read_psnr
 
 MAX_METADATA_CHARACTERS, MAX_METADATA_DEPTH = 20_000, 20
 
@@ -166,6 +167,7 @@ def facts_from_listing(name: str, item: dict[str, Any]) -> Facts:
     known = facts_from_metadata(name, metadata)
     return dataclasses.replace(
         known,
+        psnr=known.psnr or tuple(read_psnr(item.get("evalResults"))[:50]),
         parameters=known.parameters or (tensors.get("total") if isinstance(tensors, dict) else None),
         last_modified=str(item.get("lastModified") or known.last_modified)[:10],
         revision=item.get("sha"),

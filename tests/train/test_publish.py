@@ -19,10 +19,12 @@ from PIL import Image
 from denoiser import Denoiser
 from denoiser.hub import card
 from denoiser.hub.catalogue import Catalogue
+from denoiser.hub.facts import facts_from_listing
 from tests.conftest import PHOTO, ROOT, free_port
 from tests.hub_server import Repository
 from tests.train.conftest import TINY
 from train.__main__ import main as train
+from train.config import Budget, load_config
 from train.publish import main as publish
 
 
@@ -90,7 +92,9 @@ def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, t
         "README.md",
         "config.json",
         "curve.png",
+        "failure.webp",
         "model.safetensors",
+        "recipe.yaml",
         "samples.webp",
     ]
     assert publish([str(run), "user/mine"]) == 0
@@ -108,7 +112,7 @@ def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, t
 def test_training_can_end_on_the_hub_and_the_cards_code_runs(finished_run, hub, tmp_path, photo):
     source = finished_run.parent
     arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
-    arguments += ["--cpu", "--cache", source / "cache", "--steps", "6", "--push-to-hub", "user/trained"]
+    arguments += ["--cpu", "--cache", source / "cache", "--push-to-hub", "user/trained"]
     result = elsewhere(hub, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
     assert result.returncode == 0, result.stderr
     assert "token-of-user" not in result.stdout + result.stderr
@@ -133,8 +137,11 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
     assert content.data.license == "apache-2.0" and content.data.library_name == "denoiser"
     assert re.search(r"\| CC0 \| [12] \|", text) and "neither clipped nor rounded" in text
     assert "40 steps" in text and "{{" not in text
-    config = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
-    assert config["model"] == TINY["model"] and config["budget"] == {"minutes": None, "steps": 40}
+    assert content.data.metrics == ["psnr", "ssim"] and "failure.webp" in card.section(text, "limits")
+    (run / "recipe.yaml").write_bytes(pushed(hub)["recipe.yaml"])
+    config = load_config(run / "recipe.yaml")
+    assert "(recipe.yaml)" in text and config.budget == Budget(steps=40)
+    assert config.model == TINY["model"] | {"widths": [8, 16], "blocks": [1, 1]}
 
 
 def test_the_words_of_a_person_stay_in_the_card(run, hub):
@@ -185,6 +192,7 @@ def test_a_dry_run_says_what_would_be_pushed_and_pushes_nothing(run, hub, monkey
         ("token-of-guest", "user/mine", "user/mine is not guest's to write: the token is for guest, use guest/mine"),
         ("token-of-user", "mine", "mine is no name for a repository: it must be user/name"),
         ("token-of-user", "user/mine/too", "must be user/name"),
+        ("token-of-user", "user/my photographs", "user/my photographs is no name for a repository"),
     ],
 )
 def test_without_the_right_token_nothing_happens_and_it_says_why(
@@ -419,3 +427,91 @@ def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
     measured = {entry["sigma"]: entry["psnr"] for entry in json.loads((run / "evaluation.json").read_text())}
     listed = dict(facts["user/listed"].psnr)
     assert listed["held-out photographs, sigma=25"] == pytest.approx(measured[25], abs=1e-3)
+
+
+def test_a_dry_run_needs_no_hub(run, tmp_path):
+    nowhere = SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "user/mine", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "would push to user/mine" in result.stdout and "The Hub was not asked" in result.stdout
+    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "bad name", "--dry-run")
+    assert result.returncode == 2 and "bad name is no name for a repository" in result.stderr
+
+
+def unimproved(run):
+    rows = json.loads((run / "evaluation.json").read_text())
+    changed = [row | {"psnr": row["noisy_psnr"] + 0.5} for row in rows]
+    (run / "evaluation.json").write_text(json.dumps(changed))
+
+
+def test_what_has_learned_next_to_nothing_is_published_only_when_that_is_asked_for(run, hub, capsys):
+    unimproved(run)
+    assert publish([str(run), "user/mine"]) == 2 and not hub.repositories
+    assert "improves its noisy input by 0.50 dB on the mean" in capsys.readouterr().err
+    assert publish([str(run), "user/mine", "--force"]) == 0
+    assert "by 0.50 dB only: it has learned next to nothing" in card.section(readme(hub), "limits")
+
+
+def test_a_checkpoint_folder_is_published_with_its_card_and_nothing_else_in_it(run, hub, tmp_path, photo, capsys):
+    folder = tmp_path / "mine"
+    assert publish([str(run), "--folder", str(folder)]) == 0
+    (folder / "secret.env").write_text("token")
+    assert publish([str(folder), "user/copy"]) == 0
+    assert not set(pushed(hub, "user/copy")) & {"secret.env"} and "recipe.yaml" in pushed(hub, "user/copy")
+    text = readme(hub, "user/copy")
+    assert 'from_pretrained("user/copy")' in text and "train.evaluate user/copy " in text
+    mine = text.replace("## Use\n", "## Use\n\nFor my telescope.\n")
+    hub.repositories["user/copy"].commit(pushed(hub, "user/copy") | {"README.md": mine.encode()})
+    assert publish([str(folder), "user/copy"]) == 0
+    assert "For my telescope." in readme(hub, "user/copy")
+    (folder / "README.md").unlink()
+    assert publish([str(folder), "user/copy"]) == 2
+    assert "README.md is missing" in capsys.readouterr().err
+
+
+def test_a_pull_request_leaves_the_main_branch_as_it_is(run, hub, monkeypatch, capsys):
+    assert publish([str(run), "user/mine"]) == 0
+    before = dict(hub.repositories["user/mine"].branches)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"steps": 41}))
+    monkeypatch.setenv("HF_TOKEN", "token-of-guest")
+    assert publish([str(run), "user/mine", "--create-pr"]) == 0
+    assert "/user/mine/discussions/1" in capsys.readouterr().out
+    repository = hub.repositories["user/mine"]
+    assert repository.branches["main"] == before["main"]
+    assert b"41 steps" in repository.commits[repository.branches["refs/pr/1"]]["README.md"]
+    assert publish([str(run), "user/nothing", "--create-pr"]) == 2
+    assert "user/nothing is not there" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        publish([str(run), "user/mine", "--create-pr", "--tag", "v1"])
+
+
+def test_measurements_on_a_data_set_of_the_hub_are_in_its_own_form_too(run, hub):
+    rows = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(rows + [row | {"dataset": "cbsd68"} for row in rows]))
+    assert publish([str(run), "user/mine"]) == 0
+    entries = huggingface_hub.hf_api.parse_eval_result_entries(yaml.safe_load(pushed(hub)[".eval_results/cbsd68.yaml"]))
+    expected = {f"psnr_sigma_{row['sigma']:g}": row["psnr"] for row in rows}
+    assert {entry.task_id: entry.value for entry in entries} == pytest.approx(expected, abs=1e-4)
+    assert {entry.dataset_id for entry in entries} == {"deepinv/CBSD68"}
+    assert ModelCard(readme(hub)).data.datasets == ["deepinv/CBSD68"]
+    listed = [{"filename": "x.yaml", "data": item} for item in yaml.safe_load(pushed(hub)[".eval_results/cbsd68.yaml"])]
+    facts = facts_from_listing("user/mine", {"cardData": {}, "evalResults": [*listed, {"error": "bad"}, None, 3]})
+    assert dict(facts.psnr)["cbsd68, sigma=25"] == pytest.approx(expected["psnr_sigma_25"], abs=1e-4)
+
+
+def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path):
+    assert publish([str(run), "user/base"]) == 0
+    config = TINY | {"stages": [{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}], "budget": {"steps": 2}}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "photographs").mkdir()
+    for index in range(3):
+        Image.open(PHOTO).crop((index * 90, 0, index * 90 + 300, 300)).save(tmp_path / "photographs" / f"{index}.png")
+    arguments = ["--config", "tuned.yaml", "--data", "photographs", "--output", "tuned", "--cpu", "--cache", "cache"]
+    arguments += ["--init", "user/base", "--teacher", "user/base"]
+    result = elsewhere(hub, tmp_path, "-m", "train", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert publish([str(tmp_path / "tuned"), "--folder", str(tmp_path / "folder")]) == 0
+    data = ModelCard((tmp_path / "folder" / "README.md").read_text()).data
+    assert data.base_model == ["user/base"]
+    assert len((tmp_path / "folder" / "README.md").read_text()) < 9000

@@ -79,7 +79,7 @@ def test_training_on_own_pairs(config, pairs, tmp_path, arguments):
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     facts["config"]["noise"] = [{"kind": "camera"}]  # which pairs have no use for
     (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
-    assert publish([str(tmp_path / "run"), "--folder", str(tmp_path / "mine")]) == 0
+    assert publish([str(tmp_path / "run"), "--folder", str(tmp_path / "mine"), "--force"]) == 0
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
     assert "real pairs" in card and "--noisy NOISY" in card and "--sigma 15" not in card
     assert "noise like that it was trained on (that of its pairs)" in card and "Pictures from `gt`, `noise`." in card

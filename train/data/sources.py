@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
+from denoiser.hub.card import HUB_PREFIX
 from denoiser.images.codecs import EXTENSIONS, translate_decode_errors
 from denoiser.images.picture import read
 
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
 MIN_SIDE = 16
 """Shorter side of the smallest photograph that is used; it is enlarged to the size of a crop."""
-HUB_PREFIX = "hf://datasets/"
 DEFAULT_GROUP = "photographs"
 """The group of pictures that are held out by share."""
 

@@ -1,0 +1,57 @@
+"""Measurements in the Hub's own form: `.eval_results/*.yaml`, one file for each data set that the Hub has.
+
+Beside the model-index in a card's metadata, which older clients read. Format:
+https://huggingface.co/docs/hub/eval-results
+"""
+
+import re
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+EVALUATION_FOLDER = ".eval_results"
+HUB_DATASETS = {"cbsd68": "deepinv/CBSD68"}
+"""The data sets of the protocol that the Hub has, by the name they have in evaluation.json."""
+_TASK = re.compile(r"psnr_sigma_(\d+(?:\.\d+)?)(_gray)?")
+
+
+def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
+    """The files of measurements under known Gaussian noise, by name; none for data sets that the Hub lacks.
+
+    Args:
+        evaluation: Measurements, as ``train.evaluate`` writes them to evaluation.json.
+    """
+    found: dict[str, list[EvalResultEntry]] = {}
+    for entry in evaluation:
+        dataset, sigma = entry["dataset"], entry["sigma"]
+        if dataset not in HUB_DATASETS or sigma is None or entry["psnr"] is None:
+            continue
+        if entry["estimate"] or entry.get("self_ensemble"):
+            continue
+        result = EvalResultEntry(
+            dataset_id=HUB_DATASETS[dataset],
+            task_id=f"psnr_sigma_{sigma:g}" + "_gray" * entry["gray"],
+            value=round(float(entry["psnr"]), 4),
+            notes=f"PSNR in dB, Gaussian noise of standard deviation {sigma:g} (8-bit units), known to the network",
+        )
+        found.setdefault(f"{dataset}.yaml", []).append(result)
+    return {
+        name: yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False) for name, results in found.items()
+    }
+
+
+def read_psnr(listed: Any) -> list[tuple[str, float]]:
+    """Pairs of data set with conditions and PSNR, from the Hub's JSON; what is untrusted and of another form is left
+    out."""
+    names = {repo_id: name for name, repo_id in HUB_DATASETS.items()}
+    rows: list[tuple[str, float]] = []
+    for item in listed if isinstance(listed, list) else ():
+        try:
+            entry = item.get("data", item)
+            name, task, value = names[entry["dataset"]["id"]], entry["dataset"]["task_id"], entry["value"]
+            if (match := _TASK.fullmatch(task)) and isinstance(value, int | float) and abs(value) < 1e3:
+                rows.append((f"{name}, sigma={match[1]}" + (", gray" if match[2] else ""), float(value)))
+        except (AttributeError, KeyError, TypeError):
+            continue
+    return rows

@@ -1,0 +1,99 @@
+"""What a repository of a checkpoint holds, put together from a run or from a checkpoint folder."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+from denoiser.download.checkpoint_files import CARD_FILE
+from denoiser.errors import CheckpointInvalid
+from denoiser.hub import card
+from denoiser.hub.card_sections import MIN_GAIN, mean_gain
+from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
+from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
+
+from .evaluate import EVALUATION_FILE, weights_hash
+from .hub_checks import CannotPublish
+from .report import CURVE_FILE, FAILURE_FILE, RUN_FILE, SAMPLES_FILE
+from .state import read_json, write_text
+
+PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, card.RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
+"""What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
+
+
+def assemble(source: Path, target: Path, name: str, existing: str | None, force: bool = False) -> list[Path]:
+    """Put into ``target`` exactly what a repository holds.
+
+    Args:
+        source: A run's folder, or a checkpoint folder with a card.
+        target: An empty folder, or one that holds an earlier version.
+        name: The argument of ``from_pretrained`` in the card.
+        existing: The card that is there already; what a person wrote in it stays.
+        force: Take a run whose checkpoint does not improve its input, too.
+
+    Raises:
+        CannotPublish: The run is not finished, not measured or has learned nothing, or the checkpoint does not load.
+    """
+    try:
+        if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
+            _copy_checkpoint(source, target, name, existing)
+        else:
+            _assemble_run(source, target, name, existing, force)
+    except CheckpointInvalid as error:
+        raise CannotPublish(f"the checkpoint does not load: {error}") from error
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        kind = "no finished run" if missing != CARD_FILE else "no checkpoint with a card"
+        raise CannotPublish(f"{source} is {kind}: {missing} is missing") from error
+    except ValueError as error:
+        raise CannotPublish(str(error)) from error
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _assemble_run(run: Path, target: Path, name: str, existing: str | None, force: bool) -> None:
+    load_model(run / "checkpoint")
+    facts = read_json(run / RUN_FILE)
+    measured = run / EVALUATION_FILE
+    evaluation = read_json(measured) if measured.exists() else []
+    weights = weights_hash(run / "checkpoint")
+    for file in (CURVE_FILE, SAMPLES_FILE):  # missing ones are reported before anything is written
+        (run / file).stat()
+    if stale := sorted({entry["dataset"] for entry in evaluation if entry["weights"] != weights}):
+        raise CannotPublish(
+            f"{', '.join(stale)} was measured with other weights than these: measure again with "
+            f"`python -m train.evaluate {run} --data DIR --name NAME`, or delete {measured}"
+        )
+    if (gain := mean_gain(evaluation)) < MIN_GAIN and not force:
+        raise CannotPublish(
+            f"the checkpoint improves its noisy input by {gain:.2f} dB on the mean, less than {MIN_GAIN:g}: it has "
+            "learned next to nothing. Train for longer, or publish it with `python -m train.publish ... --force`"
+        )
+    pictures = [file for file in (SAMPLES_FILE, FAILURE_FILE) if (run / file).exists()]
+    text = card.render(facts, evaluation, name, existing, failure=FAILURE_FILE in pictures)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copyfile(run / "checkpoint" / file, target / file)
+    shutil.copyfile(run / CURVE_FILE, target / CURVE_FILE)
+    for file in pictures:
+        with Image.open(run / file) as picture:
+            # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
+            picture.save(target / Path(file).with_suffix(".webp"), format="webp", quality=85, method=6)
+    recipe = yaml.safe_dump(card.plain(facts["config"]), sort_keys=False, default_flow_style=None)
+    write_text(target / card.RECIPE_FILE, recipe)
+    for file, content in evaluation_files(evaluation).items():
+        (target / EVALUATION_FOLDER).mkdir(exist_ok=True)
+        write_text(target / EVALUATION_FOLDER / file, content)
+    write_text(target / CARD_FILE, text)
+
+
+def _copy_checkpoint(folder: Path, target: Path, name: str, existing: str | None) -> None:
+    """A checkpoint folder as it is; in its card the name becomes that of the repository."""
+    load_model(folder)
+    text = card.rename((folder / CARD_FILE).read_text(encoding="utf-8"), name)
+    text = card.merge(existing, text)
+    for pattern in PUBLISHED:
+        for path in folder.glob(pattern):
+            (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / path.relative_to(folder))
+    write_text(target / CARD_FILE, text)

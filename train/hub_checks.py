@@ -1,0 +1,130 @@
+"""Checks before a push: the name, the token, and what the repository holds already."""
+
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from denoiser.download.client_errors import is_network_error
+from denoiser.hub import card
+
+
+class CannotPublish(Exception):
+    """Nothing was published; the message says why and what to do."""
+
+
+def check_repo_id(repo_id: str) -> tuple[str, str]:
+    """The account and the name of a repository.
+
+    Raises:
+        CannotPublish: It is no valid name.
+    """
+    owner, slash, name = repo_id.partition("/")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        slash = ""
+    if not (owner and slash and name):
+        raise CannotPublish(
+            f"{repo_id} is no name for a repository: it must be user/name, of letters, digits, '-', '_' and '.'"
+        )
+    return owner, name
+
+
+def check_target(repo_id: str, others: bool = False) -> str:
+    """Find out before any work whether a push can succeed; returns the account.
+
+    Args:
+        repo_id: "user/name".
+        others: Whether it may be anyone's, and must be there: for pull requests.
+
+    Raises:
+        CannotPublish: No token or a wrong one; no valid name, one of another account, or one that holds what is no
+            checkpoint of ours.
+    """
+    owner, name = check_repo_id(repo_id)
+    account = check_token()
+    who = account["name"]
+    if not others and owner not in {who, *(organization["name"] for organization in account.get("orgs") or ())}:
+        raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
+    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise CannotPublish("this token may only read: make one that may write, and log in with `hf auth login`")
+    api = huggingface_hub.HfApi()
+    try:
+        info = api.model_info(repo_id)
+    except hub_errors.RepositoryNotFoundError as error:
+        if others:
+            raise CannotPublish(f"{repo_id} is not there: a pull request needs a repository") from error
+        return who
+    except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
+        raise CannotPublish(f"{repo_id} cannot be published to: {error}") from error
+    except Exception as error:
+        raise unreachable(error) from error
+    files = {sibling.rfilename for sibling in info.siblings or ()} - {".gitattributes", "README.md"}
+    tags = (info.card_data.tags if info.card_data else None) or []
+    if files and card.TAGS[0] not in tags:
+        raise CannotPublish(
+            f"{repo_id} is taken: it holds {', '.join(sorted(files)[:3])} and is no checkpoint of this kind. "
+            "Choose another name."
+        )
+    return who
+
+
+def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> tuple[str | None, str | None]:
+    """The card on the Hub and the commit it is of; None where there is none. A branch that is to be made has main's."""
+    try:
+        revision = branch if branch in {ref.name for ref in api.list_repo_refs(repo_id).branches} else None
+        commit = api.model_info(repo_id, revision=revision).sha
+        # Forced: if the Hub fails for a moment, the client would return an older cached copy.
+        path = api.hf_hub_download(repo_id, "README.md", revision=commit, force_download=True)
+        return Path(path).read_text(encoding="utf-8"), commit
+    except hub_errors.RepositoryNotFoundError:
+        return None, None
+    except hub_errors.RemoteEntryNotFoundError:
+        return None, commit
+
+
+def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
+    """Refuse what the Hub would silently not do.
+
+    Raises:
+        CannotPublish: The tag is there, on an earlier commit, or the repository is public and should be private.
+    """
+    try:
+        if private and not api.model_info(repo_id).private:
+            raise CannotPublish(
+                f"{repo_id} is there and public: make it private in its settings, or leave --private out"
+            )
+        refs = api.list_repo_refs(repo_id) if tag else None
+    except hub_errors.RepositoryNotFoundError:
+        return
+    heads = {ref.target_commit for ref in refs.branches if ref.name == (branch or "main")} if refs else set()
+    if refs and any(ref.name == tag and ref.target_commit not in heads for ref in refs.tags):
+        raise CannotPublish(f"{repo_id} has a tag {tag} already, on another commit: choose another, or delete that one")
+
+
+def check_token() -> dict:
+    """The account of the token that huggingface_hub finds, as the Hub describes it: name, orgs, auth.
+
+    Raises:
+        CannotPublish: There is no token, the Hub does not take it, or does not answer.
+    """
+    try:
+        return huggingface_hub.HfApi().whoami()
+    except hub_errors.LocalTokenNotFoundError as error:
+        raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
+    except hub_errors.HfHubHTTPError as error:
+        if (status := error.response.status_code) not in (401, 403):
+            raise CannotPublish(f"the Hub answered {status}: try again later") from error
+        raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
+    except Exception as error:
+        raise unreachable(error) from error
+
+
+def unreachable(error: Exception) -> Exception:
+    """CannotPublish for a network error; any other error unchanged."""
+    if not is_network_error(error):
+        return error
+    return CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})")
