@@ -1,9 +1,10 @@
-"""How long a visitor waits: from letting go of a slider to the new pictures on the screen.
+"""How live the page is: new pictures a second while the noise slider moves, and the wait after it is released.
 
-    python -m benchmarks.slider
+    python -m benchmarks.slider [CHECKPOINT ...]
 
-Starts the demo, opens it in headless Chromium, moves the noise slider and takes the time until the denoised picture
-has been loaded and decoded. Upload, network and a visitor's own screen come on top.
+Starts the demo with each checkpoint (color-small and color-base by default), opens it in headless Chromium beside it,
+drags the noise slider over the first example (512 x 512) and reads off the viewer when pictures appear, loaded and
+drawn. Then the parts of one picture are timed alone, in this process. A visitor's network and screen come on top.
 """
 
 import os
@@ -11,33 +12,67 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
+
+from denoiser import Denoiser, add_noise, experiment
+from denoiser.demo.settings import Settings
+from denoiser.images.codecs import save_image
+from denoiser.images.picture import read
 
 ROOT = Path(__file__).parent.parent
 URL = "http://127.0.0.1:7899"
-MOVES = 15
-WAIT = """([noisy, denoised]) => {
-  const sources = ["noisy-out", "denoised-out"].map(id => document.querySelector(`#${id} img`));
-  return sources.every((img, i) => img && img.complete && img.naturalWidth && img.src != [noisy, denoised][i]);
+CHECKPOINTS = ("color-small", "color-base")
+DRAGS, DRAG_SECONDS, STEP_SECONDS = 8, 2.5, 0.02
+# Notes when each result is on the screen, and when the figures are complete.
+WATCH = """() => {
+  window.results = []; window.complete = 0;
+  new MutationObserver(() => results.push({ at: performance.now(), ...JSON.parse(viewer.dataset.result) })).observe(
+    window.viewer = document.querySelector("#viewer .viewer"), { attributeFilter: ["data-result"] });
+  new MutationObserver(() => { if (!figures.innerText.includes("\\u2026")) complete = performance.now(); }).observe(
+    window.figures = document.querySelector("#figures"), { childList: true, subtree: true, characterData: true });
+  addEventListener("pointerup", () => { window.released = performance.now(); }, true);
 }"""
-SOURCES = '() => ["noisy-out", "denoised-out"].map(id => document.querySelector(`#${id} img`).src)'
 
 
-def main() -> int:
-    """Measure and print; returns the exit status."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("error: this needs chromium on the PATH", file=sys.stderr)
-        return 2
-    app = subprocess.Popen(
-        [sys.executable, "app.py", "--port", URL.rsplit(":", 1)[1]], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
+def drag(page: Page) -> dict[str, float]:
+    """Move the noise slider to and fro for a while and release it -> what was seen, in seconds and a second."""
+    box = page.locator("#gaussian-sigma input[type=range]").bounding_box()
+    assert box
+    left, width, y = box["x"], box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(left + width * 0.25, y)
+    page.evaluate("() => { results.length = 0; complete = 0; }")
+    page.mouse.down()
+    started = now = time.perf_counter()
+    while now - started < DRAG_SECONDS:
+        share = abs((now - started) / DRAG_SECONDS * 2 - 1)  # there and back
+        page.mouse.move(left + width * (0.15 + 0.5 * share), y)
+        time.sleep(STEP_SECONDS)
+        now = time.perf_counter()
+    page.mouse.up()
+    page.wait_for_function("() => results.some(r => !r.live) && complete > released")
+    seen = page.evaluate("() => ({ results, released, complete })")
+    live = [one["at"] for one in seen["results"] if one["live"] and one["at"] < seen["released"]]
+    final = next(one["at"] for one in seen["results"] if not one["live"])
+    return {
+        "pictures a second while dragging": (len(live) - 1) / (live[-1] - live[0]) * 1000,
+        "from release to the final pictures, s": (final - seen["released"]) / 1000,
+        "from release to all figures, s": (seen["complete"] - seen["released"]) / 1000,
+    }
+
+
+def measure_page(checkpoint: str, chromium: str) -> dict[str, list[float]]:
+    """Every drag's figures."""
+    command = [sys.executable, "app.py", "--port", URL.rsplit(":", 1)[1]]
+    environment = os.environ | {"DENOISER_CHECKPOINT": checkpoint, "HF_HUB_OFFLINE": "1"}
+    app = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
     try:
         for _ in range(300):
             try:
@@ -47,38 +82,74 @@ def main() -> int:
                 time.sleep(0.3)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
             page.goto(URL)
-            page.wait_for_selector("#denoised-out img", timeout=60_000)
+            page.wait_for_selector("#viewer .viewer[data-result]", timeout=60_000)
             page.wait_for_timeout(1500)
-            box = page.locator("#gaussian-sigma input[type=range]").bounding_box()
-            y = box["y"] + box["height"] / 2
-            seconds = []
-            for move in range(MOVES):
-                before = page.evaluate(SOURCES)
-                page.mouse.move(box["x"] + box["width"] * 0.3, y)
-                page.mouse.down()
-                page.mouse.move(box["x"] + box["width"] * (0.15 + 0.035 * move), y, steps=4)
-                started = time.perf_counter()
-                page.mouse.up()
-                page.wait_for_function(WAIT, arg=before, polling=10)
-                seconds.append(time.perf_counter() - started)
+            page.evaluate(WATCH)
+            drag(page)  # prepares kernels of the sizes that follow
+            drags = []
+            for _ in range(DRAGS):
                 page.wait_for_timeout(300)
-            size = page.evaluate(
-                "() => { const i = document.querySelector('#denoised-out img'); return "
-                "`${i.naturalWidth} x ${i.naturalHeight}` }"
-            )
+                drags.append(drag(page))
             browser.close()
     finally:
         app.terminate()
         app.wait()
-    load = os.getloadavg()[0]
-    print(f"{size}, {torch.get_num_threads()} threads, load {load:.1f} at the end, {MOVES} moves of the noise slider")
-    print("| | seconds |\n| --- | --- |")
-    for name, value in (("fastest", min(seconds)), ("median", statistics.median(seconds)), ("slowest", max(seconds))):
-        print(f"| {name} | {value:.2f} |")
+    return {name: [one[name] for one in drags] for name in drags[0]}
+
+
+def median_milliseconds(function: Callable[[], object], repeats: int = 9) -> float:
+    """Time of a call."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1000
+
+
+def parts(checkpoint: str) -> dict[str, float]:
+    """What one full picture is made of, in milliseconds."""
+    denoiser, picture = Denoiser.from_pretrained(checkpoint), read(Settings().examples[0])
+    result = experiment.run(denoiser, picture, "gaussian", {"sigma": 25}, measures=())
+    used = result.sigma_used or 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        noisy, denoised = result.noisy.to_pil(), result.denoised.to_pil()
+        return {
+            "adding noise": median_milliseconds(lambda: add_noise(picture.pixels, "gaussian", 0, sigma=25)),
+            "network": median_milliseconds(lambda: denoiser.denoise_pixels(result.noisy, used)),
+            "PNG, noisy": median_milliseconds(lambda: save_image(noisy, path, fast=True)),
+            "PNG, denoised": median_milliseconds(lambda: save_image(denoised, path, fast=True)),
+            "gain of the difference": median_milliseconds(lambda: experiment.difference(result.noisy, result.denoised)),
+            "PSNR": median_milliseconds(lambda: experiment.measure(result, ("psnr",))),
+            "SSIM, edge fidelity (after the pictures)": median_milliseconds(
+                lambda: experiment.measure(result, ("ssim", "edge_fidelity"))
+            ),
+        }
+
+
+def main(checkpoints: list[str]) -> int:
+    """Measure and print; returns the exit status."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("error: this needs chromium on the PATH", file=sys.stderr)
+        return 2
+    print(f"512 x 512, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} before, {DRAGS} drags each")
+    print("| | checkpoint | median | fastest | slowest |\n| --- | --- | --- | --- | --- |")
+    for checkpoint in checkpoints:
+        for name, values in measure_page(checkpoint, chromium).items():
+            low, high = min(values), max(values)
+            print(f"| {name} | {checkpoint} | {statistics.median(values):.2f} | {low:.2f} | {high:.2f} |")
+    print("\n| part of one picture | " + " | ".join(f"{name}, ms" for name in checkpoints) + " |")
+    print("| --- |" + " --- |" * len(checkpoints))
+    columns = [parts(checkpoint) for checkpoint in checkpoints]
+    for name in columns[0]:
+        print(f"| {name} | " + " | ".join(f"{column[name]:.0f}" for column in columns) + " |")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or list(CHECKPOINTS)))

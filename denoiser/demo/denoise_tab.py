@@ -20,7 +20,7 @@ from .figures import formula_of, render_figures, render_info, render_message
 from .guard import FAILED
 from .model_pool import Loaded
 from .state import PHOTO_CHECKPOINT, DemoState
-from .viewer import PictureRequest, Pictures, save_pictures
+from .viewer import PictureRequest, Pictures, save_pictures, viewer_value
 
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -187,7 +187,7 @@ class DenoiseTab:
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
         """
         ui = self.layout
-        blank = {ui.viewer: None, ui.download: gr.update(value=None, interactive=False)}
+        blank = {ui.viewer: "", ui.download: gr.update(value=None, interactive=False)}
         if photo is None:
             yield blank | {ui.figures: render_message("Drop a photo, or pick an example.")}
             return
@@ -248,7 +248,7 @@ class DenoiseTab:
         """The pictures and those figures that are known by now."""
         ui = self.layout
         shown = {
-            ui.viewer: pictures,
+            ui.viewer: viewer_value(ui.viewer, pictures),
             ui.figures: render_figures(result, loaded.facts.name, sigma_mode, pictures.live),
         }
         if pictures.live:

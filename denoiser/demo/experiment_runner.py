@@ -28,6 +28,8 @@ MAX_KEPT = 8
 """Reduced photos that are kept, for the next move of a slider."""
 LIVE_SECONDS = 0.065
 """What the network may take for a live picture, while a slider moves; larger photos are reduced to that."""
+LIVE_PIXELS = 256 * 256
+"""They are not reduced further: a machine that was busy when the checkpoint was tried out seems slow."""
 
 Answer = TypeVar("Answer")
 
@@ -142,7 +144,7 @@ class ExperimentRunner:
     def _open_live(self, photo: str | None, area: str, loaded: Loaded) -> Picture:
         """As :meth:`_open`, reduced to what the checkpoint computes in ``LIVE_SECONDS``."""
         area = "shrunk" if area == "all" else area
-        pixels = int(LIVE_SECONDS / loaded.seconds_per_megapixel * 1e6)
+        pixels = max(LIVE_PIXELS, int(LIVE_SECONDS / loaded.seconds_per_megapixel * 1e6))
         picture = self._open(photo, area)
         height, width = picture.pixels.shape[:2]
         if photo is None or height * width <= pixels:

@@ -1,5 +1,5 @@
 // The viewer: its pictures, their layout, one zoom and position for all of them. Body of a function of gradio's gr.HTML
-// with `element`, `props`, `watch` and `trigger`; _viewer_value in viewer.py says what `props.value` holds.
+// with `element`, `props`, `watch` and `trigger`; viewer_value in viewer.py says what `props.value` holds.
 const MAX_SCALE = 32, STEP = 1.25;
 const NAMES = ["noisy", "denoised", "difference", "clean"];
 const viewer = element.querySelector(".viewer");
@@ -40,15 +40,14 @@ async function load(url) {
   await image.decode();
   return image;
 }
-async function pixels(image) {  // as the file holds them: no color management, which would change the differences
-  const bitmap = await createImageBitmap(await (await fetch(image.src)).blob(), { colorSpaceConversion: "none" });
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+function pixels(image) {  // as the file holds them, which has 8 bits, no transparency and no color space of its own
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
 }
-async function subtract(first, second, gain) {  // first - second, as experiment.difference computes it
-  const [a, b] = await Promise.all([pixels(first), pixels(second)]);
+function subtract(first, second, gain) {  // first - second, as experiment.difference computes it
+  const a = pixels(first), b = pixels(second);
   for (let i = 0; i < a.data.length; i += 1)  // the array clamps to 0..255
     if (i % 4 !== 3) a.data[i] = 128 + gain * (a.data[i] - b.data[i]);
   const canvas = document.createElement("canvas");
@@ -57,9 +56,10 @@ async function subtract(first, second, gain) {  // first - second, as experiment
   canvas.getContext("2d").putImageData(a, 0, 0);
   return canvas;
 }
-async function take(value) {
+async function take(text) {
   const number = ++arrived;
-  if (!value?.pictures) {
+  const value = text ? JSON.parse(text) : null;
+  if (!value) {
     held = {};
     result = 0;
     original = "";
@@ -67,14 +67,16 @@ async function take(value) {
   }
   const next = {};
   try {
-    await Promise.all(Object.entries(value.pictures).map(async ([name, file]) => {
-      next[name] = { element: await load(file.url), url: file.url, file: file.orig_name, result: number };
+    const { root, api_prefix } = window.gradio_config;
+    await Promise.all(Object.entries(value.paths).map(async ([name, path]) => {
+      const url = `${root}${api_prefix}/file=${path}`;
+      next[name] = { element: await load(url), url, file: path.split("/").pop(), result: number };
     }));
     if (!next.clean && value.original && value.original === original && held.clean)
       next.clean = { ...held.clean, result: number };
     const { minuend, gain, exact } = value.difference ?? {};
     if (exact)
-      next.difference = { element: await subtract(next[minuend].element, next.denoised.element, gain), result: number };
+      next.difference = { element: subtract(next[minuend].element, next.denoised.element, gain), result: number };
   } catch (error) {  // a file that a newer result has outlived
     console.warn(error);
     return;
@@ -97,7 +99,7 @@ async function take(value) {
   }
   announce();
   draw();
-  viewer.dataset.result = JSON.stringify({ number, live: value.live, sent: Object.keys(value.pictures) });
+  viewer.dataset.result = JSON.stringify({ number, live: value.live, sent: Object.keys(value.paths) });
 }
 function setDownload(name, picture, live) {
   const link = figures[name].querySelector("a");

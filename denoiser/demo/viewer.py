@@ -1,5 +1,6 @@
 """The viewer of the pictures: a component of our own, drawn by viewer.js, and the files that it shows."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.data_classes import FileData
 
 from .. import experiment
 from ..images.picture import Picture
 from .figures import render
+
+COLOR_SPACE = {"icc_profile", "gamma", "chromaticity", "cicp"}
+"""Metadata by which a browser converts the colors of a picture."""
 
 Save = Callable[[Picture | np.ndarray, str], str]
 
@@ -76,7 +79,7 @@ def save_pictures(
     stem = photo.stem[:60] or "photo"
     height, width = result.denoised.pixels.shape[:2]
     minuend = "clean" if request.difference_kind == "missing" and result.clean else "noisy"
-    exact = result.noisy.maximum == 255 and result.noisy.alpha is None
+    exact = result.noisy.maximum == 255 and result.noisy.alpha is None and not COLOR_SPACE & result.noisy.info.keys()
     # The denoised one is always there, for the download; the minuend, where the browser subtracts.
     wanted = {"denoised"} | (shown & {"noisy", "clean"})
     gain, original = 0, ""
@@ -99,32 +102,30 @@ def save_pictures(
 
 
 def picture_viewer(**options: Any) -> gr.HTML:
-    """A component that shows noisy, denoised, difference and clean picture with one zoom and position for all.
-
-    A handler gives it :class:`Pictures`, or None for none. (No subclass: gradio writes a file beside each.)
-    """
-    component = gr.HTML(
+    """A component that shows noisy, denoised, difference and clean picture with one zoom and position for all."""
+    return gr.HTML(
         html_template=render("viewer.html"),
         js_on_load=Path(__file__).with_name("viewer.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         **options,
     )
-    component.postprocess = _viewer_value  # type: ignore[method-assign]
-    return component
 
 
-def _viewer_value(pictures: Pictures | None) -> dict | None:
-    """The value as viewer.js reads it; gradio moves the files to where the browser may ask for them."""
-    if pictures is None:
-        return None
-    files = {name: FileData(path=path, orig_name=Path(path).name) for name, path in pictures.paths.items()}
+def viewer_value(viewer: gr.HTML, pictures: Pictures) -> str:
+    """The viewer's value as viewer.js reads it, its files moved to where the browser may ask for them.
+
+    It is text: of a dictionary within it, gr.HTML notices the first change only.
+    """
+    moved = {name: viewer.move_resource_to_block_cache(path) for name, path in pictures.paths.items()}
     label = f"{pictures.minuend.capitalize()} \u2212 denoised, \u00d7{pictures.gain}"
     difference = {"minuend": pictures.minuend, "gain": pictures.gain, "exact": pictures.exact, "label": label}
-    return {
-        "pictures": {name: file.model_dump() for name, file in files.items()},
-        "width": pictures.width,
-        "height": pictures.height,
-        "live": pictures.live,
-        "original": pictures.original,
-        "difference": difference if pictures.gain else None,
-    }
+    return json.dumps(
+        {
+            "paths": moved,
+            "width": pictures.width,
+            "height": pictures.height,
+            "live": pictures.live,
+            "original": pictures.original,
+            "difference": difference if pictures.gain else None,
+        }
+    )
