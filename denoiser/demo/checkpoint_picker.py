@@ -10,10 +10,13 @@ from anyio import to_thread
 
 from ..errors import DenoiserError
 from ..hub.catalogue import Catalogue
+from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
+from .address import parse_address
 from .denoise_layout import DenoiseLayout
 from .figures import card_markdown, checkpoint_label, render_facts, render_listing, render_message
 from .guard import visitor_of
 from .model_pool import Loaded
+from .photo_advice import PHOTO_CHECKPOINT
 from .pulls import Visitor, wait_for
 from .state import DemoState
 
@@ -96,6 +99,17 @@ class CheckpointPicker:
         """The name of the checkpoint that a page uses; the default's before anything was chosen."""
         return selection.checkpoint if selection else self.state.checkpoint
 
+    def loaded(self, selection: Selection | None) -> Loaded:
+        """The checkpoint that a page uses. Choosing it has fetched it, so nobody waits for the Hub here.
+
+        Raises:
+            gr.Error: It is not loaded any more.
+        """
+        try:
+            return self.state.model_pool.get(self.selected(selection), fetch=False)
+        except DenoiserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def show(self, loaded: Loaded, note: str = "") -> dict:
         """What the page shows of the checkpoint in use."""
         name, layout = loaded.facts.name, self.layout
@@ -129,12 +143,16 @@ class CheckpointPicker:
             self.layout.timer: gr.Timer(active=self.state.catalogue.listing),
         }
 
-    async def on_address_opened(self, request: gr.Request):
-        """Select the checkpoint that the page's address asks for, as ``?checkpoint=user/name``."""
+    async def on_address_opened(self, query: str | None, selection: Selection | None, request: gr.Request):
+        """Select the checkpoint that the page's address asks for, as ``?checkpoint=user/name``, or else the default."""
         yield gr.skip()  # a generator that yields nothing would blank its outputs
-        checkpoint = request.query_params.get("checkpoint")
-        if checkpoint and checkpoint != self.state.checkpoint:
-            async for update in self.on_checkpoint_selected(checkpoint, None, request):
+        address = parse_address(query or "")
+        usual = PHOTO_CHECKPOINT if address.noisy_already else DEFAULT_CHECKPOINT
+        if self.state.checkpoint != DEFAULT_CHECKPOINT or usual not in bundled_checkpoints():
+            usual = self.state.checkpoint
+        checkpoint = address.checkpoint or usual
+        if checkpoint != self.selected(selection):
+            async for update in self.on_checkpoint_selected(checkpoint, selection, request):
                 yield update
 
     async def on_checkpoint_selected(self, checkpoint: str | None, selection: Selection | None, request: gr.Request):

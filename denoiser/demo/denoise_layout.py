@@ -6,8 +6,10 @@ import gradio as gr
 
 from ..noise import NOISES
 from .components import bounded_slider, info_mark, photo_input
-from .experiment_runner import AREAS
 from .figures import formula_of
+from .full_size import FILE_FORMATS
+from .photo_advice import PHOTO_CHECKPOINT
+from .photo_parts import AREAS, MIDDLE
 from .viewer import picture_viewer
 
 SIGMA_MODES = {"Known": "known", "Estimated": "estimate", "Manual": "manual"}
@@ -69,9 +71,23 @@ class DenoiseLayout:
                 elem_id="examples",
                 visible=bool(examples),
             )
+            with gr.Column(visible=False, elem_classes="advice", elem_id="offer") as self.offer:
+                gr.Markdown("This photo looks noisy already.")
+                self.offer_button = gr.Button(
+                    f"Denoise it as it is, with {PHOTO_CHECKPOINT}", size="sm", elem_id="offer-button"
+                )
             self.noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
             self.notice = gr.Markdown(visible=False, elem_id="notice")
             self.area = gr.Radio(list(AREAS.items()), value="shrunk", label="Work on", visible=False, elem_id="area")
+            self.overview = gr.HTML(
+                js_on_load=Path(__file__).with_name("overview.js").read_text(encoding="utf-8"),
+                elem_id="overview",
+                elem_classes=["only-mends"],
+                padding=False,
+                apply_default_css=False,
+            )
+            self.part = gr.Textbox(MIDDLE, visible=False)
+            self.photo_facts = gr.State(None)
 
     def _add_noise(self) -> None:
         with gr.Column(elem_classes="levels"):
@@ -117,6 +133,10 @@ class DenoiseLayout:
             )
             gr.Button("Details", size="sm", elem_id="panel-open", scale=0, min_width=110)
         self.pull_message = gr.HTML(elem_id="pull", padding=False)
+        with gr.Column(visible=False, elem_classes="advice", elem_id="advice") as self.advice_box:
+            self.advice_text = gr.HTML(padding=False)
+            self.advice_button = gr.Button("", size="sm", elem_id="advice-button")
+        self.advice = gr.State(None)
         self.timer = gr.Timer(1.5, active=False)
 
     def _add_sigma(self) -> None:
@@ -143,16 +163,34 @@ class DenoiseLayout:
                     list(DIFFERENCES.items()), value="removed", label="Difference shows", elem_id="which"
                 )
                 info_mark("Difference", DIFFERENCE_INFO)
-            self.download = gr.DownloadButton(
-                "Download the denoised picture (lossless)",
-                interactive=False,
-                elem_id="download",
-                variant="primary",
-                min_width=260,
-            )
+            with gr.Column(min_width=260, elem_id="file-controls"):
+                self._add_file()
         # What viewer.js and page.js say at every run: whether a slider is moving, which pictures are to be seen.
         self.moving = gr.Checkbox(False, visible=False)
         self.shown = gr.Textbox("noisy denoised", visible=False)
+        self.address = gr.Textbox("", visible=False)
+        self.address_opened = gr.Button("", visible="hidden", elem_id="address-opened")  # page.js clicks it
+
+    def _add_file(self) -> None:
+        with gr.Row(elem_id="file-row"):
+            self.file_format = gr.Dropdown(
+                list(FILE_FORMATS),
+                value="PNG",
+                label="File format",
+                filterable=False,
+                container=False,
+                elem_id="file-format",
+                scale=0,
+                min_width=100,
+            )
+            self.download = gr.DownloadButton(
+                "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
+            )
+            self.full_size = gr.Button("Denoise the full size", visible=False, elem_id="full-size", variant="primary")
+        with gr.Row(visible=False, elem_id="job") as self.job:
+            self.job_message = gr.HTML(elem_id="job-message", padding=False)
+            self.cancel = gr.Button("Cancel", size="sm", elem_id="cancel", scale=0, min_width=90)
+        self.file = gr.DownloadButton("Download", visible=False, elem_id="file", variant="primary")
 
     def _add_panel(self) -> None:
         with gr.Row(elem_id="panel-head"):

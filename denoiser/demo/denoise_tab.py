@@ -7,24 +7,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from .. import experiment
-from ..errors import DenoiserError
 from ..experiment import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
-from .denoise_layout import SIGMA_MODES, DenoiseLayout
+from .denoise_layout import DenoiseLayout
+from .experiment_runner import experiment_options
 from .figures import formula_of, render_figures, render_info, render_message
 from .guard import FAILED
 from .model_pool import Loaded
-from .state import PHOTO_CHECKPOINT, DemoState
+from .photo_advice import PHOTO_CHECKPOINT, PhotoFacts, has_color
+from .photo_controls import IMMEDIATE, QUEUED, PhotoControls, sigma_mode_update
+from .photo_parts import locate
+from .state import DemoState
 from .viewer import PictureRequest, Pictures, save_pictures, viewer_value
 
-PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
-IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-"""Options of events that are answered without waiting for others."""
 PHOTO_NOTE = (
     f"{PHOTO_CHECKPOINT} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
 )
@@ -36,6 +35,7 @@ class DenoiseTab:
     def __init__(self, state: DemoState, layout: DenoiseLayout):
         self.state, self.layout = state, layout
         self.picker = CheckpointPicker(state, layout)
+        self.controls = PhotoControls(state, layout, self.picker)
 
     def connect(self, page: gr.Blocks) -> None:
         """Connect events and handlers.
@@ -50,9 +50,12 @@ class DenoiseTab:
             "fn": self.run,
             "inputs": [
                 *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma),
-                *(ui.strength, ui.area, ui.difference_kind, *ui.parameter_sliders, ui.moving, ui.shown),
+                *(ui.strength, ui.area, ui.part, ui.difference_kind, *ui.parameter_sliders, ui.moving, ui.shown),
             ],
-            "outputs": [ui.viewer, ui.figures, ui.download],
+            "outputs": [
+                *(ui.viewer, ui.figures, ui.download, ui.file),
+                *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button),
+            ],
             "js": "(...values) => [...values.slice(0, -2), ...window.viewNow()]",  # moving, shown
             "trigger_mode": "always_last",
             "show_progress": "minimal",
@@ -65,52 +68,51 @@ class DenoiseTab:
         sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
         moved = [event for slider in sliders for event in (slider.input, slider.release)]
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
-        gr.on([page.load, *moved, *others], **computing)
+        gr.on([*moved, *others], **computing)
         self._connect_picker(page)
-        self._connect_controls(computing)
+        self._connect_controls(page, computing)
 
-    def _connect_picker(self, page: gr.Blocks) -> None:
-        ui, picker = self.layout, self.picker
-        fetching = {
-            "outputs": [ui.selection, *picker.outputs],
+    @property
+    def _fetching(self) -> dict:
+        """Options of events that fetch a checkpoint."""
+        return {
+            "outputs": [self.layout.selection, *self.picker.outputs],
             "concurrency_id": "pull",
             "concurrency_limit": None,  # they wait in no thread and never stand in the queue before those who compute
             "show_progress": "hidden",
             "api_visibility": "private",
         }
+
+    def _connect_picker(self, page: gr.Blocks) -> None:
+        ui, picker, fetching = self.layout, self.picker, self._fetching
         select = picker.on_checkpoint_selected
         ui.checkpoint.input(select, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
         typed = [ui.pull_button.click, ui.hub_name.submit]
         gr.on(typed, select, [ui.hub_name, ui.selection], trigger_mode="multiple", **fetching)
         page.load(picker.on_load, None, [*picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
-        page.load(picker.on_address_opened, None, **fetching)
         ui.timer.tick(picker.refresh_listing, ui.selection, [ui.checkpoint, ui.listing, ui.timer], **IMMEDIATE)
 
-    def _connect_controls(self, computing: dict) -> None:
+    def _connect_controls(self, page: gr.Blocks, computing: dict) -> None:
         ui = self.layout
-        # Outside the queue a changed state is not noticed.
-        queued = IMMEDIATE | {"queue": True, "concurrency_limit": 24}
         ui.examples.click(self.on_example_selected, ui.examples, ui.photo, **IMMEDIATE)
-        ui.photo.change(self.on_photo_changed, [ui.photo, ui.selection], [ui.notice, ui.area], **IMMEDIATE).success(
-            **computing
-        )
         ui.noise.input(self.on_noise_selected, ui.noise, [ui.formula, *ui.noise_groups], **IMMEDIATE).success(
             **computing
         )
-        ui.noisy_already.input(
-            self.on_noisy_toggled,
-            [ui.noisy_already, ui.selection],
-            [
+        on_noisy = {
+            "fn": self.on_noisy_toggled,
+            "inputs": [ui.noisy_already, ui.selection, ui.photo_facts],
+            "outputs": [
                 *(ui.noise_controls, ui.sigma_mode, ui.manual_controls, ui.difference_kind, ui.selection),
-                *self.picker.outputs,
+                *(ui.area, ui.offer, *self.picker.outputs),
             ],
-            trigger_mode="always_last",
-            **queued,
-        )
+            "trigger_mode": "always_last",
+        } | QUEUED
+        ui.noisy_already.input(**on_noisy)
         ui.sigma_mode.input(self.on_sigma_mode_selected, ui.sigma_mode, ui.manual_controls, **IMMEDIATE).success(
             **computing
         )
         ui.new_noise.click(self.draw_seed, None, ui.seed, **IMMEDIATE).success(**computing)
+        self.controls.connect(page, computing, self._fetching, on_noisy)
 
     def on_example_selected(self, index: int) -> str:
         """The path of an example."""
@@ -131,29 +133,9 @@ class DenoiseTab:
         """The slider for the level, if it is chosen manually."""
         return gr.update(visible=sigma_mode == "manual")
 
-    def on_photo_changed(self, photo: str | None, selection: Selection | None) -> tuple[dict, dict]:
-        """What will happen to a photo just dropped, before it happens -> notice, choice of area."""
-        hidden = gr.update(visible=False), gr.update(visible=False, value="shrunk")
-        if photo is None:
-            return hidden
-        try:
-            with Image.open(photo) as opened:  # reads the header only
-                width, height = opened.size
-        except Exception:
-            return hidden  # computing it will say what is wrong; an error here would keep it from running
-        pixels, settings = width * height, self.state.settings
-        if not settings.interactive_pixels < pixels <= settings.max_pixels:
-            return hidden
-        loaded = self.state.model_pool.peek(self.picker.selected(selection))
-        seconds = (loaded.seconds(height, width) if loaded else pixels / 1e6) + pixels / 1e6 * 1.5
-        text = (
-            f"**Your photo has {pixels / 1e6:.1f} megapixels ({width} \u00d7 {height}).** The sliders act on the "
-            f"part chosen here, so that they answer at once. *All of it* takes about {max(1, round(seconds))} s at "
-            "every change. Shrinking hides noise: to judge a noisy photo, take its middle or all of it."
-        )
-        return gr.update(value=text, visible=True), gr.update(visible=True, value="shrunk")
-
-    def on_noisy_toggled(self, noisy_already: bool, selection: Selection | None, request: gr.Request) -> dict:
+    def on_noisy_toggled(
+        self, noisy_already: bool, selection: Selection | None, facts: PhotoFacts | None, request: gr.Request
+    ) -> dict:
         """What changes when a photo needs no noise added, or does again.
 
         From the default the page goes to the checkpoint for such photos, and back; whoever chose another one keeps it.
@@ -161,12 +143,11 @@ class DenoiseTab:
         ui = self.layout
         shown = {
             ui.noise_controls: gr.update(visible=not noisy_already),
-            ui.sigma_mode: gr.update(
-                choices=[pair for pair in SIGMA_MODES.items() if not (noisy_already and pair[1] == "known")],
-                value="estimate" if noisy_already else "known",
-            ),
+            ui.sigma_mode: sigma_mode_update(noisy_already, "estimate" if noisy_already else "known"),
             ui.manual_controls: gr.update(visible=False),
             ui.difference_kind: gr.update(visible=not noisy_already),
+            ui.area: self.controls.area(noisy_already, facts),
+            ui.offer: gr.update(visible=bool(facts and facts.noisy) and not noisy_already),
         }
         selection = selection or Selection(self.state.checkpoint)
         session = request.session_hash or ""
@@ -210,32 +191,26 @@ class DenoiseTab:
         sigma: float,
         strength: float,
         area: str,
+        part: str,
         difference_kind: str,
         *others: Any,
     ) -> Iterator[dict]:
         """What the page shows when all goes well: the pictures, then the figures."""
         *levels, live, shown = others
-        try:  # choosing the checkpoint has fetched it, so nobody waits for the Hub here
-            loaded = self.state.model_pool.get(self.picker.selected(selection), fetch=False)
-        except DenoiserError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        loaded, area = self.picker.loaded(selection), locate(area, part)
         runner = self.state.experiment_runner
         at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
         request = PictureRequest(photo, area, difference_kind, shown or "", live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)
-            return self._show(result, pictures, loaded, sigma_mode), None if at_once or live else result
+            return self._show(result, pictures, loaded, sigma_mode, noise), None if at_once or live else result
 
         update, result = runner.run(
             photo,
             area,
             loaded,
-            noise=None if noisy_already else noise,
-            parameters={parameter.name: level for (name, parameter), level in zip(PARAMETERS, levels) if name == noise},
-            seed=abs(seed or 0),
-            sigma=sigma if sigma_mode == "manual" else sigma_mode,
-            strength=strength,
+            **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
             answer=answer,
             live=live,
             measures=tuple(MEASURES) if at_once else ("psnr",),
@@ -244,7 +219,9 @@ class DenoiseTab:
         if result and result.clean:
             yield {self.layout.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
 
-    def _show(self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str) -> dict:
+    def _show(
+        self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str, noise: str
+    ) -> dict:
         """The pictures and those figures that are known by now."""
         ui = self.layout
         shown = {
@@ -253,10 +230,17 @@ class DenoiseTab:
         }
         if pictures.live:
             return shown
-        return shown | {
-            ui.download: gr.update(
-                value=pictures.paths["denoised"],
-                label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",
-                interactive=True,
-            )
-        }
+        added = noise if result.clean else None
+        advice = self.controls.advice(loaded, has_color(result.noisy), added, result.sigma_used)
+        return (
+            shown
+            | advice
+            | {
+                ui.file: gr.update(visible=False, value=None),  # it was made with other settings
+                ui.download: gr.update(
+                    value=pictures.paths["denoised"],
+                    label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",
+                    interactive=True,
+                ),
+            }
+        )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gradio as gr
 from PIL import Image
@@ -11,19 +11,16 @@ from PIL import Image
 from .. import experiment
 from ..errors import DenoiserError
 from ..images.picture import Picture, read
+from ..noise import NOISES
 from .compute_gate import Abandoned, ComputeGate, Turn
 from .guard import current_call
 from .memory import trim_memory
 from .model_pool import Loaded
+from .photo_advice import PhotoFacts, describe_photo
+from .photo_parts import render_overview, take_area, to_integers
 from .result_files import DISK_FULL, is_disk_full
 from .settings import Settings
 
-AREAS = {
-    "Shrunk to 1 megapixel": "shrunk",
-    "Its middle megapixel, untouched": "middle",
-    "All of it": "all",
-}
-"""Labels and names of the parts of a photo that can be worked on."""
 MAX_KEPT = 8
 """Reduced photos that are kept, for the next move of a slider."""
 LIVE_SECONDS = 0.065
@@ -32,6 +29,29 @@ LIVE_PIXELS = 256 * 256
 """They are not reduced further: a machine that was busy when the checkpoint was tried out seems slow."""
 
 Answer = TypeVar("Answer")
+
+
+PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
+"""Of every noise, in the order of the page's sliders."""
+
+
+def experiment_options(
+    noisy_already: bool,
+    noise: str,
+    seed: float | None,
+    sigma_mode: str,
+    sigma: float,
+    strength: float,
+    levels: Sequence[float],
+) -> dict[str, Any]:
+    """The arguments ``noise`` to ``strength`` of :meth:`ExperimentRunner.run` for the state of the page's controls."""
+    return {
+        "noise": None if noisy_already else noise,
+        "parameters": {parameter.name: level for (name, parameter), level in zip(PARAMETERS, levels) if name == noise},
+        "seed": abs(seed or 0),
+        "sigma": sigma if sigma_mode == "manual" else sigma_mode,
+        "strength": strength,
+    }
 
 
 class ExperimentRunner:
@@ -60,18 +80,22 @@ class ExperimentRunner:
         answer: Callable[[experiment.Experiment, Callable[[], None]], Answer] = lambda result, pause: result,
         live: bool = False,
         measures: Sequence[str] = tuple(experiment.MEASURES),
+        progress: Callable[[float], object] = lambda share: None,
+        floats: bool = False,
     ) -> Answer:
         """Run one experiment.
 
         Args:
             photo: Path of the upload.
-            area: The part of it to work on, a value of ``AREAS``.
+            area: The part of it to work on, see :func:`denoiser.demo.photo_parts.take_area`.
             loaded: The checkpoint.
             noise: As the arguments that follow, see :func:`denoiser.experiment.run`.
             answer: Makes the answer of the experiment, still in its turn, so that the arrays of one large picture at a
                 time are in memory; calls its second argument between its steps.
             live: Whether the answer is for a slider that moves: the picture is reduced to what is computed at once.
             measures: The figures to compute, see :func:`denoiser.experiment.run`.
+            progress: Called with the share done; an exception it raises stops it.
+            floats: Whether floating-point photos stay so; otherwise they get 16 bits, as the page's PNG files have.
 
         Raises:
             gr.Error: Something is wrong with what was asked for, or it takes too long, or nobody waits for it.
@@ -81,9 +105,9 @@ class ExperimentRunner:
         call, long = current_call(), not live and self.is_long(photo, area)
         with _explained(), self._gate.turn(long, call.left, call.tell_place) as turn:
             try:
-                picture = self._open_live(photo, area, loaded) if live else self._open(photo, area)
+                picture = self._open_live(photo, area, loaded) if live else self._open(photo, area, floats)
                 self._check_time(loaded, picture)
-                options = (noise, parameters, int(seed), sigma, strength, self._progress(turn), measures)
+                options = (noise, parameters, int(seed), sigma, strength, self._progress(turn, progress), measures)
                 result = experiment.run(loaded.denoiser, picture, *options)
                 del picture
                 return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
@@ -108,13 +132,28 @@ class ExperimentRunner:
             with Image.open(photo) as opened:  # reads the header only
                 return opened.width * opened.height > self.settings.interactive_pixels
         except Exception:
-            return False  # opening it in its turn will say what is wrong
+            return True  # not a format of Pillow's, or opening it in its turn will say what is wrong
 
-    def _progress(self, turn: Turn) -> Callable[[float], None]:
+    def inspect(self, photo: str) -> tuple[PhotoFacts, str]:
+        """The facts of an upload, and its overview as HTML.
+
+        Raises:
+            gr.Error: It cannot be read.
+        """
+        call = current_call()
+        with _explained(), self._gate.turn(False, call.left, call.tell_place):
+            try:
+                picture = read(photo, self.settings.max_pixels)
+                return describe_photo(picture), render_overview(picture, self.settings.interactive_pixels)
+            finally:
+                trim_memory()
+
+    def _progress(self, turn: Turn, progress: Callable[[float], object]) -> Callable[[float], None]:
         """A progress callback that lets others pass, and ends what takes longer than was estimated."""
         seconds = self.settings.max_seconds
 
         def check(share: float) -> None:
+            progress(share)
             turn.pause()
             if share < 1 and turn.seconds > seconds:
                 raise gr.Error(
@@ -124,7 +163,7 @@ class ExperimentRunner:
 
         return check
 
-    def _open(self, photo: str | None, area: str) -> Picture:
+    def _open(self, photo: str | None, area: str, floats: bool = False) -> Picture:
         """Read an upload and take the part to work on: the one place where a photo comes in."""
         if photo is None:
             raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
@@ -132,13 +171,11 @@ class ExperimentRunner:
         picture = self._kept.pop((photo, area), None)
         if picture is None:
             picture = read(photo, self.settings.max_pixels)
-            if area != "all":
-                reduce = picture.crop if area == "middle" else picture.downscale
-                picture = reduce(self.settings.interactive_pixels)
+            picture = take_area(picture, area, self.settings.interactive_pixels)
+            if picture.dtype.kind == "f" and not floats:
+                picture = to_integers(picture)
         if area != "all":
             self._keep((photo, area), picture)
-        if picture.maximum == 1:
-            raise gr.Error("This is a floating-point TIFF; the page works on 8 and 16 bits.", print_exception=False)
         return picture
 
     def _open_live(self, photo: str | None, area: str, loaded: Loaded) -> Picture:

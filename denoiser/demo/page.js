@@ -85,3 +85,31 @@ function showWaiting(text) {
   }
   element.textContent = text;
 }
+
+// -- the settings in the address: address.py reads what is written here ------------------------------------------------
+let addressTimer = null;
+window.writeAddress = (usual, [noisy, noise, seed, checkpoint, sigmaMode, sigma, strength, ...levels]) => {
+  clearTimeout(addressTimer);
+  if (moving) return;
+  const settings = new URLSearchParams();
+  const set = (name, value, unneeded) => { if (String(value) !== String(unneeded)) settings.set(name, value); };
+  set("checkpoint", checkpoint, usual.checkpoint);
+  set("noise", noisy ? "none" : noise, "gaussian");
+  usual.parameters.forEach(([owner, name, value], index) => {
+    if (owner === noise && !noisy) set(name, levels[index], value);
+  });
+  set("seed", seed ?? 0, 0);
+  set("sigma_mode", sigmaMode, noisy ? "estimate" : "known");
+  if (sigmaMode === "manual") settings.set("sigma_given", sigma);
+  set("strength", strength, 1);
+  const query = settings.toString().replaceAll("%2F", "/").replaceAll("%40", "@");
+  addressTimer = setTimeout(() => {  // what changes soon after one another is one step back
+    if (query === new URLSearchParams(location.search).toString().replaceAll("%2F", "/").replaceAll("%40", "@")) return;
+    const first = !history.state?.denoiser && !location.search;
+    history[first ? "replaceState" : "pushState"]({ denoiser: true }, "", query ? `?${query}` : location.pathname);
+  }, 400);
+};
+window.addEventListener("popstate", () => {
+  clearTimeout(addressTimer);
+  document.getElementById("address-opened")?.click();
+});

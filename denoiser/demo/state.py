@@ -6,11 +6,9 @@ from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from .compute_gate import ComputeGate
 from .experiment_runner import ExperimentRunner
 from .model_pool import ModelPool
+from .photo_advice import PHOTO_CHECKPOINT
 from .result_files import ResultFiles
 from .settings import Settings
-
-PHOTO_CHECKPOINT = "photo"
-"""The bundled checkpoint for photos that are noisy already."""
 
 
 class DemoState:

@@ -1,0 +1,90 @@
+"""The settings of the page in its address, as ``?checkpoint=color-small&noise=gaussian&sigma=25&seed=3``.
+
+Anyone may write an address: what is unknown is ignored, what is out of range is brought into it.
+"""
+
+import json
+import math
+import urllib.parse
+from dataclasses import dataclass, field
+
+from ..noise import NOISES
+from ..noise.registry import Parameter
+
+MAX_CHARACTERS, MAX_FIELDS = 2000, 40
+NO_NOISE = "none"
+"""The noise of a photo that is noisy already."""
+SIGMA_MODES = ("known", "estimate", "manual")
+GIVEN_SIGMA = Parameter("sigma_given", "Noise level", "8-bit levels", 0, 100, 25, 1)
+STRENGTH = Parameter("strength", "Strength", "", 0, 1, 1, 0.05)
+SEED = Parameter("seed", "Random seed", "", 0, 2**53, 0, 1)
+
+
+@dataclass(frozen=True)
+class Address:
+    """What an address asks for; defaults for the rest.
+
+    Attributes:
+        checkpoint: As it is written, perhaps no name at all; "" for the page's default.
+        noise: A name in ``NOISES``.
+        noisy_already: Whether no noise is added.
+        parameters: Of the noise, within their ranges.
+        seed: Of the noise.
+        sigma_mode: Where the network's noise level comes from.
+        sigma_given: That level, if it is chosen by hand.
+        strength: See :class:`denoiser.Denoiser`.
+    """
+
+    checkpoint: str = ""
+    noise: str = "gaussian"
+    noisy_already: bool = False
+    parameters: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    sigma_mode: str = "known"
+    sigma_given: float = 25.0
+    strength: float = 1.0
+
+
+def parse_address(query: str) -> Address:
+    """The settings in the part of an address that begins with ``?``."""
+    try:
+        pairs = urllib.parse.parse_qsl(str(query)[:MAX_CHARACTERS].removeprefix("?"), max_num_fields=MAX_FIELDS)
+    except ValueError:
+        pairs = []
+    given = {name: value.strip() for name, value in reversed(pairs)}  # the first of a name counts
+    noisy_already = given.get("noise") == NO_NOISE
+    noise = given["noise"] if given.get("noise") in NOISES else "gaussian"
+    sigma_mode = given["sigma_mode"] if given.get("sigma_mode") in SIGMA_MODES else "known"
+    return Address(
+        checkpoint=given.get("checkpoint", "")[:300],
+        noise=noise,
+        noisy_already=noisy_already,
+        parameters={parameter.name: _number(given, parameter) for parameter in NOISES[noise].parameters},
+        seed=int(_number(given, SEED)),
+        sigma_mode="estimate" if noisy_already and sigma_mode == "known" else sigma_mode,
+        sigma_given=_number(given, GIVEN_SIGMA),
+        strength=_number(given, STRENGTH),
+    )
+
+
+def _number(given: dict[str, str], parameter: Parameter) -> float:
+    """A parameter's value, in its range; its default if there is none or it is no number."""
+    try:
+        value = float(given.get(parameter.name, parameter.default))
+    except ValueError:
+        return parameter.default
+    return min(max(value, parameter.low), parameter.high) if math.isfinite(value) else parameter.default
+
+
+def write_address_js(checkpoint: str) -> str:
+    """JavaScript that writes the page's settings into its address, see page.js.
+
+    It is for an event whose inputs are noisy_already, noise, seed, checkpoint, sigma_mode, the given sigma, strength
+    and every parameter of every noise.
+
+    Args:
+        checkpoint: The page's default, which an address need not name.
+    """
+    parameters = [(noise.name, one.name, one.default) for noise in NOISES.values() for one in noise.parameters]
+    usual = json.dumps({"checkpoint": checkpoint, "parameters": parameters})
+    return f"(...values) => {{ window.writeAddress({usual}, values); }}"

@@ -1,0 +1,111 @@
+"""What the page finds out about a photo and a checkpoint before it denoises: noisy already? do they fit?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..analysis.noise_level import estimate_sigma
+from ..hub.checkpoints import DEFAULT_CHECKPOINT
+from ..hub.facts import Facts
+from ..images.picture import Picture
+
+PHOTO_CHECKPOINT = "photo"
+"""The bundled checkpoint for photos that are noisy already."""
+NOISY_SIGMA = 3.0
+"""8-bit levels. From here on a photo counts as noisy."""
+GRID = 3
+"""The noise level is estimated in so many parts along each side."""
+PART_SIDE = 128
+"""Side of such a part, pixels: the middle of its field of the grid."""
+QUANTILE = 0.1
+"""Of the parts' levels: noise is everywhere, but texture, which estimators take for noise, leaves parts free."""
+GAUSSIAN_ONLY = ("camera", "jpeg")
+"""Noises that a network trained with Gaussian noise does not know."""
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What is known of an upload.
+
+    Attributes:
+        width: Upright, pixels.
+        height: Upright, pixels.
+        noisy: Whether it looks noisy already.
+    """
+
+    width: int
+    height: int
+    noisy: bool
+
+
+def describe_photo(picture: Picture) -> PhotoFacts:
+    """The facts of a picture."""
+    width, height = picture.size
+    return PhotoFacts(width, height, quiet_sigma(picture.pixels) >= NOISY_SIGMA)
+
+
+def has_color(picture: Picture) -> bool:
+    """Whether a picture has channels that differ by more than the rounding of JPEG."""
+    every = max(1, round((picture.pixels.size / 3e5) ** 0.5))
+    sample = picture.pixels[::every, ::every]
+    return sample.shape[2] == 3 and bool(np.ptp(sample, axis=2).max() > 1.5 / 255)
+
+
+def quiet_sigma(pixels: np.ndarray) -> float:
+    """The noise level of the quietest parts of a picture (H, W, C), 8-bit units."""
+    levels = []
+    for rows in np.array_split(np.arange(pixels.shape[0]), GRID):
+        for columns in np.array_split(np.arange(pixels.shape[1]), GRID):
+            if rows.size and columns.size:
+                levels.append(estimate_sigma(np.ascontiguousarray(pixels[_middle(rows), _middle(columns)])))
+    return float(np.quantile(levels, QUANTILE))
+
+
+def _middle(indices: np.ndarray) -> slice:
+    """The middle of a run of indices, at most ``PART_SIDE`` of them."""
+    spare = max(0, indices.size - PART_SIDE) // 2
+    return slice(int(indices[0]) + spare, int(indices[0]) + spare + min(indices.size, PART_SIDE))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Why a checkpoint does not fit, and what does.
+
+    Attributes:
+        text: A sentence.
+        checkpoint: A checkpoint that fits; "" if there is none.
+        sigma: Otherwise the highest noise level that fits.
+    """
+
+    text: str
+    checkpoint: str = ""
+    sigma: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What the button says."""
+        return f"Use {self.checkpoint}" if self.checkpoint else f"Lower the noise level to {self.sigma:g}"
+
+
+def advise(loaded: Facts, color: bool, noise: str | None, sigma: float | None) -> Advice | None:
+    """What to say of a checkpoint that does not fit; None if it does.
+
+    Args:
+        loaded: Of the checkpoint in use.
+        color: Whether the photo has colors.
+        noise: What is added; None for a photo that is noisy already.
+        sigma: The noise level that is added or given, 8-bit units; None if it is not known.
+    """
+    name = loaded.name
+    if (noise is None or noise in GAUSSIAN_ONLY) and not loaded.blind:
+        kind = "a photo's own noise" if noise is None else "this noise"
+        text = f"{name} is trained for Gaussian noise, and {kind} is another. {PHOTO_CHECKPOINT} is made for it."
+        return Advice(text, PHOTO_CHECKPOINT)
+    if loaded.channels == 1 and color:
+        text = f"{name} is for gray pictures: it takes each color channel by itself. {DEFAULT_CHECKPOINT} is for color."
+        return Advice(text, DEFAULT_CHECKPOINT)
+    high = loaded.sigma_range[1] if loaded.sigma_range else None
+    if high is not None and sigma is not None and sigma > high and not loaded.blind:
+        text = f"{name} is trained for noise levels up to {high:g}. Beyond, the result is worse than it could be."
+        return Advice(text, sigma=high)
+    return None

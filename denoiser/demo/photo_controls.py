@@ -1,0 +1,273 @@
+"""What the page does beside denoising: advice about a photo, the part to work on, the file, the address."""
+
+from collections.abc import AsyncIterator
+
+import gradio as gr
+
+from ..hub.checkpoints import bundled_checkpoints
+from ..noise import NOISES
+from .address import parse_address, write_address_js
+from .checkpoint_picker import CheckpointPicker, Selection
+from .denoise_layout import SIGMA_MODES, DenoiseLayout
+from .experiment_runner import PARAMETERS, experiment_options
+from .figures import formula_of, render_info, render_message
+from .full_size import FullSize
+from .model_pool import Loaded
+from .photo_advice import PHOTO_CHECKPOINT, Advice, PhotoFacts, advise
+from .photo_parts import AREAS, MIDDLE
+from .state import DemoState
+
+IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+"""Options of events that are answered without waiting for others."""
+QUEUED = IMMEDIATE | {"queue": True, "concurrency_limit": 24}
+"""The same for those that change a gr.State, which is not noticed outside the queue."""
+
+
+class PhotoControls:
+    """The handlers, for :class:`denoiser.demo.denoise_tab.DenoiseTab`."""
+
+    def __init__(self, state: DemoState, layout: DenoiseLayout, picker: CheckpointPicker):
+        self.state, self.layout, self.picker = state, layout, picker
+        self.full_size = FullSize(state.experiment_runner, state.results, state.settings.max_queued_calls)
+
+    def connect(self, page: gr.Blocks, computing: dict, fetching: dict, on_noisy: dict) -> None:
+        """Connect events and handlers.
+
+        Args:
+            page: What they are in.
+            computing: The event that denoises.
+            fetching: Options of events that fetch a checkpoint.
+            on_noisy: The event after the photo is said to be noisy already.
+        """
+        ui = self.layout
+        inspected = (ui.photo_facts, ui.notice, ui.area, ui.overview, ui.part, ui.offer, ui.file)
+        ui.photo.change(
+            self.on_photo_changed,
+            [ui.photo, ui.noisy_already],
+            list(inspected),
+            concurrency_id="compute",
+            **IMMEDIATE | {"queue": True, "concurrency_limit": None},
+        ).success(**computing)
+        ui.offer_button.click(lambda: True, None, ui.noisy_already, **IMMEDIATE).success(**on_noisy)
+        gr.on([ui.area.input, ui.area.change], self.on_area, [ui.area, ui.photo_facts], ui.overview, **IMMEDIATE)
+        ui.overview.input(self.on_part_chosen, None, ui.part, **IMMEDIATE).success(**computing)
+        ui.advice_button.click(self.on_advice_taken, [ui.advice, ui.selection], **fetching)
+        sigmas = [slider for (_, one), slider in zip(PARAMETERS, ui.parameter_sliders) if one.name == "sigma"]
+        ui.advice_button.click(self.on_level_lowered, ui.advice, [ui.sigma, *sigmas], **IMMEDIATE).success(**computing)
+        self._connect_file()
+        self._connect_address(page, computing, fetching)
+
+    # -- a photo ----------------------------------------------------------------------------------------------------
+
+    def on_photo_changed(self, photo: str | None, noisy_already: bool) -> dict:
+        """What there is to know of a photo just dropped, before it is denoised."""
+        ui = self.layout
+        nothing: dict = {
+            ui.photo_facts: None,
+            ui.notice: gr.update(visible=False),
+            ui.area: gr.update(visible=False, value="part" if noisy_already else "shrunk"),
+            ui.overview: "",
+            ui.part: MIDDLE,
+            ui.offer: gr.update(visible=False),
+            ui.file: gr.update(visible=False, value=None),
+        }
+        if photo is None:
+            return nothing
+        try:
+            facts, overview = self.state.experiment_runner.inspect(photo)
+        except gr.Error:
+            return nothing  # computing it will say what is wrong; an error here would keep it from running
+        large = facts.width * facts.height > self.state.settings.interactive_pixels
+        offered = facts.noisy and not noisy_already and PHOTO_CHECKPOINT in bundled_checkpoints()
+        shown = {ui.photo_facts: facts, ui.overview: overview, ui.offer: gr.update(visible=offered)}
+        if large:
+            text = (
+                f"**{facts.width * facts.height / 1e6:.1f} megapixels ({facts.width} \u00d7 {facts.height}).** You see "
+                "what is chosen here, so that the sliders answer at once. The file has the full size."
+            )
+            shown[ui.notice] = gr.update(value=text, visible=True)
+        shown[ui.area] = self.area(noisy_already, facts)
+        return nothing | shown
+
+    def area(self, noisy_already: bool, facts: PhotoFacts | None) -> dict:
+        """The choice of what is worked on: noise in full resolution, as making a photo smaller removes it."""
+        areas = [pair for pair in AREAS.items() if not (noisy_already and pair[1] == "shrunk")]
+        noisy = noisy_already or bool(facts and facts.noisy)
+        return gr.update(choices=areas, value="part" if noisy else "shrunk", visible=self._is_large(facts))
+
+    def on_area(self, area: str, facts: PhotoFacts | None) -> dict:
+        """The overview, where there is a part to choose; otherwise it is there for broken previews only."""
+        choosing = area == "part" and self._is_large(facts)
+        return gr.update(elem_classes=[] if choosing else ["only-mends"])
+
+    def on_part_chosen(self, event: gr.EventData) -> str:
+        """Where the part is, as :func:`locate` reads it."""
+        place = event._data if isinstance(event._data, dict) else {}
+        x, y = (place.get(axis) for axis in "xy")
+        numbers = [value for value in (x, y) if isinstance(value, int | float) and 0 <= value <= 1]
+        return " ".join(f"{value:.4f}" for value in numbers) if len(numbers) == 2 else MIDDLE
+
+    def _is_large(self, facts: PhotoFacts | None) -> bool:
+        return bool(facts) and facts.width * facts.height > self.state.settings.interactive_pixels
+
+    # -- advice -----------------------------------------------------------------------------------------------------
+
+    def advice(self, loaded: Loaded, color: bool, noise: str | None, sigma: float | None) -> dict:
+        """What the page says of a checkpoint that does not fit what it is used for."""
+        ui, advice = self.layout, advise(loaded.facts, color, noise, sigma)
+        return {
+            ui.advice: advice,
+            ui.advice_box: gr.update(visible=advice is not None),
+            ui.advice_text: render_message(advice.text) if advice else "",
+            ui.advice_button: gr.update(value=advice.label) if advice else gr.skip(),
+        }
+
+    async def on_advice_taken(self, advice: Advice | None, selection: Selection | None, request: gr.Request):
+        """Go to the checkpoint that fits."""
+        yield gr.skip()
+        if advice and advice.checkpoint:
+            async for update in self.picker.on_checkpoint_selected(advice.checkpoint, selection, request):
+                yield update
+
+    def on_level_lowered(self, advice: Advice | None) -> list:
+        """Lower every noise level beyond what the checkpoint is trained for; only those shown matter."""
+        count = 1 + sum(parameter.name == "sigma" for _, parameter in PARAMETERS)
+        if not advice or advice.checkpoint:
+            return [gr.skip()] * count
+        return [advice.sigma if high > 1 else gr.skip() for high in self._sigma_limits()]
+
+    def _sigma_limits(self) -> list[float]:
+        return [100.0, *(parameter.high for _, parameter in PARAMETERS if parameter.name == "sigma")]
+
+    # -- the file ---------------------------------------------------------------------------------------------------
+
+    def _connect_file(self) -> None:
+        ui = self.layout
+        gr.on(
+            [ui.file_format.input, ui.area.change, ui.photo_facts.change],
+            self.on_file_wanted,
+            [ui.file_format, ui.area, ui.photo_facts],
+            [ui.download, ui.full_size],
+            **QUEUED,
+        )
+        controls = [
+            ui.photo,
+            ui.selection,
+            ui.file_format,
+            ui.noisy_already,
+            ui.noise,
+            ui.seed,
+            ui.sigma_mode,
+            ui.sigma,
+        ]
+        job = ui.full_size.click(
+            self.on_full_size,
+            [*controls, ui.strength, *ui.parameter_sliders],
+            [ui.job, ui.job_message, ui.full_size, ui.file],
+            concurrency_id="file",
+            concurrency_limit=None,  # they wait for their turn at the ComputeGate
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        job.success(None, js="() => { setTimeout(() => document.querySelector('#file').click(), 300); }")
+        ui.cancel.click(
+            lambda: [gr.update(visible=False), gr.update(interactive=True)],
+            None,
+            [ui.job, ui.full_size],
+            cancels=[job],
+            **IMMEDIATE,
+        )
+
+    def on_file_wanted(self, file_format: str, area: str, facts: PhotoFacts | None) -> list:
+        """The button for the file: what is shown is one already, or it is to be made."""
+        at_hand = file_format == "PNG" and (area == "all" or not self._is_large(facts))
+        size = f" ({facts.width} \u00d7 {facts.height})" if facts else ""
+        return [
+            gr.update(visible=at_hand),
+            gr.update(visible=not at_hand, interactive=True, value=f"Denoise the full size{size}, {file_format}"),
+        ]
+
+    async def on_full_size(
+        self,
+        photo: str | None,
+        selection: Selection | None,
+        file_format: str,
+        noisy_already: bool,
+        noise: str,
+        seed: float | None,
+        sigma_mode: str,
+        sigma: float,
+        strength: float,
+        *levels: float,
+    ) -> AsyncIterator[dict]:
+        """Denoise the whole photo; yields how far it is, and the file in the end."""
+        ui = self.layout
+        working = {ui.job: gr.update(visible=True), ui.full_size: gr.update(interactive=False)}
+        try:
+            if photo is None:
+                raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
+            options = experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels)
+            job = self.full_size.denoise(photo, self.picker.loaded(selection), file_format, options)
+            async for told in job:
+                if isinstance(told, str):
+                    yield working | {ui.job_message: render_message(told), ui.file: gr.update(visible=False)}
+                    continue
+                label = f"Download {told.name} ({told.stat().st_size / 1e6:.1f} MB)"
+                yield {
+                    ui.job: gr.update(visible=False),
+                    ui.full_size: gr.update(interactive=True),
+                    ui.file: gr.update(value=str(told), label=label, visible=True),
+                }
+        except gr.Error as error:
+            yield working | {
+                ui.job_message: render_message(error.message, failed=True),
+                ui.full_size: gr.update(interactive=True),
+                ui.file: gr.update(visible=False),
+            }
+
+    # -- the address ------------------------------------------------------------------------------------------------
+
+    def _connect_address(self, page: gr.Blocks, computing: dict, fetching: dict) -> None:
+        ui, read = self.layout, "(...values) => [location.search.slice(0, 2000), ...values.slice(1)]"
+        outputs = [
+            *(ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode, ui.manual_controls),
+            *(ui.sigma, ui.strength, ui.difference_kind, *ui.noise_groups, *ui.parameter_sliders),
+        ]
+        for opened in (page.load, ui.address_opened.click):
+            opened(self.on_address_opened, ui.address, outputs, js=read, **IMMEDIATE).success(**computing)
+            opened(self.picker.on_address_opened, [ui.address, ui.selection], js=read, **fetching)
+        written = [ui.noisy_already, ui.noise, ui.seed, ui.checkpoint, ui.sigma_mode, ui.sigma, ui.strength]
+        ui.figures.change(
+            None,
+            [*written, *ui.parameter_sliders],
+            js=write_address_js(self.state.checkpoint),
+            api_visibility="private",
+        )
+
+    def on_address_opened(self, query: str | None) -> list:
+        """The controls as the page's address has them. Their values alone: see ``bounded_slider``."""
+        address = parse_address(query or "")
+        levels = [
+            address.parameters[parameter.name] if name == address.noise else parameter.default
+            for name, parameter in PARAMETERS
+        ]
+        return [
+            address.noisy_already,
+            address.noise,
+            render_info("Noise", *formula_of(address.noise)),
+            gr.update(visible=not address.noisy_already),
+            address.seed,
+            sigma_mode_update(address.noisy_already, address.sigma_mode),
+            gr.update(visible=address.sigma_mode == "manual"),
+            address.sigma_given,
+            address.strength,
+            gr.update(visible=not address.noisy_already),
+            *(gr.update(visible=name == address.noise) for name in NOISES),
+            *levels,
+        ]
+
+
+def sigma_mode_update(noisy_already: bool, sigma_mode: str) -> dict:
+    """The choice of where the noise level comes from: of noise that was not added none is known."""
+    modes = [pair for pair in SIGMA_MODES.items() if not (noisy_already and pair[1] == "known")]
+    return gr.update(choices=modes, value=sigma_mode)
