@@ -10,23 +10,25 @@ from PIL import Image
 from ..errors import ImageUnreadable
 from . import metadata
 from .frame import Frame, Request
+from .png import pil_frames
 
 
 def read_avif(file: IO[bytes], request: Request) -> list[Frame]:
     """The pictures of an AVIF, or the one that is requested."""
     content = file.read()
-    with Image.open(io.BytesIO(content), formats=["AVIF"]) as image:
-        chosen = request.choose(getattr(image, "n_frames", 1), *image.size)
-        info = metadata.from_pil(image)
-        gray = image.mode in ("L", "LA")
     flags = content[content.index(b"av1C") + 6]  # of the AV1 configuration: high bit depth, twelve bits
-    maximum = 255.0 if not flags & 0x40 else 4095.0 if flags & 0x20 else 1023.0
-    frames = []
-    for index in chosen:
-        planes = np.asarray(imagecodecs.avif_decode(content, index=index))
-        planes = planes if planes.ndim == 3 else planes[..., None]
-        frames.append(Frame(planes[..., [0, *range(3, planes.shape[2])]] if gray else planes, maximum, info))
-    return frames
+    with Image.open(io.BytesIO(content), formats=["AVIF"]) as image:
+        info = metadata.from_pil(image)
+        if not flags & 0x40:
+            return pil_frames(image, request, info)
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageUnreadable(f"{request.name} is an animation of more than 8 bits, which cannot be read in full.")
+        request.choose(1, *image.size)
+        gray = image.mode in ("L", "LA")
+    planes = np.asarray(imagecodecs.avif_decode(content))
+    planes = planes if planes.ndim == 3 else planes[..., None]
+    planes = planes[..., [0, *range(3, planes.shape[2])]] if gray else planes
+    return [Frame(planes, 4095.0 if flags & 0x20 else 1023.0, info)]
 
 
 def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
@@ -41,8 +43,9 @@ def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
     frames = []
     for index in request.choose(len(opened), *opened.size):
         image = opened[index]
-        planes = np.asarray(image)
+        planes = np.array(image)  # a copy: the library frees its own
         maximum = float(2 ** int(image.info.get("bit_depth", 8)) - 1)
         info = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
+        info = metadata.without_orientation(info, request)  # the library has turned it
         frames.append(Frame(planes if planes.ndim == 3 else planes[..., None], maximum, info))
     return frames

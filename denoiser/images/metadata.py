@@ -65,6 +65,8 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
     text = {key: value for key, value in text.items() if key != "XML:com.adobe.xmp"}
     if text:
         info["text"] = text
+    if isinstance(info.get("exif"), bytes):  # formats differ in whether they store the prefix
+        info["exif"] = b"Exif\0\0" + info["exif"].removeprefix(b"Exif\0\0")
     unit = source.get("resolution_unit", 2)
     if "dpi" in source:
         scale = 1 / 2.54 if unit == 3 else 1.0
@@ -130,6 +132,12 @@ def upright(frame: Frame, request: Request) -> Frame:
     if turn >= 5 and "resolution" in info:
         x, y, unit = info["resolution"]
         info = info | {"resolution": (y, x, unit)}
+    return Frame(np.ascontiguousarray(planes), frame.maximum, without_orientation(info, request))
+
+
+def without_orientation(info: dict[str, Any], request: Request) -> dict[str, Any]:
+    """``info`` of a picture that stands upright; without its EXIF if that is damaged."""
+    turned = orientation(info.get("exif", b"")) != 1
     if "exif" in info:
         try:
             exif = Image.Exif()
@@ -137,14 +145,14 @@ def upright(frame: Frame, request: Request) -> Frame:
             if ExifTags.Base.Orientation in exif:
                 del exif[ExifTags.Base.Orientation]
             written = exif.tobytes()
-            info = info | {"exif": written if turn != 1 else info["exif"]}
-        except Exception as error:
+            info = info | {"exif": written if turned else info["exif"]}
+        except Exception as error:  # Pillow raises nearly anything on damaged EXIF
             request.warn(f"its EXIF is damaged ({error}) and is dropped; only the orientation is used")
             info = {key: value for key, value in info.items() if key != "exif"}
-    if turn != 1 and "xmp" in info:
+    if turned and "xmp" in info:
         pattern = rb'tiff:Orientation\s*=\s*["\'][0-9]["\']|<tiff:Orientation>[0-9]</tiff:Orientation>'
         info = info | {"xmp": re.sub(pattern, b"", info["xmp"])}
-    return Frame(np.ascontiguousarray(planes), frame.maximum, info)
+    return info
 
 
 def jpeg_options(info: dict[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
         maximum = 1.0
     else:
         declared = page.tags.valueof("MaxSampleValue")
+        declared = declared[0] if isinstance(declared, tuple) else declared
         bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
         maximum = float(2**bits - 1)
         if isinstance(declared, int) and int(planes.max()) <= declared in (1023, 4095, 16383) and kind != "PALETTE":
@@ -189,7 +190,7 @@ def _exif(page: tifffile.TiffPage, file: IO[bytes], without: set[int]) -> bytes 
         kept[270] = kept[270].replace(', "truncated": true', "")
     for pointer in (EXIF_IFD, GPS_IFD):
         if isinstance(root.get(pointer), int):
-            kept[pointer] = dict(_directory(file, header, root[pointer]))
+            kept[pointer] = _subdirectory(file, header, root[pointer])
     return b"Exif\0\0" + start + kept.tobytes(8) if len(kept) else None
 
 
@@ -198,6 +199,11 @@ def _directory(file: IO[bytes], header: bytes, offset: int) -> ImageFileDirector
     file.seek(offset)
     directory.load(file)
     return directory
+
+
+def _subdirectory(file: IO[bytes], header: bytes, offset: int) -> dict[int, Any]:
+    """A directory without its pointer to that of interoperability, which says nothing but "R98"."""
+    return {tag: value for tag, value in _directory(file, header, offset).items() if tag != 40965}
 
 
 def write(path: Path, frames: Sequence[Frame]) -> None:
@@ -216,7 +222,7 @@ def _write_page(tif: tifffile.TiffWriter, frame: Frame, directory: Any) -> None:
     planes, info = frame.planes, frame.info
     channels = planes.shape[2]
     extra = [_extratag(tag, directory.tagtype[tag], directory[tag]) for tag in directory if tag not in _LAYOUT]
-    extra += [(pointer, 4, 1, 0, True) for pointer in (EXIF_IFD, GPS_IFD) if pointer in directory]
+    extra += [(pointer + 1, 4, 1, 0, True) for pointer in (EXIF_IFD, GPS_IFD) if pointer in directory]
     if frame.planes.dtype == np.uint16 and frame.maximum != 65535:
         extra.append((281, 3, channels, [int(frame.maximum)] * channels if channels > 1 else int(frame.maximum), True))
     if "xmp" in info:
@@ -247,7 +253,7 @@ def _parse(exif: bytes) -> tuple[bytes, ImageFileDirectory_v2] | None:
     directory = _directory(file, header, int.from_bytes(header[4:], "big" if header.startswith(b"MM") else "little"))
     for pointer in (EXIF_IFD, GPS_IFD):
         if isinstance(directory.get(pointer), int):
-            directory[pointer] = dict(_directory(file, header, directory[pointer]))
+            directory[pointer] = _subdirectory(file, header, directory[pointer])
     return header, directory
 
 
@@ -265,7 +271,10 @@ def _extratag(tag: int, kind: int, value: Any) -> tuple[int, int, int, Any, bool
 
 
 def _append_directories(path: Path, directories: Sequence[Any]) -> None:
-    """Write the directories of EXIF and GPS behind the pages, which tifffile does not, and point to them."""
+    """Write the directories of EXIF and GPS behind the pages, and point to them.
+
+    tifffile drops these pointers, so they are written as tags of the next number, which is nobody's, and renamed.
+    """
     with open(path, "r+b") as file, tifffile.TiffFile(file) as tif:
         for page, directory in zip(tif.pages, directories):
             for pointer in (EXIF_IFD, GPS_IFD):
@@ -278,5 +287,8 @@ def _append_directories(path: Path, directories: Sequence[Any]) -> None:
                     start = file.seek(0, 2)
                     start += file.write(bytes(start % 2))
                     file.write(part.tobytes(start))
-                    file.seek(page.aspage().tags[pointer].valueoffset)
+                    tag = page.aspage().tags[pointer + 1]
+                    file.seek(tag.offset)
+                    file.write(struct.pack(tif.byteorder + "H", pointer))
+                    file.seek(tag.valueoffset)
                     file.write(struct.pack(tif.byteorder + "I", start))

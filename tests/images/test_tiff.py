@@ -287,9 +287,10 @@ def test_tags_about_the_picture_travel_and_those_about_the_layout_do_not(tmp_pat
     exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
     exif.get_ifd(0x8825)[1] = "N"
     image = Image.fromarray(values((20, 30, 3), np.uint8))
-    exif[700] = b"<x/>"
-    options = {"exif": exif, "icc_profile": PROFILE, "dpi": (300, 150), "compression": "tiff_lzw"}
-    image.save(tmp_path / "a.tif", **options)
+    image.save(tmp_path / "a.webp", exif=exif, icc_profile=PROFILE, xmp=b"<x/>", lossless=True)
+    picture = read(tmp_path / "a.webp")
+    picture.info["resolution"] = (300.0, 150.0, 2)
+    save_image(picture, tmp_path / "a.tif")
     for name in ("b.tif", "c.tif"):
         save_image(read(tmp_path / ("a.tif" if name == "b.tif" else "b.tif")).to_pil(), tmp_path / name)
         with Image.open(tmp_path / name) as written:

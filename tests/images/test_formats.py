@@ -1,0 +1,440 @@
+"""Every cell of the table in docs/formats.md, written and read; metadata, animations, damage."""
+
+import io
+import logging
+import struct
+import zlib
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from denoiser import ImageTooLarge, ImageUnreadable, read_frames, save_image
+from denoiser.images import codecs, metadata
+from denoiser.images.frame import Frame
+from denoiser.images.picture import Picture, read
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+EXTENSION = {"PNG": ".png", "TIFF": ".tif", "JPEG": ".jpg", "WebP": ".webp", "BMP": ".bmp"}
+COLOR = {
+    "gamma": 0.45455,
+    "chromaticity": (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06),
+    "srgb": 1,
+    "cicp": bytes([9, 16, 0, 1]),
+}
+
+
+def table():
+    lines = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("| | 8 bits"))
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start : start + 7]]
+    return [(row[0], column, cell) for row in rows for column, cell in zip(head[1:], row[1:], strict=True)]
+
+
+def exif_block():
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    return exif.tobytes()
+
+
+def picture(dtype=np.uint8, channels=3, maximum=None, **info):
+    draw = np.random.default_rng(0)
+    top = maximum or (np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1.0)
+    smooth = draw.random((4, 5, channels)).repeat(8, 0).repeat(8, 1)
+    planes = np.rint(smooth * top).astype(dtype) if np.dtype(dtype).kind == "u" else (smooth * 1.5).astype(dtype)
+    return Picture.from_frame(Frame(planes, float(top), info))
+
+
+INFO = {
+    "ICC profile": {"icc_profile": PROFILE},
+    "EXIF": {"exif": exif_block()},
+    "XMP": {"xmp": b"<x:xmpmeta>a title</x:xmpmeta>"},
+    "resolution": {"resolution": (300.0, 150.0, 2)},
+    "text": {"text": {"Copyright": "someone", "Title": "caf\u00e9 \u732b"}},
+    "gAMA, cHRM, sRGB, cICP": COLOR,
+}
+
+
+@pytest.mark.parametrize(("form", "column", "cell"), table())
+def test_every_cell_of_the_table(tmp_path, caplog, form, column, cell):
+    path = tmp_path / f"a{EXTENSION[form]}"
+    if column in INFO:
+        save_image(picture(**INFO[column]), path)
+        found = read(path).info
+        for key, value in INFO[column].items():
+            if cell == "yes" and key == "resolution":
+                assert found[key] == pytest.approx(value, abs=0.02) and "cannot hold" not in caplog.text
+            elif cell == "yes":
+                assert found[key] == value and "cannot hold" not in caplog.text
+            else:
+                assert key not in found and metadata.LABELS[key] in caplog.text
+        return
+    source = {
+        "8 bits": lambda: [picture()],
+        "10 to 16 bits": lambda: [picture(np.uint16)],
+        "float": lambda: [picture(np.float32)],
+        "alpha": lambda: [picture(channels=4)],
+        "frames": lambda: [picture(), picture(channels=3).with_pixels(1 - picture().pixels)],
+    }[column]()
+    if cell == "no":
+        with pytest.raises(ValueError, match="cannot hold"):
+            save_image(source, path)
+        assert not path.exists()
+        return
+    save_image(source, path)
+    frames = read_frames(path)
+    assert len(frames) == len(source)
+    for frame, expected in zip(frames, source):
+        error = np.abs(frame.planes.astype(float) - np.atleast_3d(np.asarray(expected)).astype(float))
+        assert frame.planes.dtype == expected.dtype and error.max() <= (8 if form == "JPEG" else 0)
+    if cell == "8 bits":
+        with pytest.raises(ValueError, match="cannot hold"):
+            save_image([picture(np.uint16), picture(np.uint16)], tmp_path / f"b{path.suffix}")
+
+
+def test_the_table_has_every_format_that_is_written():
+    assert {EXTENSION[form] for form, _, _ in table()} <= set(codecs.EXTENSIONS)
+    assert {codecs._WRITTEN[extension] for extension in codecs.EXTENSIONS} == {form.upper() for form, _, _ in table()}
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_ten_to_fourteen_bits_stay_in_tiff_and_are_stretched_in_png(tmp_path, bits, channels):
+    top = 2**bits - 1
+    source = picture(np.uint16, channels, top)
+    save_image(source, tmp_path / "a.tif")
+    again = read(tmp_path / "a.tif")
+    assert again.maximum == top and np.array_equal(again.pixels, source.pixels)
+    save_image(source, tmp_path / "a.png")
+    assert np.allclose(read(tmp_path / "a.png").pixels, source.pixels, atol=1 / 65535)
+
+
+@given(
+    st.sampled_from([np.uint8, np.uint16]),
+    st.integers(1, 4),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=60)
+def test_png_of_any_size_and_depth_is_lossless(tmp_path_factory, dtype, channels, height, width, fast, seed):
+    planes = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
+    path = tmp_path_factory.mktemp("png") / "a.png"
+    save_image(Picture.from_frame(Frame(planes, float(np.iinfo(dtype).max))), path, fast)
+    assert np.array_equal(read_frames(path)[0].planes, planes)
+    with Image.open(path) as opened:  # another decoder agrees, with what it can hold
+        opened.load()
+        assert opened.size == (width, height)
+        if dtype == np.uint8:
+            assert np.array_equal(np.atleast_3d(np.asarray(opened)).reshape(planes.shape), planes)
+
+
+# Metadata from format to format
+
+
+@pytest.mark.parametrize("source", ["a.png", "a.tif", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("target", ["b.png", "b.tif", "b.jpg", "b.webp"])
+@pytest.mark.parametrize("through_pil", [False, True])
+def test_profile_exif_and_xmp_travel_from_any_format_to_any_other(tmp_path, source, target, through_pil):
+    given_info = INFO["ICC profile"] | INFO["EXIF"] | INFO["XMP"]
+    save_image(picture(**given_info), tmp_path / source)
+    result = read(tmp_path / source)
+    save_image(result.to_pil() if through_pil else result, tmp_path / target)
+    found = read(tmp_path / target).info
+    exif = Image.Exif()
+    exif.load(found["exif"])
+    assert exif[0x010F] == "Maker"
+    assert found["icc_profile"] == PROFILE and found["xmp"] == INFO["XMP"]["xmp"]
+
+
+@pytest.mark.parametrize("size", [1_000, 64_000, 66_000, 400_000])
+@pytest.mark.parametrize("target", ["b.png", "b.tif", "b.jpg", "b.webp"])
+def test_xmp_of_any_length_travels(tmp_path, size, target):
+    packet = b"<x:xmpmeta>" + b"k" * size + b"</x:xmpmeta>"
+    save_image(picture(xmp=packet), tmp_path / target)
+    found = read(tmp_path / target).info
+    assert packet in (found["xmp"], found.get("xmp_extended"))
+    with Image.open(tmp_path / target) as opened:
+        assert "xmp" in opened.info or 700 in getattr(opened, "tag_v2", {})
+    save_image(read(tmp_path / target), tmp_path / f"c{target}")
+    again = read(tmp_path / f"c{target}").info
+    assert (again["xmp"], again.get("xmp_extended")) == (found["xmp"], found.get("xmp_extended"))
+
+
+def test_exif_that_jpeg_cannot_hold_is_named_and_the_rest_is_written(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[0xC350] = bytes(70_000)
+    save_image(picture(exif=exif.tobytes(), icc_profile=PROFILE), tmp_path / "a.jpg")
+    assert "EXIF of more than 64 kB" in caplog.text and read(tmp_path / "a.jpg").info["icc_profile"] == PROFILE
+
+
+# Damage
+
+
+def chunk(kind, body, crc=None):
+    crc = zlib.crc32(kind + body) if crc is None else crc
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+
+def with_chunk(path, extra):
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + extra + content[33:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (chunk(b"tEXt", b"key\0value", crc=1), "tEXt"),
+        (chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(3_000_000))), "zTXt"),
+        (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"k" * 3_000_000)), "iTXt"),
+        (chunk(b"iCCP", b"name\0\0nonsense"), "iCCP"),
+        (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"no profile at all")), "profile is damaged"),
+        (chunk(b"gAMA", b"\0"), "gAMA"),
+        (chunk(b"cHRM", b"\0\0\0"), "cHRM"),
+        (chunk(b"pHYs", b"\0"), "pHYs"),
+        (chunk(b"eXIf", b"nonsense"), "EXIF is damaged"),
+        (chunk(b"cICP", b"\0\0\0\0", crc=1), ""),
+        (chunk(b"abCd", b"\0" * 50), ""),
+    ],
+)
+def test_a_bad_chunk_costs_itself_and_not_the_picture(tmp_path, caplog, dtype, extra, said):
+    source = picture(dtype, text={"Title": "kept"})
+    save_image(source, tmp_path / "a.png")
+    with_chunk(tmp_path / "a.png", extra)
+    again = read(tmp_path / "a.png")
+    assert np.array_equal(again.pixels, source.pixels) and again.info == {"text": {"Title": "kept"}}
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.tif"])
+def test_a_damaged_profile_is_dropped_and_said(tmp_path, caplog, name):
+    save_image(picture(icc_profile=PROFILE), tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    at = content.index(PROFILE[:64])
+    (tmp_path / name).write_bytes(content[: at + 36] + b"nope" + content[at + 40 :])
+    again = read(tmp_path / name)
+    assert "icc_profile" not in again.info and "ICC color profile is damaged" in caplog.text
+    assert np.allclose(again.pixels, picture().pixels, atol=8 / 255)
+
+
+def test_a_sixteen_bit_png_that_is_cut_is_said_to_be_damaged(tmp_path):
+    save_image(picture(np.uint16), tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(ImageUnreadable, match="damaged or truncated"):
+        read(tmp_path / "a.png")
+
+
+def test_a_bomb_of_sixteen_bits_is_refused_before_it_is_decoded(tmp_path):
+    save_image(picture(np.uint16), tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    (tmp_path / "a.png").write_bytes(bytes(content))
+    with pytest.raises(ImageTooLarge, match="60000 x 60000"):
+        read(tmp_path / "a.png")
+
+
+# Animations
+
+
+def frames_of(count=3, alpha=False):
+    draw = np.random.default_rng(1)
+    frames = [draw.integers(0, 256, (12, 16, 4 if alpha else 3), np.uint8) for _ in range(count)]
+    return [Image.fromarray(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+@pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif"])
+def test_every_frame_of_an_animation_is_kept_with_its_time(tmp_path, name, target):
+    times = [100, 250, 400]
+    first, *rest = frames_of()
+    options = {"quality": 100} if name == "a.avif" else {"lossless": True} if name == "a.webp" else {}
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=times, loop=3, **options)
+    frames = read_frames(tmp_path / name)
+    with Image.open(tmp_path / name) as opened:
+        for index, frame in enumerate(frames):
+            opened.seek(index)
+            assert np.array_equal(frame.planes, np.asarray(opened.convert("RGB")))
+    with pytest.raises(ImageUnreadable, match=r"has 3 frames or pages.*--page"):
+        read(tmp_path / name)
+    assert np.array_equal(read_frames(tmp_path / name, page=2)[0].planes, frames[1].planes)
+    save_image([Picture.from_frame(frame) for frame in frames], tmp_path / target)
+    written = read_frames(tmp_path / target)
+    assert all(np.array_equal(after.planes, before.planes) for after, before in zip(written, frames, strict=True))
+    if target != "b.tif":
+        assert [frame.info["duration"] for frame in written] == times
+    if target != "b.tif" and name in ("a.png", "a.webp"):
+        assert written[0].info["loop"] == 3
+
+
+@pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif"])
+def test_alpha_of_animations_is_kept(tmp_path, target):
+    first, *rest = frames_of(alpha=True)
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, duration=100, blend=0)
+    frames = read_frames(tmp_path / "a.png")
+    assert all(frame.has_alpha for frame in frames)
+    save_image([Picture.from_frame(frame) for frame in frames], tmp_path / target)
+    for after, before in zip(read_frames(tmp_path / target), frames, strict=True):
+        assert np.array_equal(after.planes, before.planes)
+
+
+def test_one_frame_in_an_animated_format_is_a_picture(tmp_path):
+    for name in ("a.gif", "a.webp"):
+        frames_of(1)[0].save(tmp_path / name, save_all=True)
+        assert read(tmp_path / name).size == (16, 12)
+
+
+def test_the_preview_in_an_mpo_is_no_page(tmp_path):
+    first, second = frames_of(2)
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second.resize((4, 3))])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    assert len(read_frames(tmp_path / "a.jpg")) == 1 and read(tmp_path / "a.jpg").size == (16, 12)
+
+
+# AVIF and HEIC
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_avif_is_read_at_its_depth(tmp_path, bits, channels):
+    source = picture(np.uint8 if bits == 8 else np.uint16, channels, 2**bits - 1).to_frame().planes
+    stored = source[..., 0] if channels == 1 else source
+    options = {"pixelformat": "gray"} if channels == 1 else {}
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(stored, level=100, bitspersample=bits, **options))
+    (frame,) = read_frames(tmp_path / "a.avif")
+    assert frame.maximum == 2**bits - 1 and frame.planes.shape == source.shape
+    assert np.abs(frame.planes.astype(int) - source).max() <= 2
+    save_image(Picture.from_frame(frame), tmp_path / "b.png")
+    assert np.allclose(read(tmp_path / "b.png").pixels, read(tmp_path / "a.avif").pixels, atol=1 / 65535)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_stands_upright(tmp_path, orientation):
+    array = np.zeros((20, 32, 3), np.uint8)
+    array[:10, :16], array[10:, :16] = 200, 90
+    exif = Image.Exif()
+    exif[274] = orientation
+    block = exif.tobytes()
+    Image.fromarray(array).save(tmp_path / "a.avif", exif=block, quality=100)
+    Image.fromarray(array).save(tmp_path / "a.png", exif=block)
+    shown, expected = (read_frames(tmp_path / name)[0].planes.astype(int) for name in ("a.avif", "a.png"))
+    assert shown.shape == expected.shape and np.abs(shown - expected).max() < 12
+    assert metadata.orientation(read(tmp_path / "a.avif").info.get("exif", b"")) == 1
+
+
+def gradient(bits):
+    """What tests/images/data/gradient_*.heic hold, without loss."""
+    rows, columns = np.mgrid[:48, :64]
+    top = 2**bits - 1
+    return np.stack([rows * top // 47, columns * top // 63, (rows + columns) * top // 110], -1)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heic_is_read_at_its_depth(tmp_path, bits, name):
+    pytest.importorskip("pi_heif")
+    content = (Path(__file__).parent / "data" / f"gradient_{bits}.heic").read_bytes()
+    (tmp_path / name).write_bytes(content)
+    (frame,) = read_frames(tmp_path / name)
+    assert frame.maximum == 2**bits - 1 and np.array_equal(frame.planes, gradient(bits))
+    exif = Image.Exif()
+    exif.load(frame.info["exif"])
+    assert exif[0x010F] == "Maker" and ImageCms.ImageCmsProfile(io.BytesIO(frame.info["icc_profile"]))
+
+
+def test_without_its_library_heic_names_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pi_heif", None)
+    content = (Path(__file__).parent / "data" / "gradient_8.heic").read_bytes()
+    (tmp_path / "a.heic").write_bytes(content)
+    with pytest.raises(ImageUnreadable, match=r"pip install 'denoising-autoencoder\[formats\]'"):
+        read(tmp_path / "a.heic")
+
+
+# CMYK
+
+
+def cmyk_profile():
+    """A profile for CMYK: a table of two points an axis from ink to Lab."""
+    table = bytearray()
+    for index in range(16):
+        cyan, magenta, yellow, black = (index >> shift & 1 for shift in (3, 2, 1, 0))
+        red, green, blue = ((1 - ink) * (1 - black) for ink in (cyan, magenta, yellow))
+        light = round(255 * (0.3 * red + 0.59 * green + 0.11 * blue))
+        table += bytes([light, 128 + 60 * (red - green), 128 + 60 * (green - blue)])
+    identity, unit = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unit + identity * 4 + bytes(table) + identity * 3
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78),
+        b"wtpt": b"XYZ " + bytes(4) + white,
+        b"A2B0": lut,
+        b"cprt": b"text" + bytes(4) + b"none\0",
+    }
+    directory, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        directory += name + struct.pack(">II", start + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    size = start + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + white
+    return head.ljust(128, b"\0") + directory + body
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_cmyk_becomes_rgb_by_its_profile(tmp_path, caplog, name):
+    ink = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8).repeat(8, 0).repeat(8, 1)
+    source = Image.fromarray(ink, "CMYK")
+    source.save(tmp_path / name, icc_profile=cmyk_profile(), **({"quality": 100} if name == "a.jpg" else {}))
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(cmyk_profile()))
+    with Image.open(tmp_path / name) as opened:
+        expected = ImageCms.profileToProfile(opened, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    shown = read(tmp_path / name)
+    assert np.abs(np.asarray(shown.to_pil()).astype(int) - np.asarray(expected)).max() <= 1
+    assert "CMYK is converted to RGB" in caplog.text and "icc_profile" not in shown.info
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_cmyk_without_a_profile_is_refused(tmp_path, name):
+    Image.new("CMYK", (8, 8)).save(tmp_path / name)
+    with pytest.raises(ImageUnreadable, match="color mode CMYK and no color profile"):
+        read(tmp_path / name)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jfif", "a.tif", "a.webp", "a.gif", "a.heic", "a", "a.txt"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF"])
+def test_the_content_decides_and_not_the_name(tmp_path, name, form):
+    Image.new("RGB", (16, 12), (200, 100, 50)).save(tmp_path / name, form)
+    assert read(tmp_path / name).size == (16, 12)
+    assert read(io.BytesIO((tmp_path / name).read_bytes())).size == (16, 12)
+
+
+@given(st.sampled_from(["PNG", "AVIF", "HEIC"]), st.data())
+@settings(deadline=None, max_examples=60)
+def test_damaged_deep_files_raise_nothing_but_our_errors(form, data):
+    logging.getLogger("denoiser").setLevel(logging.CRITICAL)
+    planes = picture(np.uint16, 3, 1023).to_frame().planes
+    content = bytearray(
+        {
+            "PNG": lambda: imagecodecs.png_encode(planes),
+            "AVIF": lambda: imagecodecs.avif_encode(planes, level=60, bitspersample=10),
+            "HEIC": lambda: (Path(__file__).parent / "data" / "gradient_10.heic").read_bytes(),
+        }[form]()
+    )
+    for _ in range(data.draw(st.integers(1, 12))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        frames = read_frames(io.BytesIO(bytes(content[: data.draw(st.integers(1, len(content)))])), 1_000_000)
+    except (ImageUnreadable, ImageTooLarge):
+        return
+    assert all(frame.planes.size for frame in frames)
