@@ -36,13 +36,13 @@ window.addEventListener("keydown", (event) => { if (event.key === "Enter" && isN
 // -- the panel about checkpoints ---------------------------------------------------------------------------------------
 function togglePanel(open) {
   const panel = document.getElementById("panel");
-  if (!panel || document.body.classList.contains("panel-open") === open) return;
+  if (!panel || panel.classList.contains("open") === open) return;
   for (const [name, value] of [["role", "dialog"], ["aria-label", "Checkpoints"]]) panel.setAttribute(name, value);
-  document.body.classList.toggle("panel-open", open);
+  panel.classList.toggle("open", open);
   document.getElementById(open ? "panel-close" : "panel-open")?.focus();
 }
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.("#panel-open")) togglePanel(!document.body.classList.contains("panel-open"));
+  if (event.target.closest?.("#panel-open")) togglePanel(!document.getElementById("panel").classList.contains("open"));
   if (event.target.closest?.("#panel-close")) togglePanel(false);
   for (const open of document.querySelectorAll("details.info[open]")) // one explanation at a time
     if (!open.contains(event.target)) open.open = false;
@@ -55,6 +55,15 @@ document.addEventListener("keydown", (event) => {
     open.querySelector("summary").focus();
   } else togglePanel(false);
 });
+
+// -- names for what gradio leaves without one --------------------------------------------------------------------------
+new MutationObserver(() => {
+  for (const picture of document.querySelectorAll("#examples .gallery-item:not([aria-label]) img")) {
+    const name = decodeURIComponent(picture.src).split("/").pop().replace(/\.\w+$/, "");
+    picture.closest("button").setAttribute("aria-label", `Example: ${name}`);
+  }
+  for (const code of document.querySelectorAll("#card pre:not([tabindex])")) code.tabIndex = 0; // it may scroll
+}).observe(document, { childList: true, subtree: true });
 
 // -- a full queue answers 503 with a sentence: the page shows it and asks again until there is room (guard.py) ---------
 const RETRY_MS = 2000;

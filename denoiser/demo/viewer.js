@@ -63,6 +63,7 @@ async function take(text) {
     held = {};
     result = 0;
     original = "";
+    for (const name of NAMES) frames[name].replaceChildren();
     return draw();
   }
   const next = {};
