@@ -62,7 +62,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="processes that draw ahead, on a CPU (default 1; 0: none, a little faster where there are two cores)",
     )
     add("--cache", type=Path, default=cache, help=f"folder for decoded photographs (default {cache})")
-    add("--tracker", help="also log to this of accelerate's trackers, such as trackio (local) or wandb")
+    add("--tracker", help="also log to one of accelerate's trackers: trackio, trackio:user/space, wandb ...")
     add("--profile", action="store_true", help="print where the time of a step goes, once the run is under way")
     add("--push-to-hub", metavar="user/name", help="publish the finished run there")
     return parser.parse_args(arguments)

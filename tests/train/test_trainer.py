@@ -133,6 +133,13 @@ def test_a_tracker_that_is_not_there_is_named_before_any_work(config, photograph
     assert "--tracker nonesuch is not installed" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_a_space_is_for_trackio_only(config, photographs, tmp_path, arguments, capsys, monkeypatch):
+    monkeypatch.setattr("train.plan.get_available_trackers", lambda: ["trackio", "wandb"])
+    for name in ("wandb:user/space", "trackio:space"):
+        assert main(arguments(config(), photographs, tmp_path / "run", "--tracker", name)) == 2
+        assert "only trackio takes a Space" in capsys.readouterr().err
+
+
 def test_metrics_go_to_a_tracker(config, photographs, tmp_path, arguments, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="a tracker is optional: pip install trackio")
