@@ -24,8 +24,13 @@ logger = logging.getLogger(__name__)
 # external program (EPS).
 FORMATS = ("JPEG", "WEBP", "BMP", "GIF")
 
-_WRITTEN = dict.fromkeys((".png", ".apng"), "PNG") | dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG")
-_WRITTEN |= dict.fromkeys((".tif", ".tiff"), "TIFF") | {".webp": "WEBP", ".bmp": "BMP"}
+_WRITTEN: dict[str, str] = {
+    **dict.fromkeys((".png", ".apng"), "PNG"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+}
 EXTENSIONS = tuple(_WRITTEN)
 """Extensions of the formats that :func:`save_image` writes."""
 READ_EXTENSIONS = (*EXTENSIONS, ".gif", ".avif", ".heic", ".heif", ".hif")

@@ -1,7 +1,6 @@
 """Every cell of the table in docs/formats.md, written and read; metadata, animations, damage."""
 
 import io
-import logging
 import struct
 import zlib
 from pathlib import Path
@@ -422,7 +421,6 @@ def test_the_content_decides_and_not_the_name(tmp_path, name, form):
 @given(st.sampled_from(["PNG", "AVIF", "HEIC"]), st.data())
 @settings(deadline=None, max_examples=60)
 def test_damaged_deep_files_raise_nothing_but_our_errors(form, data):
-    logging.getLogger("denoiser").setLevel(logging.CRITICAL)
     planes = picture(np.uint16, 3, 1023).to_frame().planes
     content = bytearray(
         {
@@ -438,3 +436,31 @@ def test_damaged_deep_files_raise_nothing_but_our_errors(form, data):
     except (ImageUnreadable, ImageTooLarge):
         return
     assert all(frame.planes.size for frame in frames)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (37, 21)])
+def test_interlaced_png_is_read(tmp_path, dtype, size):
+    planes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (*size, 3), dtype)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = b""
+    for top, left, down, across in passes:
+        part = planes[top::down, left::across]
+        rows += b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in part if row.size)
+    header = struct.pack(">IIBBBBB", size[1], size[0], 8 * planes.itemsize, 2, 0, 0, 1)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert np.array_equal(read_frames(tmp_path / "a.png")[0].planes, planes)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_png_of_few_bits_or_with_a_transparent_color_is_what_pillow_shows(tmp_path, mode):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 4, (20, 30), np.uint8) * 60).convert(mode)
+    transparent = {"L": 60, "RGB": (60, 60, 60), "P": 1}.get(mode)
+    image.save(tmp_path / "a.png", **({} if transparent is None else {"transparency": transparent}))
+    with Image.open(tmp_path / "a.png") as opened:
+        expected = np.asarray(opened.convert("RGBA" if transparent is not None else "L"))
+    (frame,) = read_frames(tmp_path / "a.png")
+    if mode == "L":
+        expected = expected[..., [0, 3]]
+    assert np.array_equal(frame.planes.reshape(expected.shape), expected)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import itertools
-import logging
 import struct
 
 import numpy as np
@@ -403,7 +402,6 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
 @given(st.data())
 @settings(deadline=None, max_examples=60)
 def test_damaged_files_raise_nothing_but_our_errors(tmp_path_factory, data):
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     buffer = io.BytesIO()
     compression = data.draw(st.sampled_from([None, "zlib", "lzw", "jpeg"]))
     photometric = "rgb"
