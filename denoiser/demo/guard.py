@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+import urllib.parse
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .result_files import DISK_FULL, is_disk_full
 
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 
+FILE_ROUTE = "/gradio_api/file="
 MAX_NAMES, MAX_NAME_CHARACTERS = 16, 40
 """Of a dictionary of numbers, which is sent for a gr.JSON."""
 
@@ -30,10 +32,17 @@ def is_upload(payload: object) -> bool:
     gradio checks that itself only for objects with its ``meta``. Links are followed before the comparison.
     """
     try:
-        path = Path(payload["path"]).resolve(strict=True)  # type: ignore[index]
-    except (TypeError, KeyError, ValueError, OSError, RuntimeError):
+        path = Path(_local_path(payload)).resolve(strict=True)
+    except (TypeError, KeyError, ValueError, OSError, RuntimeError, AttributeError):
         return False
     return path.is_file() and path.is_relative_to(Path(get_upload_folder()).resolve())
+
+
+def _local_path(payload: Any) -> str:
+    """The path of a file object; MCP clients send the address of an upload here instead."""
+    path = payload["path"]
+    is_address = path.startswith(("http://", "https://")) and FILE_ROUTE in path
+    return urllib.parse.unquote(path.partition(FILE_ROUTE)[2]) if is_address else path
 
 
 def _is_finite(value: object) -> bool:
@@ -57,7 +66,7 @@ def check_input(component: Component, value: object) -> object:
         return value  # ignored: gradio takes its own
     if isinstance(component, gr.Image):
         if value is None or is_upload(value):
-            return value and {"path": value["path"], "meta": {"_type": "gradio.FileData"}}  # type: ignore[index]
+            return value and {"path": _local_path(value), "meta": {"_type": "gradio.FileData"}}
         raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
     if isinstance(component, gr.Number | gr.Slider):
         fits = value is None or _is_finite(value)

@@ -12,6 +12,7 @@ from .denoise_layout import DenoiseLayout
 from .denoise_tab import DenoiseTab
 from .figures import render
 from .guard import GuardedBlocks, RequestLimits
+from .mcp import McpLimits, bound_server, has_mcp
 from .settings import Settings
 from .state import DemoState
 
@@ -68,8 +69,16 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         state_session_capacity=1000,  # visitors whose state is kept, of gradio's 10000: each takes memory
         show_error=False,
         max_threads=4 * settings.max_queued_calls,  # also how many calls, of all kinds, may wait or be under way
-        app_kwargs={"middleware": [Middleware(RequestLimits, max_bytes=settings.max_request_bytes)]},
+        app_kwargs={
+            "middleware": [
+                Middleware(limits, max_bytes=settings.max_request_bytes) for limits in (RequestLimits, McpLimits)
+            ]
+        },
+        mcp_server=has_mcp(),
+        prevent_thread_lock=True,
     )
+    bound_server(page)
+    page.block_thread()
 
 
 def create_theme() -> Base:
