@@ -22,7 +22,7 @@ STRENGTH_INFO = "1 is the network's picture, 0 the noisy one; between them some 
 SEED_INFO = "The number that the random noise starts from: the same number gives the same noise again."
 DIFFERENCE_INFO = (
     "What was removed is noisy \u2212 denoised: ideally noise without edges. What is missing is clean \u2212 denoised: "
-    "the error that stays. Mid-gray is no difference; \u00d7 is the amplification."
+    "what is still wrong. Mid-gray is no difference; \u00d7 is the amplification."
 )
 
 

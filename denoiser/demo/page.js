@@ -8,7 +8,10 @@ const isRange = (element) => element?.matches?.("input[type=range]");
 const isMove = (event) => isRange(event.target) && /^(Arrow|Page|Home|End)/.test(event.key);
 window.addEventListener("pointerdown", (event) => { if (isRange(event.target)) moving = event.target; }, true);
 window.addEventListener("keydown", (event) => { if (isMove(event)) moving = event.target; }, true);
-window.addEventListener("pointerup", () => { moving = null; }, true); // before gradio's slider hears of the release
+window.addEventListener("pointerup", (event) => {
+  moving = null; // before gradio's slider hears of the release
+  if (isNumber(event.target)) event.stopPropagation(); // nothing moved: the slider's number box was clicked
+}, true);
 // gradio's slider reports a release of the mouse only; this makes one of a key, and of a touch that the page took over.
 const release = () => {
   const range = moving;

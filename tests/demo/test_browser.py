@@ -1,11 +1,7 @@
 """The page, as a visitor uses it, in a real browser."""
 
-import io
-import os
 import re
-import shutil
 import time
-import urllib.parse
 import uuid
 
 import numpy as np
@@ -18,116 +14,7 @@ from tests.conftest import PHOTO, Demo
 
 from .test_hostile import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-# The figures alone, without the timer that gradio draws over them while it computes.
-READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the browser tests need Debian's chromium package")
-        pytest.skip("there is no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def png(array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-class Visitor:
-    """A page with the default example denoised, and what a person reads off it."""
-
-    def __init__(self, browser, url, **context):
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
-        self.page = self.context.new_page()
-        self.elsewhere, self.problems = [], []
-        host = urllib.parse.urlparse(url).netloc
-        self.page.on(
-            "request",
-            lambda r: (
-                r.url.startswith("http")
-                and urllib.parse.urlparse(r.url).netloc != host
-                and self.elsewhere.append(r.url)
-            ),
-        )
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.goto(url)
-        self.page.wait_for_selector("#figures .tile", timeout=60_000)
-
-    def figures(self) -> str:
-        return self.page.evaluate(READ)
-
-    def psnr(self) -> tuple[float, float]:
-        found = re.search(r"([\d.]+) \u2192 ([\d.]+)", self.page.inner_text("#figures .tile >> nth=0"))
-        return float(found[1]), float(found[2])
-
-    def after(self, action) -> None:
-        """Act, and wait until the figures are others."""
-        before = self.figures()
-        action()
-        self.page.wait_for_function(f"before => {{ const now = ({READ})(); return now && now != before }}", arg=before)
-
-    def until(self, text: str) -> None:
-        """Wait until the figures say something."""
-        self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
-
-    def upload(self, name: str, content: bytes) -> None:
-        clear = self.page.locator("#photo button[aria-label='Remove Image']")
-        if clear.count():
-            clear.first.click()
-        files = {"name": name, "mimeType": "image/png", "buffer": content}
-        self.page.locator("#photo input[type=file]").first.set_input_files(files)
-
-    def slide(self, element: str, share: float) -> None:
-        """Drag a slider's knob to a share of its width and let go."""
-        knob = self.page.locator(f"#{element} input[type=range]")
-        knob.scroll_into_view_if_needed()
-        box = knob.bounding_box()
-        y = box["y"] + box["height"] / 2
-        self.page.mouse.move(box["x"] + box["width"] / 2, y)
-        self.page.mouse.down()
-        self.page.mouse.move(box["x"] + box["width"] * share, y, steps=8)
-        self.page.mouse.up()
-
-    def picture(self, element: str) -> np.ndarray:
-        source = self.page.locator(f"#{element} img").first.get_attribute("src")
-        body = self.context.request.get(urllib.parse.urljoin(self.page.url, source)).body()
-        with Image.open(io.BytesIO(body)) as image:
-            assert image.format == "PNG"
-            return np.asarray(image)
-
-
-def visit(browser, demo):
-    visitor = Visitor(browser, demo.url)
-    yield visitor
-    assert not visitor.elsewhere, "the page asked other machines"
-    assert not visitor.problems
-    visitor.context.close()
-
-
-# A page for each test, and one that several tests share, for mishaps in a row.
-visitor = pytest.fixture(visit)
-shared_visitor = pytest.fixture(visit, scope="module")
+from .visitor import READ, Visitor, png
 
 
 def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
@@ -138,9 +25,9 @@ def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
     after = visitor.psnr()
     assert after[0] < before[0] - 3 and after[1] < before[1]
     # What is shown are the pictures the figures are about, to the last bit.
-    shown = [psnr(photo / 255, visitor.picture(element) / 255) for element in ("noisy-out", "denoised-out")]
+    shown = [psnr(photo / 255, visitor.picture(element) / 255) for element in ("noisy", "denoised")]
     assert shown == pytest.approx(after, abs=0.01)
-    assert np.array_equal(visitor.picture("clean-out"), photo)
+    assert np.array_equal(visitor.picture("clean"), photo)
 
 
 def test_the_result_can_be_downloaded_without_loss(visitor):
@@ -148,16 +35,30 @@ def test_the_result_can_be_downloaded_without_loss(visitor):
         visitor.page.click("#download")
     assert download.value.suggested_filename == "temple-denoised.png"
     with Image.open(download.value.path()) as image:
-        assert np.array_equal(np.asarray(image), visitor.picture("denoised-out"))
+        assert np.array_equal(np.asarray(image), visitor.picture("denoised"))
 
 
-def test_a_number_typed_and_an_arrow_key_act_too(visitor):
+def test_enter_in_a_number_box_acts_and_half_typed_numbers_do_not(visitor):
     field = visitor.page.locator("#gaussian-sigma input[type=number]")
-    visitor.after(lambda: (field.fill("50"), field.press("Enter"), field.blur()))
+    before = visitor.result()["number"]
+    field.focus()
+    field.fill("")
+    field.press_sequentially("50", delay=150)
+    visitor.page.wait_for_timeout(500)
+    assert visitor.result()["number"] == before
+    visitor.after(lambda: field.press("Enter"))
     assert visitor.psnr()[0] == pytest.approx(14.9, abs=0.5)
+    assert visitor.page.locator("#gaussian-sigma input[type=range]").input_value() == "50"
+    visitor.after(lambda: (field.fill("20"), visitor.page.keyboard.press("Tab")))  # to leave the box acts too
+    assert visitor.psnr()[0] == pytest.approx(22.1, abs=0.5)
+    seed = visitor.page.locator("#seed input")
+    visitor.after(lambda: (seed.click(), seed.fill("12"), seed.press("Enter")))
+
+
+def test_an_arrow_key_on_a_slider_acts(visitor):
     knob = visitor.page.locator("#gaussian-sigma input[type=range]")
-    visitor.after(lambda: (knob.focus(), knob.press("ArrowRight"), knob.blur()))
-    assert "51." in visitor.figures() or "50.9" in visitor.figures()
+    visitor.after(lambda: (knob.focus(), knob.press("ArrowRight")))
+    assert "26." in visitor.figures() or "25.9" in visitor.figures()
 
 
 def test_a_number_out_of_range_is_brought_into_it(visitor):
@@ -178,25 +79,27 @@ def test_every_noise_shows_its_own_sliders(visitor):
 
 
 def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
-    before = visitor.picture("noisy-out")
+    before = visitor.picture("noisy")
     visitor.page.evaluate(
-        "() => { window.blank = 0; new MutationObserver(() => { if (!document.querySelector('#compare img')) "
-        "window.blank++ }).observe(document.querySelector('#compare'), {childList: true, subtree: true}) }"
+        "() => { window.blank = 0; const viewer = document.querySelector('#viewer'); new MutationObserver(() => { "
+        "const pictures = [...viewer.querySelectorAll('.viewer-frame > *')].filter(e => e.checkVisibility()); "
+        "if (pictures.length != 4 || pictures.some(e => e.complete === false)) window.blank++ "
+        "}).observe(viewer, {childList: true, subtree: true, attributes: true}) }"
     )
     visitor.after(lambda: visitor.page.click("#reroll"))
-    visitor.page.wait_for_timeout(300)
-    assert not np.array_equal(visitor.picture("noisy-out"), before)
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.5))
+    assert not np.array_equal(visitor.picture("noisy"), before)
     assert visitor.page.evaluate("window.blank") == 0
 
 
 def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
-    assert "checkpoint photo" in visitor.figures() and "Noise level σ, removed" in visitor.figures()
-    for hidden in ("#noise", "#clean-out", "#sigma-mode"):
+    assert "checkpoint photo" in visitor.figures() and "Noise (σ) removed" in visitor.figures()
+    for hidden in ("#noise", "#viewer figure[data-name=clean]", "#sigma-mode"):
         assert not visitor.page.is_visible(hidden)
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
-    assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#clean-out")
+    assert "PSNR, dB" in visitor.figures() and visitor.page.is_visible("#viewer figure[data-name=clean]")
     assert "checkpoint color-base" in visitor.figures() and visitor.page.is_visible("#sigma-mode")
 
 
@@ -215,8 +118,8 @@ def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor, name):
 
 def test_the_difference_can_be_of_what_is_missing(visitor):
     removed = visitor.picture("difference")
-    visitor.page.get_by_label("what is missing").click()
-    visitor.page.wait_for_function("() => document.querySelector('#difference').innerText.includes('Clean')")
+    visitor.page.get_by_label("What is missing").click()
+    visitor.page.locator("#viewer figcaption", has_text="Clean \u2212 denoised").wait_for()
     assert not np.array_equal(visitor.picture("difference"), removed)
 
 
@@ -225,7 +128,7 @@ def test_a_large_photo_says_what_will_happen(visitor, photo):
     visitor.after(lambda: visitor.upload("large.png", png(large)))
     assert "2.3 megapixels" in visitor.page.inner_text("#notice")
     assert "1183 \u00d7 845" in visitor.figures()
-    visitor.after(lambda: visitor.page.get_by_label("All of it").click())
+    visitor.after(lambda: visitor.page.get_by_label("All, slow").click())
     assert "1792 \u00d7 1280" in visitor.figures()
 
 
@@ -243,7 +146,7 @@ def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, 
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     visitor.upload("bad.png", content)
     visitor.page.get_by_text(message).wait_for(timeout=15_000)
-    assert visitor.page.locator("#denoised-out img").count() == 0  # nor is another photo's result left standing
+    assert visitor.page.locator("#viewer .viewer-frame > *").count() == 0  # nor is another photo's result left standing
     visitor.after(lambda: visitor.upload("good.png", png(photo)))
     assert visitor.psnr()[1] > 20
 
@@ -256,9 +159,9 @@ def test_a_cleared_photo_asks_for_one(visitor):
 
 
 def test_the_page_fits_a_phone(browser, demo):
-    visitor = Visitor(browser, demo.url, is_mobile=True, has_touch=True)
-    visitor.page.set_viewport_size({"width": 390, "height": 844})
-    for box in ("hub", "offers", "card-box"):
+    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+    visitor.open_panel()
+    for box in ("offers", "card-box"):
         visitor.page.click(f"#{box} button >> nth=0")
     visitor.page.wait_for_timeout(600)
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -296,10 +199,10 @@ The end of it.
 
 def pull(visitor, name):
     page = visitor.page
-    if not page.is_visible("#typed"):
-        page.click("#hub button >> nth=0")
+    visitor.open_panel()
     page.locator("#typed input, #typed textarea").fill(name)
     page.click("#fetch")
+    page.click("#panel-close")
 
 
 def test_choosing_another_checkpoint_denoises_again_and_describes_it(visitor):
@@ -309,6 +212,7 @@ def test_choosing_another_checkpoint_denoises_again_and_describes_it(visitor):
     visitor.after(lambda: visitor.page.get_by_role("option", name="bottleneck-color").click())
     assert "checkpoint bottleneck-color" in visitor.figures()
     assert "bottleneck" in visitor.page.inner_text("#about")
+    visitor.open_panel()
     visitor.page.click("#card-box button >> nth=0")
     visitor.page.get_by_text("The textbook denoising autoencoder").wait_for()
 
@@ -320,6 +224,7 @@ def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browse
     about = visitor.page.inner_text("#about")
     assert f"user/typed at {commit[:8]}" in about and "mit" in about and "2026-11-02" in about
     # Its card is anyone's text: shown, but nothing in it runs or makes the browser ask another machine.
+    visitor.open_panel()
     visitor.page.click("#card-box button >> nth=0")
     visitor.page.get_by_text("The end of it.").wait_for()
     assert visitor.page.locator("#card img, #card iframe, #card script, #card style").count() == 0
@@ -349,9 +254,11 @@ def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hu
     running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
     try:
         visitor = Visitor(browser, running.url)
+        visitor.open_panel()
         visitor.page.click("#offers button >> nth=0")
         visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
         assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
+        visitor.page.click("#panel-close")
         visitor.page.click("#checkpoint input")
         for name in ("user/listed", "user/tiny@main"):
             assert visitor.page.get_by_role("option", name=name).count() == 1

@@ -85,7 +85,11 @@ def test_addresses_of_the_hub_become_links_in_a_message():
 
 def test_figures_without_a_clean_photo_say_why_there_is_no_psnr(result):
     with_psnr = Tags(figures.render_figures(result, "color-base", "known")).text
-    assert "PSNR, dB" in with_psnr and "Noise (σ) added · given" in with_psnr and "64 × 64, checkpoint color-base." in with_psnr
+    assert (
+        "PSNR, dB" in with_psnr
+        and "Noise (σ) added · given" in with_psnr
+        and "64 × 64, checkpoint color-base." in with_psnr
+    )
     noisy = dataclasses.replace(result, clean=None, figures={}, sigma_added=None)
     without = Tags(figures.render_figures(noisy, "color-base", "estimate")).text
     assert "PSNR, dB" not in without and "there is no PSNR" in without and "Noise (σ) estimated" in without

@@ -1,0 +1,119 @@
+"""A visitor of the page in a real browser, for the tests."""
+
+import base64
+import io
+import re
+import urllib.parse
+
+import numpy as np
+from PIL import Image
+
+# The figures alone, without the timer that gradio draws over them while it computes.
+READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
+# What the viewer shows: {number, live, sent}.
+RESULT = "() => JSON.parse(document.querySelector('#viewer .viewer')?.dataset.result ?? '{\"number\": 0}')"
+COMPLETE = f"""([figures, number]) => {{
+  const now = ({READ})(), result = ({RESULT})();
+  return now && now != figures && !now.includes("\\u2026") && result.number > number && !result.live;
+}}"""
+
+
+def png(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Visitor:
+    """A page with the default example denoised, and what a person reads off it."""
+
+    def __init__(self, browser, url, width=1280, height=900, **context):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
+        self.page = self.context.new_page()
+        self.elsewhere, self.problems = [], []
+        host = urllib.parse.urlparse(url).netloc
+        self.page.on(
+            "request",
+            lambda r: (
+                r.url.startswith("http")
+                and urllib.parse.urlparse(r.url).netloc != host
+                and self.elsewhere.append(r.url)
+            ),
+        )
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_function(COMPLETE, arg=["", 0], timeout=60_000)
+
+    def figures(self) -> str:
+        return self.page.evaluate(READ)
+
+    def result(self) -> dict:
+        """The number of the result that the viewer shows, whether it is live, and which pictures were sent."""
+        return self.page.evaluate(RESULT)
+
+    def psnr(self) -> tuple[float, float]:
+        found = re.search(r"([\d.]+) \u2192 ([\d.]+)", self.page.inner_text("#figures .tile >> nth=0"))
+        return float(found[1]), float(found[2])
+
+    def after(self, action) -> None:
+        """Act, and wait until there are other figures and pictures."""
+        before = [self.figures(), self.result()["number"]]
+        action()
+        self.page.wait_for_function(COMPLETE, arg=before)
+
+    def until_result(self, action) -> dict:
+        """Act, and wait for the next final pictures, whatever the figures."""
+        number = self.result()["number"]
+        action()
+        self.page.wait_for_function(f"n => {{ const r = ({RESULT})(); return r.number > n && !r.live }}", arg=number)
+        return self.result()
+
+    def until(self, text: str) -> None:
+        """Wait until the figures say something."""
+        self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
+
+    def upload(self, name: str, content: bytes) -> None:
+        clear = self.page.locator("#photo button[aria-label='Remove Image']")
+        if clear.count():
+            clear.first.click()
+        files = {"name": name, "mimeType": "image/png", "buffer": content}
+        self.page.locator("#photo input[type=file]").first.set_input_files(files)
+
+    def grab(self, element: str) -> tuple[float, float, float]:
+        """Put the mouse on a slider's knob and press -> left end, width and height of its track."""
+        knob = self.page.locator(f"#{element} input[type=range]")
+        knob.scroll_into_view_if_needed()
+        box = knob.bounding_box()
+        y = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] / 2, y)
+        self.page.mouse.down()
+        return box["x"], box["width"], y
+
+    def slide(self, element: str, share: float) -> None:
+        """Drag a slider's knob to a share of its width and let go."""
+        left, width, y = self.grab(element)
+        self.page.mouse.move(left + width * share, y, steps=8)
+        self.page.mouse.up()
+
+    def frame(self, name: str):
+        """Where a picture of the viewer is drawn: noisy, denoised, difference or clean."""
+        return self.page.locator(f"#viewer figure[data-name={name}] .viewer-frame")
+
+    def picture(self, name: str) -> np.ndarray:
+        """A picture of the viewer, as its file or its canvas holds it."""
+        drawn = self.frame(name).locator("img, canvas")
+        if drawn.evaluate("element => element.tagName") == "CANVAS":
+            body = base64.b64decode(drawn.evaluate("element => element.toDataURL()").partition(",")[2])
+        else:
+            source = urllib.parse.urljoin(self.page.url, drawn.get_attribute("src"))
+            body = self.context.request.get(source).body()
+        with Image.open(io.BytesIO(body)) as image:
+            assert image.format == "PNG"
+            return np.asarray(image)
+
+    def mode(self, name: str) -> None:
+        self.page.click(f"#viewer [data-mode='{name}']")
+
+    def open_panel(self) -> None:
+        if not self.page.is_visible("#panel-close"):
+            self.page.click("#panel-open")
