@@ -2,9 +2,11 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin
 
 from denoiser.__main__ import main
+from denoiser.images.picture import read
 
 
 @pytest.fixture
@@ -206,3 +208,53 @@ def test_a_folder_of_pictures_called_as_a_checkpoint_is_not_one(pictures, tmp_pa
     monkeypatch.chdir(tmp_path)
     pictures.rename(tmp_path / "photo")
     assert main(["photo/a.png", "-o", "clean.png", "--checkpoint", "photo"]) == 0
+
+
+def test_every_page_of_a_stack_is_denoised_and_kept_with_what_describes_it(run, tmp_path):
+    stack = np.random.default_rng(0).integers(9_000, 50_000, (4, 32, 40), np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(6.15, 6.15), metadata={"axes": "ZYX", "unit": "um"}
+    )
+    assert run(tmp_path / "a.tif", "-o", tmp_path / "b.tif", "--sigma", 25)[0] == 0
+    with tifffile.TiffFile(tmp_path / "b.tif") as written:
+        denoised = written.asarray()
+        assert denoised.shape == stack.shape and written.imagej_metadata["unit"] == "um"
+    assert all((after != before).mean() > 0.5 for after, before in zip(denoised, stack))
+    assert run(tmp_path / "a.tif", "-o", tmp_path / "c.tif", "--sigma", 25, "--page", 3)[0] == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "c.tif"), denoised[2])
+    status, error = run(tmp_path / "a.tif", "-o", tmp_path / "d.tif", "--page", 5)
+    assert status == 1 and "no page 5; there are 4" in error
+    status, error = run(tmp_path / "a.tif", "-o", tmp_path / "d.jpg")
+    assert status == 1 and "write d.png or .tif" in error
+
+
+def test_an_animation_becomes_one_in_a_format_that_holds_its_colors(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    first, *rest = (Image.new("RGB", (32, 24), (40 * index, 90, 200)) for index in range(1, 4))
+    first.save(tmp_path / "in" / "a.gif", save_all=True, append_images=rest, duration=80)
+    status, error = run(tmp_path / "in", "-o", tmp_path / "out", "--sigma", 25)
+    assert status == 0 and "written as" in error
+    with Image.open(tmp_path / "out" / "a.png") as written:
+        assert written.n_frames == 3 and written.is_animated
+
+
+def test_sixteen_bit_color_is_computed_and_written_in_full(run, tmp_path):
+    deep = np.random.default_rng(0).integers(9_000, 50_000, (32, 40, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")
+    for name in ("b.tif", "b.png"):
+        assert run(tmp_path / "a.tif", "-o", tmp_path / name, "--sigma", 25)[0] == 0
+    written = tifffile.imread(tmp_path / "b.tif")
+    assert written.dtype == np.uint16 and len(np.unique(written)) > 3_000
+    assert np.array_equal(np.asarray(read(tmp_path / "b.png").restore(read(tmp_path / "b.png").pixels)), written)
+
+
+def test_what_the_output_cannot_hold_is_named_before_computing(run, tmp_path, caplog, monkeypatch):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Copyright", "someone")
+    Image.new("RGB", (32, 24), (40, 90, 200)).save(tmp_path / "a.png", pnginfo=info, dpi=(300, 300))
+    said = []
+    monkeypatch.setattr(
+        "denoiser.__main__.Denoiser.__call__", lambda self, frame, *_: said.append(caplog.text) or 1 / 0
+    )
+    run(tmp_path / "a.png", "-o", tmp_path / "b.webp")
+    assert len(said) == 1 and ".webp cannot hold text, resolution" in said[0]

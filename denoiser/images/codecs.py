@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageTooLarge, ImageUnreadable
 from . import heif, metadata, png, tiff
-from .frame import Frame, Request, apply_cmyk_profile, pil_planes, refuse_reduced
+from .frame import Frame, Request, apply_cmyk_profile, refuse_reduced
 
 if TYPE_CHECKING:
     from .picture import Picture
@@ -103,16 +103,31 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     """The frames of a PIL image."""
     refuse_reduced(image, request.name)
     info = metadata.from_pil(image)
-    if image.format == "MPO":  # the second picture of a phone's MPO is a preview or depth map
+    # The second picture of a phone's MPO is a preview or depth map.
+    if image.format == "MPO" or (image.format == "TIFF" and _is_only_page(image)):
         request = Request(request.name, request.max_pixels)
         request.choose(1, *image.size)
-        frames = [Frame(pil_planes(image, request.name), 255.0, info)]
+        frames = [png.pil_frame(image, request, info)]
     else:
         frames = png.pil_frames(image, request, info)
     if image.mode == "CMYK":
         frames = [apply_cmyk_profile(frame, request) for frame in frames]
     white_is_zero = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
     return [Frame(65535 - frame.planes, frame.maximum, frame.info) for frame in frames] if white_is_zero else frames
+
+
+def _is_only_page(image: Image.Image) -> bool:
+    """Whether a TIFF that PIL has opened at its only full page has thumbnails and masks beside it."""
+    count, here = getattr(image, "n_frames", 1), image.tell()
+    if count == 1:
+        return True
+    pages: list[int] = []
+    for index in range(count):
+        image.seek(index)
+        if not getattr(image, "tag_v2", {}).get(254, 0) & 5:
+            pages.append(index)
+    image.seek(here)
+    return pages == [here]
 
 
 def save_image(

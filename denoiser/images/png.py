@@ -78,7 +78,7 @@ def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> li
     """The frames of an animation that Pillow has opened, or its one picture."""
     chosen = request.choose(getattr(image, "n_frames", 1), *image.size)
     if image.mode.startswith("I;16") or (len(chosen) == 1 and chosen.start == 0 and getattr(image, "n_frames", 1) == 1):
-        return [_pil_frame(image, request, info)]
+        return [pil_frame(image, request, info)]
     frames = []
     for index in chosen:
         image.seek(index)
@@ -95,7 +95,8 @@ def _opaque(planes: np.ndarray) -> np.ndarray:
     return planes if planes.shape[2] == 4 else np.dstack([planes, np.full_like(planes[..., 0], 255)])
 
 
-def _pil_frame(image: Image.Image, request: Request, info: dict[str, Any]) -> Frame:
+def pil_frame(image: Image.Image, request: Request, info: dict[str, Any]) -> Frame:
+    """The current frame of a PIL image."""
     planes = pil_planes(image, request.name)
     maximum = float(np.iinfo(planes.dtype).max) if planes.dtype.kind == "u" else 1.0
     return Frame(planes, maximum, info)

@@ -57,7 +57,7 @@ def _pages(tif: tifffile.TiffFile, request: Request) -> list[tuple[Any, int, Any
     pages = [page.aspage() for page in tif.pages]
     pages = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if not pages:
-        raise ImageUnreadable("It holds nothing but reduced versions of a picture: a raw file? Develop it first.")
+        raise ImageUnreadable(f"{request.name} holds reduced versions of a picture only: a raw file? Develop it first.")
     stacks: dict[int, tuple[int, Any]] = {}
     levels: set[int] = set()
     try:
@@ -104,12 +104,9 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
     if colors is None or planes.shape[2] < colors or (kind == "YCBCR" and page.compression not in (6, 7, 34892, 33007)):
         raise ImageUnreadable(f"{request.name} has color model {kind}; convert it to RGB or gray first.")
     if planes.shape[2] > colors + 1:
-        request.warn(f"of {planes.shape[2]} channels, those after the first {colors + 1} are dropped")
-    planes = planes[..., : colors + 1]
-    if planes.shape[2] == colors + 1 and (not page.extrasamples or page.extrasamples[0] == 0):
-        if page.extrasamples:
-            request.warn("a channel that is not said to be alpha is dropped")
-        planes = planes[..., :colors]
+        raise ImageUnreadable(f"{request.name} has {planes.shape[2]} channels; expected gray, RGB or CMYK, and alpha.")
+    if planes.shape[2] > colors and (not page.extrasamples or page.extrasamples[0] == 0):
+        request.warn("its last channel is not said to be alpha; it is kept as alpha")
     if kind == "MINISWHITE":
         planes = np.concatenate([maximum - planes[..., :1], planes[..., 1:]], axis=2).astype(planes.dtype)
     if kind == "PALETTE":
@@ -120,7 +117,7 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
     frame = Frame(planes, maximum, info)
     if kind == "SEPARATED":
         frame = apply_cmyk_profile(frame, request)
-    if frame.has_alpha and page.extrasamples and page.extrasamples[0] == 1:
+    if frame.has_alpha and page.extrasamples and page.extrasamples[0] == 1:  # associated alpha
         frame = _divide_by_alpha(frame)
     return frame
 
@@ -264,7 +261,7 @@ def _extratag(tag: int, kind: int, value: Any) -> tuple[int, int, int, Any, bool
         return tag, 2, len(text) + 1, text, True
     if kind in (1, 7) and isinstance(value, bytes):
         return tag, kind, len(value), value, True
-    values = value if isinstance(value, tuple) else (value,)
+    values: list[Any] = list(value) if isinstance(value, tuple) else [value]
     if kind in (5, 10):
         return tag, kind, len(values), [part for item in values for part in (item.numerator, item.denominator)], True
     return (tag, kind, len(values), values if len(values) > 1 else values[0], True) if kind in range(1, 13) else None

@@ -250,6 +250,35 @@ def test_thumbnails_masks_and_pyramid_levels_are_no_pages(tmp_path):
         assert np.array_equal(np.asarray(read(tmp_path / f"{name}.tif").to_pil()), array), name
 
 
+def test_a_thumbnail_is_no_page_of_a_pil_image_either(tmp_path):
+    array = values((96, 96, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(array, photometric="rgb")
+        tif.write(array[::4, ::4], photometric="rgb", subfiletype=1)
+        tif.write(array, photometric="rgb", subfiletype=1)
+    with Image.open(tmp_path / "a.tif") as opened:
+        assert np.array_equal(np.asarray(read(opened).to_pil()), array)
+    tifffile.imwrite(tmp_path / "b.tif", stack(dtype=np.uint8), photometric="minisblack")
+    with Image.open(tmp_path / "b.tif") as opened, pytest.raises(ImageUnreadable, match="5 frames or pages"):
+        read(opened)
+
+
+@pytest.mark.parametrize("channels", [5, 7])
+def test_more_channels_than_colors_and_alpha_are_refused(tmp_path, channels):
+    tifffile.imwrite(
+        tmp_path / "a.tif", values((20, 30, channels), np.uint16), photometric="minisblack", planarconfig=1
+    )
+    with pytest.raises(ImageUnreadable, match=f"{channels} channels"):
+        read(tmp_path / "a.tif")
+
+
+def test_a_channel_without_a_meaning_is_kept(tmp_path, caplog):
+    array = values((20, 30, 4), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["unspecified"])
+    assert np.array_equal(unchanged(tmp_path / "a.tif", tmp_path / "b.tif"), array)
+    assert "kept as alpha" in caplog.text
+
+
 def test_a_file_of_nothing_but_thumbnails_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", values((8, 8), np.uint8), subfiletype=1)
     with pytest.raises(ImageUnreadable, match="reduced versions"):
