@@ -131,7 +131,7 @@ class DenoiseLayout:
                 filterable=False,
                 elem_id="checkpoint",
             )
-            gr.Button("Details", size="sm", elem_id="panel-open", scale=0, min_width=110)
+            gr.Button("Details", size="sm", elem_id="panel-open", scale=0, min_width=76)
         self.pull_message = gr.HTML(elem_id="pull", padding=False)
         with gr.Column(visible=False, elem_classes="advice", elem_id="advice") as self.advice_box:
             self.advice_text = gr.HTML(padding=False)

@@ -90,6 +90,16 @@ def test_short_calls_do_not_pause(visitors):
     assert visitors.join() == ["short", "a0", "a1", "other"]
 
 
+def test_the_end_of_what_is_computed_comes_before_those_who_wait(visitors):
+    go_on = threading.Event()
+    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("first")
+    visitors.start("second", long=True)
+    visitors.start("figures", next=True)
+    go_on.set()
+    assert visitors.join() == ["computing", "figures", "first", "second"]
+
+
 def test_pauses_do_not_count_as_computing(visitors):
     go_on, seconds = threading.Event(), []
 
