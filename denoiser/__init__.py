@@ -7,6 +7,7 @@ clean = denoiser("noisy.jpg")
 """
 
 from .analysis.noise_level import estimate_sigma
+from .analysis.noise_model import PoissonGaussian
 from .errors import (
     CheckpointGated,
     CheckpointInvalid,
@@ -18,6 +19,7 @@ from .errors import (
 )
 from .hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from .images.codecs import save_image
+from .images.picture import read_frames
 from .models import Bottleneck, Unet
 from .name_clash import warn_if_name_clashes
 from .noise import NOISES, add_noise
@@ -36,10 +38,12 @@ __all__ = [
     "HubUnreachable",
     "ImageTooLarge",
     "ImageUnreadable",
+    "PoissonGaussian",
     "Unet",
     "add_noise",
     "bundled_checkpoints",
     "estimate_sigma",
+    "read_frames",
     "save_image",
 ]
 

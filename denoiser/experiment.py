@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .analysis.metrics import edge_fidelity, mean_squared_error, psnr, ssim
-from .analysis.noise_level import estimate_sigma
+from .analysis.noise_model import PoissonGaussian
+from .analysis.signal_dependence import estimate_noise
 from .images.picture import Picture
 from .noise import add_noise
+from .noise.registry import check_parameters
 from .pipeline import Denoiser
 
 GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
@@ -32,7 +34,8 @@ class Experiment:
         noisy: The denoiser's input.
         denoised: The denoiser's output, clipped and rounded to the picture's depth.
         sigma_added: Standard deviation of the noise before clipping, 8-bit units; None without added noise.
-        sigma_used: The noise level given to the denoiser, 8-bit units; None for blind checkpoints.
+        sigma_used: The noise level given to the denoiser, 8-bit units, of a model the root of the mean variance; None
+            for blind checkpoints.
         removed: Standard deviation of noisy - denoised, 8-bit units.
         seconds: Time of the denoising alone.
         figures: Those of ``MEASURES`` that were asked for, as (noisy, denoised) pairs; empty without a clean picture.
@@ -67,8 +70,8 @@ def run(
         noise: A name in ``NOISES``; None if the picture is noisy already.
         parameters: Of the noise; defaults for those left out.
         seed: Of the noise.
-        sigma: The noise level for the denoiser, 8-bit units: a number, "known" (the standard deviation of the noise
-            that was added; estimated if none was) or "estimate".
+        sigma: The noise level for the denoiser, 8-bit units: a number, "known" (the model of the noise that was added,
+            or its standard deviation; estimated if none was) or "estimate".
         strength: 0..1, see :class:`Denoiser`.
         progress: Called with the share of the denoising done, and again with 0 and 1 while noise is added and figures
             are computed; an exception it raises stops it.
@@ -85,10 +88,11 @@ def run(
         added = mean_squared_error(picture.pixels, degraded, pause) ** 0.5 * 255
         noisy = picture.with_pixels(degraded)
         del degraded  # an array of a large picture takes hundreds of megabytes
-    if sigma == "known" and added is not None:
-        given = min(added, 255.0)
+    given: float | PoissonGaussian
+    if sigma == "known" and noise is not None and added is not None:
+        given = _model(noise, parameters or {}) or min(added, 255.0)
     elif isinstance(sigma, str):
-        given = estimate_sigma(noisy)
+        given = estimate_noise(noisy)
     else:
         given = float(sigma)
     started = time.perf_counter()
@@ -101,12 +105,30 @@ def run(
         noisy=noisy,
         denoised=denoised,
         sigma_added=added,
-        sigma_used=None if denoiser.model.config.blind else given,
+        sigma_used=None if denoiser.model.config.blind else _level(given, noisy),
         removed=_deviation(noisy, denoised) * 255,
         seconds=seconds,
         figures={},
     )
     return measure(result, measures, (lambda: progress(1.0)) if progress else None)
+
+
+def _model(noise: str, parameters: dict[str, float]) -> PoissonGaussian | None:
+    """The model of a noise whose variance depends on the signal; None for others."""
+    values = check_parameters(noise, parameters)[1]
+    if noise == "poisson":
+        return PoissonGaussian(255 / values["peak"], 0)
+    if noise == "sensor":
+        return PoissonGaussian(values["gain"], values["read"])
+    return PoissonGaussian(0, 0, values["sigma"]) if noise == "speckle" else None
+
+
+def _level(noise: float | PoissonGaussian, noisy: Picture) -> float:
+    """The standard deviation of noise over a picture, 8-bit units."""
+    if not isinstance(noise, PoissonGaussian):
+        return noise
+    deviation = noise.deviation(noisy.pixels[::4, ::4])
+    return 255 * float(np.mean(deviation**2)) ** 0.5
 
 
 def measure(

@@ -6,40 +6,28 @@ denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
-import dataclasses
-import functools
 import itertools
 import logging
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import IO, TypeVar, overload
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .analysis.clipping import undo_clipping
-from .analysis.noise_level import estimate_sigma, is_graphic
-from .analysis.weak_noise import limit_removal
+from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .images.alpha import fill_hidden
-from .images.picture import MAX_PIXELS, Picture, read
+from .images.frame import Frame
+from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
+from .network_input import NetworkInput, Sigma, sigma_of_each
 
 _logger = logging.getLogger(__name__)
-
-
-@functools.cache
-def _survive_forks() -> None:
-    """Let a forked child compute with one thread: OpenMP would wait forever for those that stayed with its parent."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
 
 ArrayLike = TypeVar("ArrayLike", np.ndarray, torch.Tensor)
 
@@ -47,38 +35,6 @@ TILE = 768
 """Side of a tile without its margin, pixels. Pictures up to the area of a tile with its margins are computed whole."""
 MARGIN = 64
 """Margin of a tile, pixels. What lies beyond changes the estimate of a pixel by less than one 8-bit level."""
-
-
-def _pick_device(device: str) -> torch.device:
-    if device != "auto":
-        try:
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device {device!r} cannot be used here ({reason}): use 'auto' or 'cpu'") from error
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _pick_dtype(dtype: str | torch.dtype, device: torch.device, model: DenoisingAutoencoder) -> torch.dtype:
-    """float32, or bfloat16 where the device computes in it natively and the network supports it."""
-    if dtype != "auto":
-        chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-        if not isinstance(chosen, torch.dtype):
-            raise ValueError("dtype must be 'auto', 'float32' or 'bfloat16'")
-        if chosen not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype must be float32 or bfloat16, not {chosen}: float16 overflows to black pictures")
-        return chosen
-    if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
-        # oneDNN reports support for any AVX-512, where bfloat16 is emulated and slower than float32.
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    elif device.type == "cpu":
-        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    else:
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native and model.supports_bfloat16 else torch.float32
 
 
 class Denoiser:
@@ -111,10 +67,10 @@ class Denoiser:
         revision: str | None = None,
         note: str = "",
     ):
-        _survive_forks()
-        self.device: torch.device = _pick_device(str(device))
-        self.dtype: torch.dtype = _pick_dtype(dtype, self.device, model)
-        model = model.eval().requires_grad_(False).to(self.device)
+        survive_forks()
+        self.device: torch.device = pick_device(str(device))
+        self.dtype: torch.dtype = pick_dtype(dtype, self.device, model)
+        model = model.eval().requires_grad_(False).to(self.device, torch.float32)
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
         self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
         self.self_ensemble = self_ensemble
@@ -169,131 +125,185 @@ class Denoiser:
         """The noise levels the checkpoint was trained for, 8-bit units."""
         return self.model.config.sigma_range
 
+    def __repr__(self) -> str:
+        config = self.model.config
+        kind = f"{'gray' if config.channels == 1 else 'color'}, {'blind' if config.blind else 'noise level given'}"
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        ensemble = ", self-ensemble" * self.self_ensemble
+        return (
+            f"<Denoiser {self.name or 'without a name'}: {config.architecture}, {kind}, {parameters / 1e6:.2f} million "
+            f"parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}{ensemble}>"
+        )
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        survive_forks()  # in a process that unpickled it
+
     @overload
     def __call__(
         self,
-        image: str | os.PathLike[str] | Image.Image,
-        sigma: float | None = None,
+        image: str | os.PathLike[str] | IO[bytes] | Frame | Image.Image,
+        sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> Image.Image: ...
+    ) -> Image.Image | Picture: ...
     @overload
     def __call__(
         self,
         image: ArrayLike,
-        sigma: float | None = None,
+        sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> ArrayLike: ...
     def __call__(
         self,
-        image: str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor,
-        sigma: float | None = None,
+        image: ImageLike,
+        sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> Image.Image | np.ndarray | torch.Tensor:
+    ) -> Image.Image | Picture | np.ndarray | torch.Tensor:
         """Denoise a picture.
 
         Args:
-            image: A path, a PIL image, a numpy array (H, W[, C]) of uint8, uint16 or float in [0, 1], or a torch
-                tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
-            sigma: Standard deviation of the noise in 8-bit units (0..255); ``None`` estimates it. Blind checkpoints
-                ("photo") ignore it.
+            image: A path or an open file, a frame of :func:`read_frames`, a PIL image, a numpy array (H, W[, C]) of
+                uint8, uint16 or float with white 1, or a torch tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF
+                orientation is applied; alpha stays as it is.
+            sigma: The noise in 8-bit units (0..255): its standard deviation, a map of it (H, W), or a
+                :class:`PoissonGaussian`; for a batch also one number or map for each picture. ``None`` estimates a
+                level, or a model where the noise depends on the signal. Blind checkpoints ("photo") ignore it.
             strength: 0 keeps the picture, 1 is the estimate of the network; between them, a blend.
-            progress: Called with the share done, in (0, 1].
+            progress: Called with the share done, in (0, 1]; an exception it raises stops the computation.
             max_pixels: Larger pictures are refused.
 
-        The bias of clipped noise is corrected (:mod:`denoiser.analysis.clipping`): black stays black.
+        The bias of clipped noise is corrected (:mod:`denoiser.analysis.clipping`): black stays black. Noise that
+        depends on the signal is brought to one level and back (:mod:`denoiser.analysis.noise_model`): means stay.
 
         Returns:
-            The denoised picture: same kind (a PIL image for a path), size, depth and channel count. Floats are
-            clipped to [0, 1].
+            The denoised picture: same kind, size, depth and channel count. For a file it is a PIL image, or a
+            :class:`Picture` where PIL has no such images (16-bit color); :func:`save_image` takes both. Floats are not
+            clipped.
 
         Raises:
             ImageUnreadable, ImageTooLarge: The message says what is wrong with the picture.
-            ValueError: ``sigma`` or ``strength`` is out of range.
+            ValueError: ``sigma`` or ``strength`` is out of range or of another shape.
             CheckpointInvalid: The network's values overflow.
         """
         if isinstance(image, torch.Tensor) and image.ndim == 4:
             if not len(image):
                 return image.clone()
-            return torch.stack([self(picture, sigma, strength, progress, max_pixels) for picture in image])
+            pictures = [read(one, max_pixels) for one in image]
+            results = self._denoise(pictures, sigma, strength, progress, in_place=True)
+            return torch.stack([picture.restore(pixels) for picture, pixels in zip(pictures, results)])  # pyright: ignore[reportArgumentType] (tensors, as the pictures were)
         picture = read(image, max_pixels)
-        return picture.restore(self.denoise_pixels(picture, sigma, strength, progress))
+        return picture.restore(self._denoise([picture], sigma, strength, progress, in_place=True)[0])
 
     def denoise_pixels(
         self,
         picture: Picture,
-        sigma: float | None = None,
+        sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
     ) -> np.ndarray:
         """Denoise a picture that was read: float pixels (H, W, C), not clipped. See ``__call__``."""
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
-        if sigma is not None and not 0 <= sigma <= 255:
-            raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {sigma:g}")
-        if picture.alpha is not None and not picture.alpha.all() and picture.alpha.any():
-            hidden = picture.alpha == 0
-            visible = dataclasses.replace(picture, pixels=fill_hidden(picture.pixels, hidden), alpha=None)
-            restored = self.denoise_pixels(visible, sigma, strength, progress)
-            return np.where(hidden[..., None], picture.pixels, restored)
-        pixels, channels = picture.pixels, self.model.config.channels
-        level = None
-        if not self.model.config.blind:
-            level = (estimate_sigma(picture) if sigma is None else float(sigma)) / 255
-        elif is_graphic(pixels):  # a blind network takes its edges for noise
-            return pixels
-        if channels == 3 and pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
-            one = dataclasses.replace(picture, pixels=pixels[..., :1])  # gray in three planes: it stays gray
-            return self.denoise_pixels(one, sigma, strength, progress).repeat(3, axis=2)
-        if pixels.shape[2] == channels:
-            restored = self._tiled(pixels, level, progress)
-        elif channels == 3:  # a gray picture and a color network, which gets three equal planes
-            restored = self._tiled(pixels.repeat(3, axis=2), level, progress).mean(2, keepdims=True)
-        else:  # a color picture and a gray network: each plane is denoised as a gray picture
-            planes = []
-            for plane in range(3):
-                share = progress and (lambda done, plane=plane: progress((plane + done) / 3))
-                planes.append(self._tiled(pixels[..., plane : plane + 1], level, share))
-            restored = np.concatenate(planes, axis=2)
-        if level:
-            restored = undo_clipping(restored, pixels, level, progress and (lambda: progress(1.0)))
-        if level is not None:
-            restored = limit_removal(restored, pixels, level, 1 / picture.maximum if picture.maximum > 1 else 0.0)
-        if not np.isfinite(restored).all():  # finite weights can have products that are not finite
-            raise CheckpointInvalid(
-                f"{self.name or 'The network'} computes values that are not finite numbers: its weights are damaged or "
-                "were never trained. Use another checkpoint."
-            )
-        return restored if strength == 1 else pixels + np.float32(strength) * (restored - pixels)
+        return self._denoise([picture], sigma, strength, progress)[0]
 
     def computed_pixels(self, height: int, width: int) -> int:
         """The number of pixels that the network computes for a picture, with padding and the margins of tiles."""
         return computed_pixels(height, width, TILE, MARGIN, self.model.multiple)
 
-    def _tiled(self, pixels: np.ndarray, level: float | None, progress: Callable[[float], object] | None) -> np.ndarray:
-        return apply_tiled(lambda tile: self._infer(tile, level), pixels, TILE, MARGIN, self.model.multiple, progress)
+    def _denoise(
+        self,
+        pictures: list[Picture],
+        sigma: Sigma,
+        strength: float,
+        progress: Callable[[float], object] | None,
+        in_place: bool = False,
+    ) -> list[np.ndarray]:
+        """Denoised pixels of pictures of one size; ``in_place`` overwrites theirs, where nothing else needs them."""
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
+        height, width = pictures[0].pixels.shape[:2]
+        sigmas = sigma_of_each(sigma, len(pictures), height, width)
+        together = max(1, (TILE + 2 * MARGIN) ** 2 // (height * width))  # a batch needs no more memory than a tile
+        results: list[np.ndarray] = []
+        for start in range(0, len(pictures), together):
+            some = zip(pictures[start : start + together], sigmas[start : start + together])
+            inputs = [NetworkInput(picture, one, self.model.config.blind) for picture, one in some]
+            for (clean, _), group in itertools.groupby(inputs, lambda one: (one.clean, one.pixels.shape)):
+                alike = list(group)
+                if not clean:
+                    first, share = len(results) / len(pictures), len(alike) / len(pictures)
+                    report = progress and (lambda done, first=first, share=share: progress(first + share * done))
+                    results += self._denoise_alike(alike, strength, report, in_place)
+                else:
+                    results += [one.restore(one.pixels) for one in alike]
+        return results
 
-    def _flipped(self, x: torch.Tensor, level: float | None, turns: int, flip: bool) -> torch.Tensor:
-        """The estimate of the pictures ``x`` (B, C, H, W), flipped or not and rotated by ``turns`` times 90 degrees."""
-        rotated = torch.rot90(x.flip(3) if flip else x, turns, (2, 3))
-        rotated = self.model(rotated.contiguous(memory_format=torch.channels_last), level).float()
-        rotated = torch.rot90(rotated, -turns, (2, 3))
-        return rotated.flip(3) if flip else rotated
+    def _denoise_alike(
+        self, inputs: list[NetworkInput], strength: float, progress: Callable[[float], object] | None, in_place: bool
+    ) -> list[np.ndarray]:
+        """Denoised pixels of inputs of one shape, computed as one batch (H, W, B, C)."""
+        pixels = inputs[0].pixels[:, :, None] if len(inputs) == 1 else np.stack([one.pixels for one in inputs], axis=2)
+        levels = [np.float32(one.level) for one in inputs if one.level is not None]  # none for a blind network
+        maps: list[np.ndarray] = []
+        if any(np.ndim(level) for level in levels):
+            maps = [np.stack([np.broadcast_to(level, pixels.shape[:2]) for level in levels], axis=2)]
+
+        def denoise_tile(noisy: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+            given = np.stack([one.stabilize(noisy[:, :, index]) for index, one in enumerate(inputs)], axis=2)
+            known = parts[0] if parts else np.array(levels) if levels else None
+            estimate = self._infer(given, known)
+            if not np.isfinite(estimate).all():  # finite weights can have products that are not finite
+                raise CheckpointInvalid(
+                    f"{self.name or 'The network'} computes values that are not finite numbers: its weights are "
+                    "damaged or were never trained. Use another checkpoint."
+                )
+            for index, one in enumerate(inputs):
+                level = None if known is None else known[..., index]
+                estimate[:, :, index] = one.correct(estimate[:, :, index], given[:, :, index], level)
+            return estimate if strength == 1 else noisy + np.float32(strength) * (estimate - noisy)
+
+        denoised = apply_tiled(denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, maps, in_place)
+        return [one.restore(denoised[:, :, index]) for index, one in enumerate(inputs)]
 
     @torch.inference_mode()
-    def _infer(self, pixels: np.ndarray, level: float | None) -> np.ndarray:
-        # (H, W, C) in memory is channels_last: no copy before the first convolution.
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None]
+    def _infer(self, pixels: np.ndarray, level: np.ndarray | None) -> np.ndarray:
+        """The network's estimate for (H, W, B, C) at noise levels (B,) or (H, W, B), on the scale of the pixels.
+
+        A gray picture is three equal planes for a color network; each plane of a color one is a picture for a gray one.
+        """
+        height, width, batch, channels = pixels.shape
+        # (H, W, 1, C) in memory is channels_last: no copy before the first convolution.
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 3, 0, 1)
+        given = None if level is None else torch.from_numpy(np.ascontiguousarray(level)).to(self.device)
+        if given is not None:
+            given = given.permute(2, 0, 1)[:, None] if given.ndim == 3 else given
+        wanted = self.model.config.channels
+        if channels < wanted:
+            x = x.expand(batch, wanted, height, width)
+        elif channels > wanted:
+            x = x.reshape(batch * channels, wanted, height, width)
+            given = None if given is None else given.repeat_interleave(channels, 0)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             if self.self_ensemble:
                 y = torch.zeros_like(x)
                 for turns, flip in itertools.product(range(4), (False, True)):
-                    y += self._flipped(x, level, turns, flip) / 8
+                    y += self._flipped(x, given, turns, flip) / 8
             else:
-                y = self.model(x, level)
-        return y[0].float().permute(1, 2, 0).cpu().numpy()
+                y = self.model(x.contiguous(memory_format=torch.channels_last), given)
+        y = y.float().mean(1, keepdim=True) if channels < wanted else y.float().reshape(batch, channels, height, width)
+        return np.ascontiguousarray(y.permute(2, 3, 0, 1).cpu().numpy())
+
+    def _flipped(self, x: torch.Tensor, level: torch.Tensor | None, turns: int, flip: bool) -> torch.Tensor:
+        """The estimate of the pictures ``x`` (B, C, H, W), flipped or not and rotated by ``turns`` times 90 degrees."""
+
+        def turned(planes: torch.Tensor) -> torch.Tensor:
+            return torch.rot90(planes.flip(3) if flip else planes, turns, (2, 3))
+
+        level = turned(level) if level is not None and level.ndim == 4 else level
+        rotated = self.model(turned(x).contiguous(memory_format=torch.channels_last), level).float()
+        rotated = torch.rot90(rotated, -turns, (2, 3))
+        return rotated.flip(3) if flip else rotated

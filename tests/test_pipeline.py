@@ -1,14 +1,25 @@
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from denoiser import DEFAULT_CHECKPOINT, CheckpointNotFound, Denoiser, ImageUnreadable, add_noise, bundled_checkpoints
+from denoiser import (
+    DEFAULT_CHECKPOINT,
+    CheckpointNotFound,
+    Denoiser,
+    ImageUnreadable,
+    add_noise,
+    bundled_checkpoints,
+    pipeline,
+)
 from denoiser.analysis.metrics import psnr
 from denoiser.images.picture import read
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
@@ -135,7 +146,7 @@ def test_tiles_leave_no_visible_seam(default):
     seen = []
     tiled = exact(noisy, 25, progress=seen.append)
     assert len(seen) == 4 and seen[-1] == 1
-    whole = exact._infer(noisy, 25 / 255).clip(0, 1)
+    whole = exact._infer(noisy[:, :, None], np.float32([25 / 255]))[:, :, 0]
     assert np.abs(tiled - whole).max() < 0.5 / 255
 
 
@@ -260,3 +271,103 @@ def test_hidden_colors_change_nothing_that_is_visible(default, cutout):
 def test_a_picture_that_is_all_hidden_or_all_visible_comes_back(default, photo, alpha):
     picture = np.dstack([photo[:40, :40], np.full((40, 40), alpha, np.uint8)])
     assert default(picture, 10).shape == picture.shape
+
+
+def test_a_map_of_levels_counts_where_it_says(tiny, photo):
+    picture = photo[:64, :96].astype(np.float32) / 255
+    levels = np.full((64, 96), 25.0)
+    assert np.allclose(tiny(picture, levels), tiny(picture, 25), atol=1e-6)
+    levels[:, 48:] = 0
+    mixed = tiny(picture, levels)
+    assert np.array_equal(mixed[:, 56:], picture[:, 56:]) and not np.allclose(mixed[:, :40], picture[:, :40])
+
+
+def test_tiles_of_a_map_of_levels_leave_no_seam(default, photo, monkeypatch):
+    noisy = noisy_bytes(np.tile(photo, (2, 2, 1)))
+    levels = np.linspace(5, 40, 512 * 512).reshape(512, 512)
+    whole = default(noisy, levels).astype(int)
+    monkeypatch.setattr(pipeline, "TILE", 192)
+    assert np.abs(default(noisy, levels) - whole).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "sigma", [30, [10, 30, 50], torch.tensor([10.0, 30, 50]), torch.full((3, 1, 40, 48), 20.0), None]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_batch_is_what_its_pictures_are_one_by_one(photo, sigma, channels, dtype):
+    torch.manual_seed(0)
+    denoiser = Denoiser(Unet(UnetConfig(channels=channels, widths=(8, 8), blocks=(1, 1))), dtype=dtype)
+    batch = torch.from_numpy(np.stack([photo[i : i + 40, i : i + 48] for i in (0, 60, 90)])).permute(0, 3, 1, 2) / 255
+    batch[1] = batch[1].mean(0)  # gray in three planes
+    together = denoiser(batch, sigma)
+    each = sigma if isinstance(sigma, list | torch.Tensor) else [sigma] * 3
+    alone = [
+        denoiser(picture, one if one is None or isinstance(one, int) else np.asarray(one))
+        for picture, one in zip(batch, each)
+    ]
+    assert together.shape == batch.shape and (together - torch.stack(alone)).abs().max() < 1e-3
+
+
+def test_a_batch_goes_through_the_network_as_one(tiny_model, monkeypatch):
+    denoiser, seen = Denoiser(tiny_model, dtype="float32"), []
+    encode = Unet.encode
+    monkeypatch.setattr(Unet, "encode", lambda self, x, level: seen.append(len(x)) or encode(self, x, level))
+    done = []
+    denoiser(torch.rand(5, 3, 24, 32), 20, progress=done.append)
+    assert seen == [5] and done == [1]
+
+
+@pytest.mark.parametrize(
+    "sigma", [[10, 20], np.ones((3, 4)), [[10, 20]], np.full((64, 64), 300.0), np.full((64, 64), np.nan)]
+)
+def test_levels_of_another_shape_or_out_of_range_are_refused(tiny, photo, sigma):
+    with pytest.raises(ValueError, match=r"sigma (has shape|must be)"):
+        tiny(photo[:64, :64], sigma)
+
+
+def test_a_denoiser_says_what_it_is(default, tiny_model):
+    text = repr(default)
+    assert text.startswith("<Denoiser color-base: unet, color, noise level given, 5.59 million parameters")
+    assert "on cpu" in text or "on cuda" in text
+    assert "self-ensemble" in repr(Denoiser(tiny_model, self_ensemble=True))
+
+
+def test_copies_and_pickles_denoise_alike(default, photo):
+    expected = default(photo[:64, :64], 25)
+    for copied in (copy.deepcopy(default), pickle.loads(pickle.dumps(default))):
+        assert np.array_equal(copied(photo[:64, :64], 25), expected) and repr(copied) == repr(default)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_default_dtype_of_torch_changes_nothing(photo, dtype):
+    expected = Denoiser.from_pretrained("color-small", device="cpu", dtype="float32")(photo[:64, :64])
+    torch.set_default_dtype(dtype)
+    try:
+        result = Denoiser.from_pretrained("color-small", device="cpu", dtype="float32")(photo[:64, :64])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(result, expected)
+
+
+SPAWNED = """
+import multiprocessing
+import numpy as np
+from denoiser import Denoiser
+picture = np.random.default_rng(0).integers(60, 200, (64, 64, 3), np.uint8)
+def work(denoiser): return int(denoiser(picture, 25).sum())
+if __name__ == "__main__":
+    denoiser = Denoiser.from_pretrained("color-small", device="cpu")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert abs(pool.apply(work, (denoiser,)) - work(denoiser)) < 100
+    print("done")
+"""
+
+
+def test_a_denoiser_can_be_sent_to_a_spawned_process(tmp_path):
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "spawned.py"], capture_output=True, text=True, timeout=240, env=environment
+    )
+    assert done.stdout.strip() == "done", done.stderr

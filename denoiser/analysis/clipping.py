@@ -46,7 +46,7 @@ _SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DIST
 
 
 def undo_clipping(
-    restored: np.ndarray, noisy: np.ndarray, level: float, pause: Callable[[], object] | None = None
+    restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, pause: Callable[[], object] | None = None
 ) -> np.ndarray:
     """Correct a denoised picture for noise that was clipped with the picture.
 
@@ -57,37 +57,38 @@ def undo_clipping(
     Args:
         restored: The denoiser's output for ``noisy``, float32 (H, W, C).
         noisy: The noisy picture in [0, 1], same shape.
-        level: Standard deviation of the noise, on the scale of the pictures.
+        level: Standard deviation of the noise, on the scale of the pictures: a number or (H, W).
         pause: Called after each tile of a large picture.
 
     Returns:
         The corrected picture; ``restored`` itself if nothing was clipped.
     """
     black, white = bool(noisy.min() == 0), bool(noisy.max() == 1)
-    if level < MIN_LEVEL or not (black or white):
+    if np.max(level) < MIN_LEVEL or not (black or white):
         return restored
     corrected = np.empty_like(restored)
     height, width = restored.shape[:2]
     for outer, inner, target in tiles(height, width, TILE, MARGIN, CELL):  # bounds the memory
         values, observed = (_planes(picture[outer]) for picture in (restored, noisy))
+        spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL)) if np.ndim(level) else float(level)
         if black:
-            values = _undo_black(values, observed, level)
+            values = _undo_black(values, observed, spread)
         if white:
-            values = 1 - _undo_black(1 - values, 1 - observed, level)
+            values = 1 - _undo_black(1 - values, 1 - observed, spread)
         corrected[target] = values[0].permute(1, 2, 0).numpy()[inner]
         if pause:
             pause()
     return corrected
 
 
-def _undo_black(values: torch.Tensor, observed: torch.Tensor, level: float) -> torch.Tensor:
+def _undo_black(values: torch.Tensor, observed: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
     """Denoised ``values`` (1, C, H, W) corrected for clipping at 0 of the ``observed`` noisy ones."""
     last = len(_SHIFT) - 1
     where = (values * (_BINS / level)).nan_to_num(nan=last).clamp_(0, last).int()
     # Four fifths of the expected share are full evidence, as counts vary; squared, so that weak evidence counts less.
     clipped = 1.25 * _local_mean((observed == 0).float()) / _local_mean(_SHARE[where]).clamp(min=1e-3)
     noise = (observed - values).square() * (where < _REACH)
-    spread = 1.25 * _local_mean(noise) / (_local_mean(_SPREAD[where]) * level**2).clamp(min=1e-12)
+    spread = 1.25 * _local_mean(noise) / _local_mean(_SPREAD[where] * level**2).clamp(min=1e-12)
     weight = clipped.clamp(max=1).square() * spread.nan_to_num(nan=0).clamp(max=1).square()
     weight = interpolate(weight, size=values.shape[2:], mode="bilinear")
     return values + weight * _SHIFT[where] * level

@@ -51,7 +51,7 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels):
         return 0.0
-    pixels = _sample(pixels)
+    pixels = sample_parts(pixels)
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
         pixels = pixels.mean(axis=2, keepdims=True)
     overall, quiet = _from_wavelets(pixels)
@@ -63,7 +63,7 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     return overall if quiet > 2 else quiet  # if the quiet parts have almost no noise, the rest is texture
 
 
-def _sample(pixels: np.ndarray) -> np.ndarray:
+def sample_parts(pixels: np.ndarray) -> np.ndarray:
     """A large picture as a mosaic of evenly spaced parts: noise is the same everywhere, and time is not."""
     height, width = pixels.shape[:2]
     if height * width <= 2 * (SAMPLES * SAMPLE_SIDE) ** 2 or min(height, width) < SAMPLES * SAMPLE_SIDE:

@@ -20,28 +20,28 @@ HALF_SHARE = 1.75 / 255
 held-out crops so that no bundled checkpoint makes one worse at sigma 0.5 to 5 (``benchmarks.weak_noise``)."""
 
 
-def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float, step: float = 0.0) -> np.ndarray:
+def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, step: float = 0.0) -> np.ndarray:
     """Blend an estimate with its input where more was removed than the noise has.
 
     Args:
         restored: The network's estimate, float32 (H, W, C); overwritten.
         noisy: Its input, the same shape.
-        level: Standard deviation of the noise on the same scale.
+        level: Standard deviation of the noise on the same scale, a number or (H, W).
         step: Between the values that the input can have, 1 / 255 for 8 bits: rounding adds to its noise.
 
     Returns:
         The blend, float32 (H, W, C); ``restored`` itself from ``NO_BLEND`` on.
     """
-    if level >= NO_BLEND:
+    if np.min(level) >= NO_BLEND:
         return restored
-    energy = torch.empty(1, 1, *noisy.shape[:2])
+    energy = torch.empty(1, 1, *noisy.shape[:2], dtype=torch.float32, device="cpu")
     for band in _bands(len(noisy)):
         energy[0, 0, band] = torch.from_numpy(((restored[band] - noisy[band]) ** 2).mean(2))
     cells = F.avg_pool2d(energy, CELL, ceil_mode=True, count_include_pad=False)
     cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     energy = F.interpolate(cells, size=energy.shape[2:], mode="bilinear", align_corners=False)[0, 0].numpy()
     share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + HALF_SHARE**4))
-    fade = min(1.0, max(0.0, (level - FULL_BLEND) / (NO_BLEND - FULL_BLEND)))
+    fade = np.clip((level - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1)
     share = (share + fade * (1 - share)).astype(np.float32)
     for band in _bands(len(noisy)):
         restored[band] = noisy[band] + share[band][..., None] * (restored[band] - noisy[band])

@@ -4,7 +4,7 @@ Each tile is computed with a margin around it, and the margin is discarded. Wher
 receptive field the result equals that of the whole picture, without seams or blending.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,28 +72,47 @@ def computed_pixels(height: int, width: int, size: int, margin: int, multiple: i
 
 
 def apply_tiled(
-    function: Callable[[np.ndarray], np.ndarray],
+    function: Callable[..., np.ndarray],
     pixels: np.ndarray,
     size: int,
     margin: int,
     multiple: int,
     progress: Callable[[float], object] | None = None,
+    maps: Sequence[np.ndarray] = (),
+    in_place: bool = False,
 ) -> np.ndarray:
-    """Apply ``function`` to a picture (H, W, C) in tiles.
+    """Apply ``function`` to a picture (H, W, ...) in tiles.
 
     Args:
-        function: (h, w, C) -> (h, w, C).
+        function: (h, w, ...) -> the same shape. The parts of ``maps`` are its further arguments.
         pixels: The picture.
         size: Side of the tiles' inner part, pixels.
         margin: Width of the discarded margin, pixels.
         multiple: Tiles start at multiples of it, pixels.
         progress: Called with the share done, in (0, 1], after each tile. An exception it raises stops the computation.
+        maps: Arrays (H, W, ...) that are cut as the picture is.
+        in_place: Put the result into ``pixels``, which halves the memory: what a later tile reads is written after it.
     """
     height, width = pixels.shape[:2]
     pieces = list(tiles(height, width, size, margin, multiple))
-    result = np.empty_like(pixels)
+    result = pixels if in_place else np.empty_like(pixels)
+    pending: list[tuple[tuple[slice, slice], np.ndarray]] = []
     for done, (outer, inner, target) in enumerate(pieces, start=1):
-        result[target] = function(pixels[outer])[inner]
+        while pending and (not in_place or pending[0][0][0].stop <= outer[0].start):
+            rows_and_columns, values = pending.pop(0)
+            result[rows_and_columns] = values
+        values = function(pixels[outer], *(one[outer] for one in maps))[inner]
+        for rows in _rows_by_reader(target[0], _round_up(margin, multiple)):
+            pending.append(((rows, target[1]), values[rows.start - target[0].start : rows.stop - target[0].start]))
+        pending.sort(key=lambda piece: piece[0][0].stop)
         if progress:
             progress(done / len(pieces))
+    for rows_and_columns, values in pending:
+        result[rows_and_columns] = values
     return result
+
+
+def _rows_by_reader(rows: slice, margin: int) -> list[slice]:
+    """The rows of a tile that the tiles below it do not read, and those that are in their margin."""
+    border = max(rows.start, rows.stop - margin)
+    return [part for part in (slice(rows.start, border), slice(border, rows.stop)) if part.start < part.stop]

@@ -178,7 +178,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         with torch.device("meta"):
             model = cls(config)
         check_weights(model, folder / WEIGHTS_FILE, label)
-        model = model.to_empty(device="cpu")
+        model = model.float().to_empty(device="cpu")  # whatever the default dtype is
         load_weights(model, folder / WEIGHTS_FILE, label)
         return model.to(device).eval()
 

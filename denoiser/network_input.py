@@ -1,0 +1,113 @@
+"""What a network is given for a picture, and its estimate made a picture again."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from .analysis.clipping import undo_clipping
+from .analysis.noise_level import is_graphic
+from .analysis.noise_model import PoissonGaussian, Stabilizer
+from .analysis.signal_dependence import estimate_noise
+from .analysis.weak_noise import limit_removal
+from .images.alpha import fill_hidden
+from .images.picture import Picture
+
+Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
+"""Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
+
+
+def sigma_of_each(
+    sigma: Sigma, count: int, height: int, width: int
+) -> list[float | np.ndarray | PoissonGaussian | None]:
+    """The noise level of each of ``count`` pictures: a number or a map (H, W) of its own, or the model or None of all.
+
+    Raises:
+        ValueError: ``sigma`` has another shape, or a value outside 0..255.
+    """
+    if sigma is None or isinstance(sigma, PoissonGaussian):
+        return [sigma] * count
+    levels = np.asarray(sigma.detach().cpu() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
+    if not ((levels >= 0) & (levels <= 255)).all():  # False for NaN too
+        bad = f"{levels:g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
+        raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {bad}")
+    if levels.size == 1:
+        return [levels.item()] * count
+    if levels.ndim == 1 and len(levels) == count:
+        return levels.tolist()
+    maps = levels[:, 0] if levels.ndim == 4 and levels.shape[1] == 1 else levels
+    if maps.shape in ((height, width), (1, height, width), (count, height, width)):
+        return list(np.broadcast_to(maps, (count, height, width)))
+    raise ValueError(
+        f"sigma has shape {levels.shape}; give a number, a map of shape ({height}, {width}), or one of them for each "
+        f"of the {count} pictures"
+    )
+
+
+MEAN_WINDOW = 33
+"""Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
+
+
+class NetworkInput:
+    """A picture as a network takes it, as a whole and by tiles.
+
+    Colors that nobody sees are replaced, gray in three planes becomes one plane, and noise that depends on the signal
+    is brought to one level.
+
+    Args:
+        picture: What to denoise.
+        sigma: Its noise level in 8-bit units: a number, a map (H, W), a model, or None to estimate it.
+        blind: Whether the network takes no noise level.
+
+    Attributes:
+        pixels: float32 (H, W, C), before its noise is brought to one level.
+        clean: Whether there is nothing to remove.
+        level: Standard deviation of the noise that the network is told, a number or (H, W); None for blind networks.
+    """
+
+    def __init__(self, picture: Picture, sigma: float | np.ndarray | PoissonGaussian | None, blind: bool):
+        self._picture, self._stabilizer = picture, None
+        alpha, pixels = picture.alpha, picture.pixels
+        self._hidden = alpha == 0 if alpha is not None and not alpha.all() and alpha.any() else None
+        if self._hidden is not None:
+            pixels = fill_hidden(pixels, self._hidden)
+        self._is_gray = pixels.shape[2] == 3 and is_gray(pixels)
+        self.pixels = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
+        self.clean = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
+        if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
+            sigma = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
+        if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
+            self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
+            level = self._stabilizer.sigma
+        else:
+            level = (sigma.read if isinstance(sigma, PoissonGaussian) else sigma) / 255
+        self.level: float | np.ndarray | None = None if blind else level
+
+    def stabilize(self, tile: np.ndarray) -> np.ndarray:
+        """A tile (h, w, C) of ``pixels`` with noise of the level ``level``."""
+        return self._stabilizer.apply(tile) if self._stabilizer else tile
+
+    def correct(self, estimate: np.ndarray, tile: np.ndarray, level: float | np.ndarray | None) -> np.ndarray:
+        """A tile of pixels from the network's estimate for the stabilized ``tile``; ``estimate`` is overwritten."""
+        if self._stabilizer is None and level is not None and np.max(level) > 0:
+            estimate = undo_clipping(estimate, tile, level)
+        if level is not None:
+            step = 1 / self._picture.maximum if self._picture.maximum > 1 else 0.0
+            estimate = limit_removal(estimate, tile, level, step)
+        elif self._stabilizer:  # no level was given: a network that takes it for less shifts dark areas as a whole
+            estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
+        return self._stabilizer.invert(estimate) if self._stabilizer else estimate
+
+    def restore(self, pixels: np.ndarray) -> np.ndarray:
+        """Denoised ``pixels`` with the planes of the picture, and the colors that nobody sees as they were."""
+        if self._is_gray:
+            pixels = pixels.repeat(3, axis=2)
+        return pixels if self._hidden is None else np.where(self._hidden[..., None], self._picture.pixels, pixels)
+
+
+def is_gray(pixels: np.ndarray) -> bool:
+    """Whether the planes of (H, W, 3) are equal; by bands, as most pictures differ in the first."""
+    bands = (pixels[top : top + 256] for top in range(0, len(pixels), 256))
+    return all((band == band[..., :1]).all() for band in bands)

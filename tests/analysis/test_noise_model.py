@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoiser import Denoiser, PoissonGaussian, add_noise, estimate_sigma
+from denoiser.analysis.metrics import psnr
+from denoiser.analysis.noise_model import Stabilizer
+from denoiser.analysis.signal_dependence import estimate_noise
+from denoiser.images.picture import read
+
+
+def as_file(pixels):
+    return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+models = st.builds(PoissonGaussian, st.floats(0.3, 26), st.floats(0, 30), st.floats(0, 0.3))
+
+
+@given(models)
+@settings(deadline=None, max_examples=40)
+def test_the_transform_keeps_black_and_white_and_rises(model):
+    stabilizer = Stabilizer(model)
+    values = np.linspace(0, 1, 300, dtype=np.float32)
+    transformed = stabilizer.apply(values)
+    assert transformed.dtype == np.float32 and transformed[0] == 0 and transformed[-1] == pytest.approx(1, abs=1e-6)
+    assert (np.diff(transformed) > 0).all() and 0 < stabilizer.sigma < 1
+
+
+@pytest.mark.parametrize("model", [PoissonGaussian(8.5, 0), PoissonGaussian(3, 6), PoissonGaussian(0, 2, 0.1)])
+def test_the_transformed_noise_has_one_level(model):
+    stabilizer, random = Stabilizer(model, -1, 2), np.random.default_rng(0)
+    for value in (0.3, 0.5, 0.9):
+        electrons = model.gain / 255 * random.poisson(value * 255 / model.gain, 40_000) if model.gain else value
+        noisy = electrons + random.standard_normal(40_000) * np.hypot(model.read / 255, model.relative * value)
+        assert stabilizer.apply(noisy).std() == pytest.approx(stabilizer.sigma, rel=0.06)
+
+
+@given(models, st.floats(0.01, 0.97), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_the_mean_of_transformed_noise_is_brought_back_to_the_true_value(model, value, clipped):
+    """Also where counts are few and where a file cuts the noise off."""
+    random = np.random.default_rng(0)
+    counts = random.poisson(value * 255 / model.gain, 100_000)
+    noisy = model.gain / 255 * counts + random.standard_normal(100_000) * np.hypot(
+        model.read / 255, model.relative * value
+    )
+    noisy = noisy.clip(0, 1) if clipped else noisy
+    stabilizer = Stabilizer(model, float(noisy.min()), float(noisy.max()))
+    restored = stabilizer.invert(np.array([stabilizer.apply(noisy).mean()]))[0]
+    tolerance = 0.01 + 0.06 * float(model.deviation(np.array(value)))
+    assert abs(restored - value) < tolerance
+
+
+@pytest.mark.parametrize(("gain", "read", "relative"), [(-1, 0, 0), (0, 300, 0), (0, 0, 1.5), (float("nan"), 0, 0)])
+def test_models_out_of_range_are_refused(gain, read, relative):
+    with pytest.raises(ValueError, match="must be from 0 to"):
+        PoissonGaussian(gain, read, relative)
+
+
+@pytest.mark.parametrize(("channels", "peak"), [(1, 10), (1, 30), (1, 60), (3, 10), (3, 30), (3, 60), (3, 255)])
+def test_photon_noise_is_found_and_its_gain(photo, channels, peak):
+    noisy = as_file(add_noise(photo[..., :channels] / 255, "poisson", peak=peak))
+    found = estimate_noise(read(noisy))
+    assert isinstance(found, PoissonGaussian)
+    middle = found.deviation(np.array([0.25, 0.5]))
+    assert middle == pytest.approx((np.array([0.25, 0.5]) / peak) ** 0.5, rel=0.2 if channels == 3 else 0.45)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1])
+def test_speckle_is_found(photo, scale):
+    found = estimate_noise(read(as_file(scale * add_noise(photo / 255, "speckle", sigma=0.2))))
+    assert isinstance(found, PoissonGaussian) and found.relative == pytest.approx(0.2, rel=0.2)
+
+
+@pytest.mark.parametrize("sigma", [2, 5, 15, 25, 50])
+@pytest.mark.parametrize("clip", [False, True])
+def test_noise_of_one_level_stays_one_level(photo, sigma, clip):
+    noisy = add_noise(photo / 255, "gaussian", sigma=sigma)
+    picture = read(as_file(noisy) if clip else noisy)
+    assert estimate_noise(picture) == estimate_sigma(picture)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (16, 16), (40, 30), (3, 900)])
+def test_small_pictures_have_one_level(size):
+    assert isinstance(estimate_noise(read(np.random.default_rng(0).random((*size, 3), np.float32))), float)
+
+
+@pytest.fixture(scope="module", params=["color-small", "gray-base", "photo"])
+def denoiser(request) -> Denoiser:
+    return Denoiser.from_pretrained(request.param, device="cpu")
+
+
+@pytest.mark.parametrize("photons", [8, 25, 80, 200])
+@pytest.mark.parametrize("level", [0.015, 0.06])
+def test_a_dark_background_of_counts_keeps_its_mean(denoiser, photons, level):
+    rows, columns = np.mgrid[:224, :224]
+    scene = level + 0.6 * np.exp(-((rows - 90) ** 2 + (columns - 120) ** 2) / 900)
+    counts = np.random.default_rng(5).poisson(scene * photons) / photons
+    noisy = np.rint(counts.clip(0, 1) * 65535).astype(np.uint16)
+    denoised, dark = denoiser(noisy).astype(float), scene < level + 0.001
+    assert denoised.mean() == pytest.approx(noisy.mean(), rel=0.015)
+    assert denoised[dark].mean() == pytest.approx(noisy[dark].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "model"),
+    [
+        ("poisson", {"peak": 30}, PoissonGaussian(8.5, 0)),
+        ("sensor", {"gain": 3, "read": 6}, PoissonGaussian(3, 6)),
+        ("speckle", {"sigma": 0.25}, PoissonGaussian(0, 0, 0.25)),
+    ],
+)
+def test_a_model_is_better_than_one_level_known_or_estimated(photo, kind, parameters, model):
+    clean = photo / np.float32(255)
+    degraded = add_noise(clean, kind, **parameters)
+    denoiser, noisy = Denoiser.from_pretrained("color-small", device="cpu"), as_file(degraded)
+    level = 255 * float(np.sqrt(np.mean((degraded - clean) ** 2)))
+    one, known, estimated = (psnr(clean, denoiser(noisy, sigma) / 255) for sigma in (level, model, None))
+    assert known > one + 0.3 and estimated > one + 0.3
+    assert abs(denoiser(noisy).mean() / 255 - clean.mean()) < 0.01 * clean.mean()
+
+
+def test_a_model_without_signal_dependence_is_one_level(photo):
+    denoiser = Denoiser.from_pretrained("color-small", device="cpu")
+    assert np.array_equal(denoiser(photo[:64], PoissonGaussian(0, 20)), denoiser(photo[:64], 20))
