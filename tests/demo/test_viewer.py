@@ -1,0 +1,392 @@
+"""The viewer and the layout of the page, in a real browser."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser.analysis.metrics import psnr
+from tests.conftest import PHOTO
+
+from .visitor import Visitor, png
+
+SIDE = ("noisy", "denoised", "difference", "clean")
+# Every picture's size and position within its frame: one zoom and position for all.
+PLACES = """() => [...document.querySelectorAll("#viewer .viewer-frame > *")].filter(e => e.checkVisibility()).map(
+  e => { const b = e.getBoundingClientRect(), f = e.parentElement.getBoundingClientRect();
+         return [b.width, b.height, b.left - f.left, b.top - f.top].map(Math.round).join(" ") })"""
+BOXES = """(selectors) => selectors.map(s => document.querySelector(s).getBoundingClientRect().toJSON())"""
+
+
+def percent(visitor) -> int:
+    return int(visitor.page.inner_text("#viewer .viewer-percent").removesuffix(" %"))
+
+
+def boxes(visitor, *selectors) -> list[dict]:
+    return visitor.page.evaluate(BOXES, list(selectors))
+
+
+def frames(*names) -> list[str]:
+    return [f"#viewer figure[data-name={name}] .viewer-frame > *" for name in names]
+
+
+def is_seen(box, width, height) -> bool:
+    """Whether a box lies within the window."""
+    inside = box["left"] >= 0 and box["top"] >= 0 and box["right"] <= width and box["bottom"] <= height
+    return inside and box["width"] > 0 and box["height"] > 0
+
+
+# -- in sight ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(browser, demo):
+    visitor = Visitor(browser, demo.url, 1366, 768)
+    seen = [
+        *frames(*SIDE),
+        *("#figures .tile:nth-child(1)", "#figures .tile:nth-child(2)", "#gaussian-sigma input[type=range]"),
+        *("#noise", "#seed", "#reroll", "#checkpoint", "#sigma-mode", "#strength input[type=range]", "#which"),
+        *("#photo", "#examples", "#noisy-already", "#download"),
+    ]
+    for selector, box in zip(seen, boxes(visitor, *seen)):
+        assert is_seen(box, 1366, 768), selector
+    assert visitor.page.evaluate("[scrollX, scrollY]") == [0, 0]
+    visitor.context.close()
+
+
+def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(browser, demo):
+    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+    seen = [
+        *frames("noisy", "denoised"),
+        *("#figures .tile:nth-child(1)", "#figures .tile:nth-child(2)", "#gaussian-sigma input[type=range]"),
+    ]
+    for selector, box in zip(seen, boxes(visitor, *seen)):
+        assert is_seen(box, 390, 844), selector
+    visitor.context.close()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1024, 1440, 1920])
+def test_nothing_is_wider_than_the_window(browser, demo, width):
+    visitor = Visitor(browser, demo.url, width, 900, is_mobile=width < 700)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+    visitor.context.close()
+
+
+def test_the_panel_about_checkpoints_opens_and_closes_by_keyboard(visitor):
+    visitor.page.focus("#panel-open")
+    visitor.page.keyboard.press("Enter")
+    assert visitor.page.is_visible("#about") and visitor.page.evaluate("document.activeElement.id") == "panel-close"
+    visitor.page.keyboard.press("Escape")
+    assert not visitor.page.is_visible("#about") and visitor.page.evaluate("document.activeElement.id") == "panel-open"
+
+
+# -- which pictures ---------------------------------------------------------------------------------------------------
+
+
+def shown(visitor) -> list[str]:
+    return [name for name in SIDE if visitor.page.locator(f"#viewer figure[data-name={name}]").is_visible()]
+
+
+def test_each_layout_shows_its_pictures_and_only_those_are_sent(visitor):
+    assert shown(visitor) == list(SIDE)
+    # The difference is drawn from the others, and the clean picture, sent once, is held.
+    sent = visitor.until_result(lambda: visitor.page.click("#reroll"))["sent"]
+    assert sorted(sent) == ["denoised", "noisy"]
+    visitor.mode("slider")
+    assert shown(visitor) == ["noisy", "denoised"]
+    sent = visitor.until_result(lambda: visitor.page.click("#reroll"))["sent"]
+    assert sorted(sent) == ["denoised", "noisy"]
+    visitor.mode("one")
+    assert shown(visitor) == ["denoised"]
+    assert visitor.until_result(lambda: visitor.page.click("#reroll"))["sent"] == ["denoised"]
+    # What was not shown is asked for when it is to be, and is of the newest result.
+    visitor.until_result(lambda: visitor.page.click("#viewer [data-name=noisy]"))
+    assert shown(visitor) == ["noisy"]
+    clean, noisy = np.asarray(Image.open(PHOTO).convert("RGB")) / 255, visitor.picture("noisy") / 255
+    assert psnr(clean, noisy) == pytest.approx(visitor.psnr()[0], abs=0.01)
+
+
+def test_the_difference_is_exactly_that_of_the_pictures(visitor):
+    def check(minuend: str) -> None:
+        caption = visitor.page.inner_text("#viewer figure[data-name=difference] figcaption span")
+        gain = int(caption.rpartition("\u00d7")[2])
+        delta = visitor.picture(minuend).astype(int) - visitor.picture("denoised")
+        difference = visitor.picture("difference")[..., :3]
+        assert caption.startswith(minuend.capitalize())
+        assert np.array_equal(difference, np.clip(128 + gain * delta, 0, 255))
+
+    check("noisy")
+    visitor.until_result(lambda: visitor.page.get_by_label("What is missing").click())
+    check("clean")
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "alpha", "color profile"])
+def test_where_the_browser_cannot_compute_the_difference_the_server_sends_it(visitor, photo, kind):
+    image, options = Image.fromarray(photo), {}
+    if kind == "16 bits":
+        image = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
+    elif kind == "alpha":
+        image.putalpha(Image.linear_gradient("L"))
+    else:
+        from PIL import ImageCms
+
+        options = {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    visitor.after(lambda: visitor.upload("picture.png", buffer.getvalue()))
+    assert "difference" in visitor.result()["sent"]
+    caption = visitor.page.inner_text("#viewer figure[data-name=difference] figcaption span")
+    gain, white = int(caption.rpartition("\u00d7")[2]), 257 if kind == "16 bits" else 1
+    noisy, denoised, difference = (visitor.picture(name).astype(float) for name in ("noisy", "denoised", "difference"))
+    if kind == "alpha":
+        noisy, denoised = noisy[..., :3], denoised[..., :3]
+    expected = np.rint(np.clip(128 + gain * (noisy - denoised) / white, 0, 255))
+    assert np.abs(difference - expected).max() <= 1  # of floating-point numbers there and of whole ones here
+
+
+@pytest.mark.parametrize("name", SIDE)
+def test_each_picture_shown_can_be_saved_without_loss(shared_visitor, name):
+    with shared_visitor.page.expect_download() as download:
+        shared_visitor.page.click(f"#viewer figure[data-name={name}] figcaption a")
+    assert name in download.value.suggested_filename and download.value.suggested_filename.endswith(".png")
+    with Image.open(download.value.path()) as image:
+        assert image.format == "PNG" and np.array_equal(np.asarray(image), shared_visitor.picture(name))
+
+
+# -- live -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_changes_while_a_slider_moves_and_is_final_after(visitor, photo):
+    visitor.after(lambda: visitor.upload("mine.png", png(photo)))
+    number, before = visitor.result()["number"], visitor.picture("noisy")
+    left, width, y = visitor.grab("gaussian-sigma")
+    visitor.page.mouse.move(left + width * 0.7, y, steps=4)
+    visitor.page.wait_for_function(
+        "n => { const r = JSON.parse(document.querySelector('#viewer .viewer').dataset.result); "
+        "return r.number > n && r.live }",
+        arg=number,
+    )
+    assert not np.array_equal(visitor.picture("noisy")[:8, :8], before[:8, :8])
+    assert "\u2248" in visitor.figures()
+    visitor.after(visitor.page.mouse.up)
+    assert visitor.picture("noisy").shape == before.shape and "\u2248" not in visitor.figures()
+    assert psnr(photo / 255, visitor.picture("denoised") / 255) == pytest.approx(visitor.psnr()[1], abs=0.01)
+
+
+def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(visitor, photo):
+    large = np.tile(photo, (4, 4, 1))
+    visitor.after(lambda: visitor.upload("large.png", png(large)))
+    places, full = visitor.page.evaluate(PLACES), visitor.picture("noisy").shape
+    left, width, y = visitor.grab("gaussian-sigma")
+    visitor.page.mouse.move(left + width * 0.7, y, steps=4)
+    visitor.page.wait_for_function("() => JSON.parse(document.querySelector('#viewer .viewer').dataset.result).live")
+    live = visitor.picture("denoised").shape
+    assert 65_000 <= live[0] * live[1] < full[0] * full[1] and visitor.page.evaluate(PLACES) == places
+    visitor.after(visitor.page.mouse.up)
+    assert visitor.picture("noisy").shape == full
+
+
+# -- zoom and position ------------------------------------------------------------------------------------------------
+
+
+def test_zoom_is_one_for_all_pictures_and_survives_new_results(visitor):
+    page = visitor.page
+    fit = percent(visitor)
+    page.click("#viewer [data-zoom=full]")
+    assert percent(visitor) == 100
+    page.click("#viewer [data-zoom=in]")
+    assert percent(visitor) == 125
+    box = page.locator("#viewer .viewer-stage").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 70, steps=3)
+    page.mouse.up()
+    places = page.evaluate(PLACES)
+    assert len(places) == 4 and len(set(places)) == 1
+    visitor.after(lambda: page.click("#reroll"))
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    assert page.evaluate(PLACES) == places and percent(visitor) == 125
+    page.click("#viewer [data-zoom=out]")
+    assert percent(visitor) == 100
+    page.click("#viewer [data-zoom=fit]")
+    assert percent(visitor) == fit
+
+
+def test_keys_zoom_move_and_change_the_layout(visitor):
+    page = visitor.page
+    fit = percent(visitor)
+    page.focus("#viewer .viewer-stage")
+    page.keyboard.press("1")
+    assert percent(visitor) == 100
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert percent(visitor) == 156
+    before = page.evaluate(PLACES)
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(PLACES) != before
+    page.keyboard.press("-")
+    assert percent(visitor) == 125
+    page.keyboard.press("0")
+    assert percent(visitor) == fit
+    page.keyboard.press("s")
+    assert shown(visitor) == ["noisy", "denoised"]
+    page.keyboard.press("o")
+    assert shown(visitor) == ["denoised"]
+    page.keyboard.press("b")
+    assert shown(visitor) == list(SIDE)
+
+
+def test_the_wheel_scrolls_the_page_and_zooms_with_control(browser, demo):
+    visitor = Visitor(browser, demo.url, 1280, 500)
+    box = visitor.page.locator("#viewer .viewer-stage").bounding_box()
+    visitor.page.mouse.move(box["x"] + 200, box["y"] + 150)
+    fit = percent(visitor)
+    visitor.page.mouse.wheel(0, 120)
+    visitor.page.wait_for_function("() => scrollY > 50")
+    assert percent(visitor) == fit
+    visitor.page.keyboard.down("Control")
+    visitor.page.mouse.wheel(0, -120)
+    visitor.page.keyboard.up("Control")
+    visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit}")
+    visitor.context.close()
+
+
+def drag_finger(visitor, x: float, y: float, dx: float, dy: float) -> None:
+    """Put a finger on the screen, move it in steps and lift it."""
+    touch = visitor.context.new_cdp_session(visitor.page)
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for share in (0.2, 0.4, 0.6, 0.8, 1):
+        point = {"x": x + dx * share, "y": y + dy * share}
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(browser, demo):
+    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+    box, fit = visitor.page.locator("#viewer .viewer-stage").bounding_box(), percent(visitor)
+    drag_finger(visitor, box["x"] + 60, box["y"] + box["height"] / 2, 0, -150)
+    visitor.page.wait_for_function("() => scrollY > 50")
+    assert percent(visitor) == fit
+    visitor.page.evaluate("scrollTo(0, 0)")
+    middle = {"x": box["x"] + 60, "y": box["y"] + box["height"] / 2}
+    touch = visitor.context.new_cdp_session(visitor.page)
+    touch.send("Input.synthesizePinchGesture", middle | {"scaleFactor": 2, "gestureSourceType": "touch"})
+    assert percent(visitor) > fit * 1.3
+    assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
+    visitor.context.close()
+
+
+def test_the_line_between_noisy_and_denoised_follows_mouse_and_keys(visitor):
+    page = visitor.page
+    visitor.mode("slider")
+    line = page.locator("#viewer .viewer-divider")
+    box = line.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 3
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 80, y, steps=4)
+    page.mouse.up()
+    moved = line.bounding_box()
+    assert moved["x"] == pytest.approx(box["x"] - 80, abs=2)
+    share = int(line.get_attribute("aria-valuenow"))
+    assert share < 50
+    line.press("ArrowRight")
+    assert int(line.get_attribute("aria-valuenow")) == share + 2
+    line.press("End")
+    assert int(line.get_attribute("aria-valuenow")) == 100
+    clip = visitor.frame("denoised").evaluate("element => getComputedStyle(element).clipPath")
+    assert clip.startswith("inset(0px 0px 0px")
+
+
+def test_the_line_follows_a_finger(browser, demo):
+    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+    line = visitor.page.locator("#viewer .viewer-divider")
+    box = line.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    drag_finger(visitor, x, y, 70, 0)
+    visitor.page.wait_for_function("() => document.querySelector('.viewer-divider').ariaValueNow > 60")
+    assert visitor.page.evaluate("scrollY") == 0
+    visitor.context.close()
+
+
+def test_the_viewer_fills_the_screen_and_comes_back(visitor):
+    visitor.page.click("#viewer [data-do=fullscreen]")
+    visitor.page.wait_for_function("() => document.fullscreenElement?.classList.contains('viewer')")
+    visitor.page.click("#viewer [data-do=fullscreen]")
+    visitor.page.wait_for_function("() => !document.fullscreenElement")
+
+
+# -- access and words -------------------------------------------------------------------------------------------------
+
+
+def test_a_question_mark_lists_the_keys(visitor):
+    visitor.page.focus("#checkpoint-controls input[type=range]")
+    visitor.page.keyboard.press("?")
+    keys = visitor.page.locator("#viewer dialog")
+    assert keys.is_visible() and "100 %" in keys.inner_text() and "fullscreen" in keys.inner_text()
+    visitor.page.keyboard.press("Escape")
+    assert not keys.is_visible()
+
+
+def test_formulas_and_figures_are_explained_behind_a_mark(visitor):
+    page = visitor.page
+    mark = page.get_by_label("About: Noise", exact=True)
+    mark.press("Enter")
+    assert "N(0," in page.inner_text("#noise-controls details[open]")
+    page.keyboard.press("Escape")
+    assert page.locator("details.info[open]").count() == 0
+    for name in ("PSNR, dB", "SSIM", "Noise (\u03c3) added", "Time"):
+        page.locator(f"#figures summary[aria-label^='About: {name}']").click()
+        [box] = boxes(visitor, "#figures details[open] div")
+        assert is_seen(box, 1280, 900) and page.inner_text("#figures details[open] div").endswith(".")
+
+
+def test_focus_can_be_seen_wherever_the_tab_key_leads(visitor):
+    page = visitor.page
+    names = set()
+    page.focus("#photo")
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        name, outlined = page.evaluate(
+            """() => { const e = document.activeElement;  // gradio draws some of a box around its input
+              const styles = [e, e.parentElement, e.parentElement?.parentElement].map(x => getComputedStyle(x));
+              return [e.id || e.className || e.tagName,
+                      styles.some(s => s.outlineStyle != "none" && parseFloat(s.outlineWidth) >= 2)] }"""
+        )
+        names.add(name)
+        assert outlined, name
+    assert len(names) > 15
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, demo, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    visitor = Visitor(browser, f"{demo.url}/?__theme={theme}", 1366, 768)
+    page = visitor.page
+
+    def check(where: str) -> None:
+        violations = Axe().run(page).response["violations"]
+        serious = [
+            (where, violation["id"], [node["target"] for node in violation["nodes"]])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
+        ]
+        assert not serious
+
+    check("the page")
+    for mode in ("slider", "one"):
+        visitor.mode(mode)
+        check(mode)
+    page.keyboard.press("?")
+    check("the keys")
+    page.keyboard.press("Escape")
+    page.get_by_label("About: Noise", exact=True).click()
+    check("an explanation")
+    page.keyboard.press("Escape")
+    visitor.open_panel()
+    for box in ("offers", "card-box"):
+        page.click(f"#{box} button >> nth=0")
+    page.wait_for_timeout(500)
+    check("the panel")
+    visitor.context.close()
