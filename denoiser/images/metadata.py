@@ -57,7 +57,8 @@ _XMP_POINTER = (
 def from_pil(image: Image.Image) -> dict[str, Any]:
     """The info of a PIL image, in the terms of ``LABELS``."""
     source = image.info
-    info = {key: source[key] for key in LABELS if key in source and key not in ("resolution", "text", "xmp")}
+    others = ("resolution", "text", "xmp", "duration", "loop")
+    info = {key: source[key] for key in LABELS if key in source and key not in others}
     xmp = source.get("xmp") or source.get("XML:com.adobe.xmp")
     if xmp:
         info["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp

@@ -150,6 +150,8 @@ def _info(page: tifffile.TiffPage, file: IO[bytes], request: Request, part: bool
     if x and y:
         unit = page.tags.valueof("ResolutionUnit", default=2)
         info["resolution"] = (x, y, int(unit) if unit in (1, 2, 3) else 2)
+    if info.get("resolution") == (1, 1, 1):  # one pixel a pixel: what is written where nothing is known
+        del info["resolution"]
     for tag, key in ((_ICC, "icc_profile"), (_XMP, "xmp")):
         value = page.tags.valueof(tag)
         if isinstance(value, str):
