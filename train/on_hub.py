@@ -72,12 +72,17 @@ def fetch_code(source: str, folder: Path) -> Path:
     raise ValueError(f"{source} does not hold the trainer (train/__main__.py)")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Fetch the code and train; returns the exit status of ``python -m train``, 2 if the code cannot be had."""
+def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """The options of this script, and those of ``python -m train``."""
     parser = argparse.ArgumentParser(description="Train on a rented GPU; other options go to python -m train.")
     parser.add_argument("--source", required=True, help="GitHub repository OWNER/NAME[@REVISION], or a .tar.gz")
     parser.add_argument("--push-to-hub", required=True, metavar="user/name", help="where the checkpoint goes")
-    options, passed_on = parser.parse_known_args(arguments)
+    return parser.parse_known_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fetch the code and train; returns the exit status of ``python -m train``, 2 if the code cannot be had."""
+    options, passed_on = parse_arguments(arguments)
     with tempfile.TemporaryDirectory() as folder:
         try:
             root = fetch_code(options.source, Path(folder))

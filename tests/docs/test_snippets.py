@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import re
 import runpy
 import shlex
@@ -26,6 +27,7 @@ from denoiser.demo.settings import Settings
 from denoiser.models import ARCHITECTURES
 from denoiser.noise import NOISES
 from tests.conftest import PHOTO, ROOT
+from train import on_hub
 from train.__main__ import main as train
 from train.config import load_config
 from train.publish import main as publish
@@ -162,8 +164,13 @@ def check_command(words: list[str], monkeypatch) -> None:
         assert launched.module
         check_module(launched.training_script, launched.training_script_args, monkeypatch)
     elif program == "hf":
-        help_text = subprocess.run([HF, arguments[0], "--help"], capture_output=True, text=True, check=True).stdout
-        assert all(argument in help_text for argument in arguments if argument.startswith("--"))
+        script = next((index for index, argument in enumerate(arguments) if argument.endswith(".py")), len(arguments))
+        commands = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:script]))[:3]
+        help_text = subprocess.run([HF, *commands, "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(argument in help_text for argument in arguments[:script] if argument.startswith("--"))
+        if script < len(arguments):
+            _, passed_on = on_hub.parse_arguments(arguments[script + 1 :])
+            check_module("train", [*passed_on, "--output", "runs/hub"], monkeypatch)
     else:
         tools = {Requirement(text).name for text in PROJECT["optional-dependencies"]["dev"]}
         assert TOOLS[program] in tools
