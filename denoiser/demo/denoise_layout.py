@@ -151,7 +151,7 @@ class DenoiseLayout:
                 info_mark("Noise level told to the network", SIGMA_INFO)
             with gr.Column(visible=False, elem_classes="levels") as self.manual_controls:
                 self.sigma = bounded_slider(
-                    0, 100, 25, step=1, label="Noise level (\u03c3), 0 to 100 of 255", elem_id="sigma-manual"
+                    0, 100, 25, step=1, label="Noise level (\u03c3), 0 to 100 of 255", elem_id="sigma"
                 )
 
     def _add_results(self) -> None:

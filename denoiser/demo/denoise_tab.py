@@ -162,27 +162,9 @@ class DenoiseTab:
             shown |= about
         return shown | {ui.selection: dataclasses.replace(selection, noisy=noisy_already)}
 
-    def run(self, photo: str | None, *controls: Any) -> Iterator[dict]:
-        """Everything the page shows, for the state of its controls; what goes wrong stands where the figures were.
-
-        Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
-        """
-        ui = self.layout
-        blank = {ui.viewer: "", ui.download: gr.update(value=None, interactive=False)}
-        if photo is None:
-            yield blank | {ui.figures: render_message("Drop a photo, or pick an example.")}
-            return
-        try:
-            yield from self._results(photo, *controls)
-        except gr.Error as error:
-            yield blank | {ui.figures: render_message(error.message, failed=True)}
-        except Exception:
-            logging.exception("a run of the page failed")
-            yield blank | {ui.figures: render_message(FAILED, failed=True)}
-
-    def _results(
+    def run(
         self,
-        photo: str,
+        photo: str | None,
         noisy_already: bool,
         noise: str,
         seed: float | None,
@@ -195,29 +177,41 @@ class DenoiseTab:
         difference_kind: str,
         *others: Any,
     ) -> Iterator[dict]:
-        """What the page shows when all goes well: the pictures, then the figures."""
+        """What the page shows for the state of its controls: the pictures, then the figures.
+
+        Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
+        What goes wrong stands where the figures were.
+        """
+        ui, runner = self.layout, self.state.experiment_runner
         *levels, live, shown = others
-        loaded, area = self.picker.loaded(selection), locate(area, part)
-        runner = self.state.experiment_runner
-        at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
-        request = PictureRequest(photo, area, difference_kind, shown or "", live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)
             return self._show(result, pictures, loaded, sigma_mode, noise), None if at_once or live else result
 
-        update, result = runner.run(
-            photo,
-            area,
-            loaded,
-            **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
-            answer=answer,
-            live=live,
-            measures=tuple(MEASURES) if at_once else ("psnr",),
-        )
-        yield update
-        if result and result.clean:
-            yield {self.layout.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
+        try:
+            if photo is None:
+                raise gr.Error("Drop a photo, or pick an example.")
+            loaded, area = self.picker.loaded(selection), locate(area, part)
+            at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
+            request = PictureRequest(photo, area, difference_kind, shown or "", live)
+            update, result = runner.run(
+                photo,
+                area,
+                loaded,
+                **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
+                answer=answer,
+                live=live,
+                measures=tuple(MEASURES) if at_once else ("psnr",),
+            )
+            yield update
+            if result and result.clean:
+                yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
+        except Exception as error:
+            if not isinstance(error, gr.Error):
+                logging.exception("a run of the page failed")
+            message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
+            yield {ui.viewer: "", ui.figures: message, ui.download: gr.update(value=None, interactive=False)}
 
     def _show(
         self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str, noise: str
