@@ -79,6 +79,7 @@ class Hub:
             Route("/api/{kind}/{user}/{name}/revision/{revision}", self.info),
             Route("/api/{kind}/{user}/{name}/refs", self.refs),
             Route("/api/{kind}/{user}/{name}/tree/{revision}", self.tree),
+            Route("/api/{kind}/{user}/{name}/tree/{revision}/{path:path}", self.tree),
             Route("/api/{kind}/{user}/{name}/paths-info/{revision}", self.paths_info, methods=["POST"]),
             Route("/api/{kind}/{user}/{name}/preupload/{revision}", self.preupload, methods=["POST"]),
             Route("/api/{kind}/{user}/{name}/commit/{revision}", self.commit, methods=["POST"]),
@@ -290,7 +291,10 @@ class Hub:
         sha = repository.resolve(request.path_params["revision"])
         if sha is None:
             return refuse(404, "RevisionNotFound", "Invalid rev id")
-        return JSONResponse([self.entry(path, content) for path, content in repository.commits[sha].items()])
+        folder = request.path_params.get("path", "")
+        files = repository.commits[sha].items()
+        inside = [self.entry(path, content) for path, content in files if not folder or path.startswith(f"{folder}/")]
+        return JSONResponse(inside) if inside or not folder else refuse(404, "EntryNotFound", "Entry not found")
 
     async def paths_info(self, request: Request) -> Response:
         repository = self.find(request)

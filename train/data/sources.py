@@ -34,6 +34,11 @@ class Source:
     offset: int = 0
     size: int = -1
 
+    @property
+    def whole_file(self) -> bool:
+        """Whether the picture is a file of its own."""
+        return self.size < 0
+
     def stamp(self) -> tuple[int, int]:
         """Size in bytes, and when the file was changed last; (-1, 0) of a link to what is gone."""
         try:
@@ -42,19 +47,22 @@ class Source:
             return -1, 0
         return (self.size if self.size >= 0 else status.st_size), status.st_mtime_ns
 
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
     def read(self, channels: int) -> Image.Image:
         """The picture in 8 bits, RGB or L (16-bit gray is rounded), turned as its EXIF says.
 
         Raises:
             ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
         """
-        if self.size < 0:
+        if self.whole_file:
             picture = read(self.path)
         else:
-            with open(self.path, "rb") as tar:
-                tar.seek(self.offset)
-                content = io.BytesIO(tar.read(self.size))
-            with translate_decode_errors(self.name), Image.open(content) as opened:
+            with translate_decode_errors(self.name), Image.open(io.BytesIO(self.content())) as opened:
                 picture = read(opened)
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,95 @@
+"""Streamed photographs, from a Hub on the loopback."""
+
+import io
+import tarfile
+
+import huggingface_hub
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.hub_server import Repository
+from train.data.stream import HELD_OUT, PhotographStream
+
+datasets = pytest.importorskip("datasets", reason="streaming is optional: pip install datasets")
+COUNT, SHARD = HELD_OUT + 30, 12
+ADDRESS = "hf://datasets/user/shards"
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((40, 40, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def parquet(values: range) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    images = [{"bytes": png(value), "path": f"{value:03d}.png"} for value in values]
+    pyarrow.parquet.write_table(pyarrow.table({"label": list(values), "image": images}), file)
+    return file.getvalue()
+
+
+def webdataset(values: range) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for value in values:
+            for name, content in ((f"{value:03d}.png", png(value)), (f"{value:03d}.txt", b"words")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def put_shards(hub, pack, end: str) -> None:
+    starts = range(0, COUNT, SHARD)
+    files = {f"data/train-{start:03d}{end}": pack(range(start, min(start + SHARD, COUNT))) for start in starts}
+    hub.repositories["user/shards"] = Repository()
+    hub.repositories["user/shards"].commit(files)
+
+
+@pytest.fixture(params=["parquet", "webdataset"])
+def shards(request, hub_server):
+    put_shards(hub_server, *{"parquet": (parquet, ".parquet"), "webdataset": (webdataset, ".tar")}[request.param])
+
+
+def values_of(sources) -> list[int]:
+    """What the pictures show, in place of photographs."""
+    return [int(np.asarray(source.read(3))[0, 0, 0]) for source in sources]
+
+
+def windows(stream: PhotographStream, steps: range) -> list[list[int]]:
+    return [stream.at(step) for step in steps]
+
+
+def test_every_photograph_but_the_held_out_comes_in_turn_and_then_again(shards):
+    stream = PhotographStream(ADDRESS, 8, 5, values_of)
+    assert values_of(stream.held_out) == list(range(HELD_OUT))
+    seen = [value for window in windows(stream, range(0, 40, 5)) for value in window]
+    expected = list(range(HELD_OUT, COUNT))
+    assert seen == (expected + expected + expected)[: 8 * 8]
+    assert stream.at(36) == stream.at(39)
+    stream.close()
+
+
+def test_a_resumed_stream_shows_what_it_would_have_shown(shards):
+    stream = PhotographStream(ADDRESS, 8, 5, values_of)
+    stream.at(22)
+    state = stream.state
+    expected = windows(stream, range(22, 50, 3))
+    stream.close()
+    resumed = PhotographStream(ADDRESS, 8, 5, values_of, state)
+    assert windows(resumed, range(22, 50, 3)) == expected
+    resumed.close()
+
+
+def test_what_cannot_be_streamed_is_named(hub_server):
+    hub_server.repositories["user/words"] = Repository()
+    hub_server.repositories["user/words"].commit({"README.md": b"words"})
+    with pytest.raises(FileNotFoundError, match="no shards to stream"):
+        PhotographStream("hf://datasets/user/words", 8, 5, values_of)
+    with pytest.raises(FileNotFoundError, match="user/nothing cannot be read"):
+        PhotographStream("hf://datasets/user/nothing", 8, 5, values_of)
+    assert huggingface_hub.constants.ENDPOINT.startswith("http://127.0.0.1")
