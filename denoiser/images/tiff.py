@@ -9,9 +9,10 @@ from typing import IO, Any
 
 import numpy as np
 import tifffile
+from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ..errors import ImageUnreadable
+from ..errors import ImageTooLarge, ImageUnreadable
 from .frame import DEPTHS, Frame, Request, apply_cmyk_profile
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -22,6 +23,8 @@ _XMP, _ICC = 700, 34675
 _LAYOUT = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
 _LAYOUT |= {*range(320, 333), *range(336, 344), 347, *range(512, 522), *range(529, 533), _XMP, _ICC, EXIF_IFD, GPS_IFD}
 _LAYOUT |= {40965, 50706, 50707}
+_PICTURES = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34927, 34933, 50001}  # JPEG, JPEG 2000, WebP, PNG
+_UNCHECKED = {22610, 34887, 34934, 50002, 52546}  # JPEG XR, LERC, JPEG XL
 _OF_STACKS = {270, 50838, 50839}  # what ImageJ, OME and tifffile say about the dimensions, and about each plane
 
 
@@ -40,6 +43,7 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
             if not wanted:
                 continue
             Request(request.name, request.max_pixels).choose(len(wanted), page.imagewidth, page.imagelength)
+            _check_segments(tif, page, request)
             values = _decode(page if series is None else series, page, count)
             info = _info(
                 page, file, request, request.page is not None and (tif.is_imagej or tif.is_ome or tif.is_shaped)
@@ -70,6 +74,26 @@ def _pages(tif: tifffile.TiffFile, request: Request) -> list[tuple[Any, int, Any
         request.warn(f"what it says about how its pages belong together is damaged ({error}) and is not used")
     pages = [page for page in pages if page.offset not in levels]
     return [(page, *stacks.get(page.offset, (1, None))) for page in pages]
+
+
+def _check_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage, request: Request) -> None:
+    """Refuse strips and tiles that are pictures with a size of their own, and one much larger than the tags say.
+
+    Their decoders take memory for the size that they say: a few kilobytes can ask for gigabytes.
+    """
+    if page.compression in _UNCHECKED:
+        raise ImageUnreadable(f"{request.name} is compressed by {page.compression!s}; save it with LZW or Deflate.")
+    if page.compression not in _PICTURES:
+        return
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    height = min(height, page.imagelength) if not page.is_tiled else height
+    for segment, _ in tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, flat=True):
+        if isinstance(segment, bytes) and segment:
+            with Image.open(io.BytesIO(segment), formats=["JPEG", "JPEG2000", "WEBP", "PNG"]) as part:
+                if part.width * part.height > 4 * height * width + 4096:
+                    raise ImageTooLarge(
+                        f"{request.name} has a tile of {part.width} x {part.height} pixels, not as said."
+                    )
 
 
 def _decode(stored: Any, page: tifffile.TiffPage, count: int) -> np.ndarray:

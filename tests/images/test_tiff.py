@@ -444,3 +444,35 @@ def test_damaged_files_raise_nothing_but_our_errors(tmp_path_factory, data):
     path.write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
     with contextlib.suppress(ImageUnreadable, ImageTooLarge):
         assert read_frames(path, max_pixels=100_000)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "webp", "jpeg2000", "png"])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+def test_strips_and_tiles_that_are_pictures_are_read(tmp_path, compression, tile):
+    array = values((6, 9, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    options = {"compression": compression, "tile": tile, "rowsperstrip": None if tile else 32}
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", **options)
+    expected = tifffile.imread(tmp_path / "a.tif")
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, expected)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "webp", "png"])
+def test_a_bomb_within_a_strip_is_refused_before_it_is_decoded(tmp_path, compression):
+    array = np.zeros((2000, 3000, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression=compression, metadata=None)
+    for tag, side in (("ImageWidth", 30), ("ImageLength", 20), ("RowsPerStrip", 20)):
+        patched(tmp_path / "a.tif", tag, kind=4, count=1, value=struct.pack("<I", side))
+    content, one = (tmp_path / "a.tif").read_bytes(), io.BytesIO()
+    Image.fromarray(array).save(one, {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}[compression])
+    (tmp_path / "a.tif").write_bytes(content + one.getvalue())
+    for tag, number in (("StripOffsets", len(content)), ("StripByteCounts", len(one.getvalue()))):
+        patched(tmp_path / "a.tif", tag, kind=4, count=1, value=struct.pack("<I", number))
+    with pytest.raises(ImageTooLarge, match="3000 x 2000 pixels"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["lerc", "jpegxl"])
+def test_compressions_whose_size_cannot_be_checked_are_refused(tmp_path, compression):
+    tifffile.imwrite(tmp_path / "a.tif", values((64, 64, 3), np.uint8), photometric="rgb", compression=compression)
+    with pytest.raises(ImageUnreadable, match="save it with LZW or Deflate"):
+        read(tmp_path / "a.tif")
