@@ -1,192 +1,173 @@
 """Denoise pictures from the command line: ``denoise noisy.png -o clean.png``, or ``python -m denoiser``."""
 
 import argparse
-import glob
-import os
+import json
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
+from .command_line import FORMATS, check_options, parse_arguments
 from .errors import DenoiserError
-from .hub.checkpoints import DEFAULT_CHECKPOINT
-from .images.codecs import READ_EXTENSIONS, check_format, prepare, to_frames, write_frames
+from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
+from .images.codecs import to_frames
 from .images.frame import Frame
-from .images.picture import Picture, read_frames
+from .images.picture import Picture
 from .pipeline import Denoiser
-from .techniques import TECHNIQUES, apply_technique
+from .techniques import apply_technique
+
+Progress = Callable[[float], object]
+Source = tuple[list[Frame], Path, str]
+Method = Callable[[Frame, Progress], Image.Image | Picture]
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="denoise",
-        description="Denoise pictures.",
-        epilog="Exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing done, 130 interrupted.",
-    )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        help="a file for one picture; a folder for several (existing, or written with a trailing slash)",
-    )
-    parser.add_argument("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated)")
-    parser.add_argument("--strength", type=float, default=1.0, help="0 keeps the picture, 1 denoises fully (default 1)")
-    parser.add_argument(
-        "--checkpoint",
-        default=DEFAULT_CHECKPOINT,
-        help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
-    )
-    techniques = ", ".join(f"{name} ({item.label}, {item.family})" for name, item in TECHNIQUES.items())
-    parser.add_argument("--method", choices=list(TECHNIQUES), help=f"classical, instead of a checkpoint: {techniques}")
-    parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub")
-    parser.add_argument("--self-ensemble", action="store_true", help="slightly better, eight times the time")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs (never an input)")
-    return parser.parse_args(arguments)
-
-
-def expand_patterns(inputs: list[Path]) -> list[Path]:
-    """Inputs with the wildcards that the shell left alone, as on Windows, replaced by what matches them."""
-    expanded = []
-    for source in inputs:
-        matches = [] if source.exists() else sorted(map(Path, glob.glob(str(source))))
-        expanded += matches or [source]
-    return expanded
-
-
-def plan_outputs(inputs: list[Path], output: Path, into_folder: bool) -> list[tuple[Path, Path]]:
-    """The input and output file of each picture.
-
-    Raises:
-        ValueError: Two pictures have the same output, an output is an input or has an unknown format, or there are no
-            pictures.
-    """
-    jobs: list[tuple[Path, Path]] = []
-    for source in inputs:
-        if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in READ_EXTENSIONS)
-            found = [path for path in found if not path.name.startswith(".")]  # macOS puts ._a.jpg beside a.jpg
-            found = [path for path in found if not path.resolve().is_relative_to(output.resolve())]
-            jobs += [(path, output / path.relative_to(source)) for path in found]
-        else:
-            jobs.append((source, output / source.name if into_folder else output))
-    if not jobs:
-        raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(map(str, inputs))}")
-    originals = {source.resolve() for source, _ in jobs}
-    taken: dict[Path, Path] = {}
-    for source, target in jobs:
-        if not into_folder:
-            check_format(target)
-        resolved = target.resolve()
-        if resolved in originals:
-            raise ValueError(f"{target} is an input: it would be overwritten. Choose another output.")
-        if resolved in taken:
-            raise ValueError(f"{taken[resolved]} and {source} would both become {target}; denoise them in two calls")
-        taken[resolved] = source
-    return jobs
-
-
-def load_method(options: argparse.Namespace) -> Callable[[Frame], Image.Image | Picture]:
+def load_method(options: argparse.Namespace) -> Method:
     """What denoises a picture: the technique that is asked for, or else the checkpoint.
 
     Raises:
         DenoiserError, ValueError: The checkpoint cannot be loaded.
     """
     if options.method:
-        return lambda source: apply_technique(source, options.method, options.sigma)
+        return lambda source, progress: apply_technique(source, options.method, options.sigma)
     denoiser = Denoiser.from_pretrained(
         options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
     )
-    return lambda source: denoiser(source, options.sigma, options.strength)  # pyright: ignore[reportReturnType]
+    return lambda source, progress: denoiser(source, options.sigma, options.strength, progress)  # pyright: ignore[reportReturnType]
 
 
-def choose_target(frames: list[Frame], target: Path, into_folder: bool, overwrite: bool) -> Path:
-    """The file to write; in a folder PNG or TIFF where the input's extension does not fit its content, which is said.
+class Run:
+    """The jobs of one call: the next picture is read and the last one written while one is computed.
 
-    Raises:
-        ValueError: The file's format cannot hold the picture, or the other file exists.
+    Args:
+        jobs: What to do.
+        denoise: For one frame.
+        options: Of the command line.
     """
-    try:
-        check_format(target, frames)
-        return target
-    except ValueError as error:
-        for other in (target.with_suffix(".png"), target.with_suffix(".tif")):
-            if into_folder and other != target and _can_hold(other, frames) and (overwrite or not other.exists()):
-                tqdm.write(f"{target.name}: {error}; written as {other}", file=sys.stderr)
-                return other
-        raise
 
+    def __init__(self, jobs: list[Job], denoise: Method, options: argparse.Namespace):
+        self.jobs, self.denoise, self.options = jobs, denoise, options
+        self.results: list[dict[str, Any]] = []
+        self.interrupted = False
 
-def _can_hold(target: Path, frames: list[Frame]) -> bool:
-    try:
-        check_format(target, frames)
-    except ValueError:
-        return False
-    return True
+    def run(self) -> None:
+        """Do them all; what became of each is in ``results``."""
+        total = len(self.jobs)
+        waiting = [job for job in self.jobs if not (self.options.skip_existing and job.exists())]
+        for job in self.jobs:
+            if job not in waiting:
+                self._report(job, "skipped", reason="its output exists")
+        reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        written: tuple[Job, Future[str]] | None = None
+        try:
+            with tqdm(total=total, initial=total - len(waiting), unit="picture") as bar:
+                reading = reader.submit(self._read, waiting[0]) if waiting else None
+                for index, job in enumerate(waiting):
+                    assert reading
+                    current, following = reading, waiting[index + 1 : index + 2]
+                    result = self._attempt(job, lambda current=current: self._compute(current, bar))
+                    # Read on only now: two large pictures at a time, not three.
+                    reading = reader.submit(self._read, following[0]) if following else None
+                    self._finish(written)
+                    written = None
+                    if result:
+                        written = job, writer.submit(write_result, result[0], result[1], job.target is None)
+                    bar.n = total - len(waiting) + index + 1
+                    bar.refresh()
+                self._finish(written)
+                written = None
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown(wait=True)  # a file that is being written is finished, or is not there
+        if written:
+            self._finish(written)
 
+    def _read(self, job: Job) -> Source:
+        return read_source(job, self.options.page, FORMATS.get(self.options.format), self.options.overwrite)
 
-def denoise_file(
-    source: Path,
-    target: Path,
-    denoise: Callable[[Frame], Image.Image | Picture],
-    options: argparse.Namespace,
-    folder: bool,
-) -> None:
-    """Denoise every frame of a file, and write them to one.
+    def _compute(self, reading: Future[Source], bar: "tqdm[Any]") -> tuple[list[Frame], Path]:
+        (frames, path, note), start = reading.result(), bar.n
+        if note:
+            tqdm.write(note, file=sys.stderr)
+        results: list[Frame] = []
+        for index in range(len(frames)):
 
-    Raises:
-        DenoiserError, ValueError, OSError: It cannot be read, held by the format, or written.
-    """
-    frames = read_frames(source, page=options.page)
-    target = choose_target(frames, target, folder, options.overwrite)
-    prepare(target, frames)
-    write_frames([to_frames(denoise(frame))[0] for frame in frames], target)
+            def progress(share: float, index: int = index) -> None:
+                bar.n = round(start + 0.99 * (index + share) / len(frames), 2)
+                bar.update(0)
+
+            results.append(to_frames(self.denoise(frames[index], progress))[0])
+        return results, path
+
+    def _finish(self, written: tuple[Job, Future[str]] | None) -> None:
+        if written is None:
+            return
+        job, future = written
+        path = self._attempt(job, future.result)
+        if path is not None:
+            self._report(job, "written", path)
+
+    def _attempt(self, job: Job, step: Callable[[], Any]) -> Any:
+        """The result of a step, or None if it failed, which is reported."""
+        try:
+            return step()
+        except (DenoiserError, ValueError, OSError) as error:
+            self._report(job, "failed", reason=str(error))
+        except Exception as error:  # out of memory, a driver error: other pictures may succeed
+            self._report(job, "failed", reason=f"{type(error).__name__}: {error}")
+        return None
+
+    def _report(self, job: Job, status: str, output: str = "", reason: str = "") -> None:
+        entry = {"input": str(job.source or STREAM), "status": status}
+        entry |= ({"output": output} if output else {}) | ({"reason": reason} if reason else {})
+        self.results.append(entry)
+        if self.options.json:
+            tqdm.write(json.dumps(entry), file=sys.stdout)
+
+    def summary(self) -> int:
+        """Say what was done; returns the exit status."""
+        by_status = {
+            status: [entry for entry in self.results if entry["status"] == status]
+            for status in ("written", "skipped", "failed")
+        }
+        written, skipped, failures = by_status.values()
+        if written:
+            where = written[0]["output"] if len(self.jobs) == 1 else f"{len(written)} pictures to {self.options.output}"
+            print(f"wrote {where}" if where != STREAM else "wrote to standard output", file=sys.stderr)
+        if skipped:
+            print(f"{len(skipped)} of {len(self.jobs)} pictures skipped: their outputs exist", file=sys.stderr)
+        if self.interrupted:
+            print(f"stopped after {len(self.results)} of {len(self.jobs)} pictures", file=sys.stderr)
+        if failures:
+            lines = [f"{entry['input']}: {entry['reason']}" for entry in failures]
+            print(f"{len(failures)} of {len(self.jobs)} pictures failed:", *lines, sep="\n  ", file=sys.stderr)
+        return 130 if self.interrupted else 1 if failures else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
-    inputs, output = expand_patterns(options.inputs), Path(options.output)
-    several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
-    into_folder = several or output.is_dir() or options.output.endswith(("/", os.sep))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: nothing half-written
     try:
-        if into_folder and output.exists() and not output.is_dir():
-            raise ValueError(f"{output} is a file; several pictures need a folder")
-        for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
-            if value is not None and not 0 <= value <= high:
-                raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
-        jobs = plan_outputs(inputs, output, into_folder)
-        if options.method and options.strength != 1:
-            raise ValueError("--strength is for checkpoints")
+        check_options(options)
+        jobs = plan_jobs(options.inputs, options.output, FORMATS.get(options.format))
         denoise = load_method(options)
     except (DenoiserError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-    failures: list[str] = []
-    done = 0
-    try:
-        with tqdm(jobs, unit="picture") as bar:
-            for source, target in bar:
-                try:
-                    if target.exists() and not options.overwrite:
-                        raise ValueError(f"{target} exists; --overwrite replaces it")
-                    denoise_file(source, target, denoise, options, into_folder)
-                except (DenoiserError, ValueError, OSError) as error:
-                    failures.append(f"{source}: {error}")
-                except Exception as error:  # out of memory, a driver error: other pictures may succeed
-                    failures.append(f"{source}: {type(error).__name__}: {error}")
-                done += 1
     except KeyboardInterrupt:
-        print(f"stopped after {done} of {len(jobs)} pictures", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} of {len(jobs)} pictures failed:", *failures, sep="\n  ", file=sys.stderr)
-    return 130 if done < len(jobs) else 1 if failures else 0
+        return 130
+    run = Run(jobs, denoise, options)
+    run.run()
+    return run.summary()
 
 
 if __name__ == "__main__":

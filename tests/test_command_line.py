@@ -1,11 +1,19 @@
+import io
+import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
+from denoiser import bundled_checkpoints
 from denoiser.__main__ import main
+from denoiser.hub.checkpoints import PURPOSES
 from denoiser.images.picture import read
 
 
@@ -258,3 +266,132 @@ def test_what_the_output_cannot_hold_is_named_before_computing(run, tmp_path, ca
     )
     run(tmp_path / "a.png", "-o", tmp_path / "b.webp")
     assert len(said) == 1 and ".webp cannot hold text, resolution" in said[0]
+
+
+def run_program(tiny_checkpoint, *arguments, **options):
+    command = [sys.executable, "-m", "denoiser", *map(str, arguments), "--checkpoint", str(tiny_checkpoint)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, timeout=240, env=environment, **options)
+
+
+def test_standard_input_to_standard_output(tiny_checkpoint, pictures):
+    done = run_program(tiny_checkpoint, "-", "-o", "-", "--sigma", 9, input=(pictures / "b.jpg").read_bytes())
+    assert done.returncode == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout)) as clean:
+        assert clean.format == "PNG" and clean.size == (64, 48)
+    done = run_program(tiny_checkpoint, "-", "-o", "-", "--format", "webp", input=(pictures / "a.png").read_bytes())
+    with Image.open(io.BytesIO(done.stdout)) as clean:
+        assert clean.format == "WEBP"
+    done = run_program(tiny_checkpoint, "-", "-o", "-", input=b"no picture")
+    assert done.returncode == 1 and done.stdout == b"" and b"is not a picture" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-", "-o", "out/"], "standard input has no name"),
+        (["a.png", "b.jpg", "-o", "-"], "standard output takes one picture"),
+        (["a.png", "-o", "-", "--json"], "cannot both go to standard output"),
+        (["a.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude each other"),
+        (["a.png", "-o", "x.png", "--format", "tiff"], "does not end in .tif"),
+    ],
+)
+def test_what_cannot_go_together_is_refused(run, pictures, monkeypatch, arguments, message):
+    monkeypatch.chdir(pictures)
+    status, error = run(*arguments)
+    assert status == 2 and message in error
+
+
+def test_a_folder_in_another_format(run, pictures, tmp_path):
+    assert run(pictures, "-o", tmp_path / "out", "--format", "tiff")[0] == 0
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert names == ["a.tif", "b.tif", "deeper/c.tif"]
+
+
+def test_an_interrupted_folder_goes_on(run, pictures, tmp_path):
+    Image.new("RGBA", (32, 32), (90, 100, 110, 128)).save(pictures / "d.jpg", "PNG")
+    assert run(pictures, "-o", tmp_path / "out")[0] == 0
+    (tmp_path / "out" / "b.jpg").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    status, error = run(pictures, "-o", tmp_path / "out", "--skip-existing")
+    assert status == 0 and "3 of 4 pictures skipped" in error and "wrote 1 pictures" in error
+    assert (tmp_path / "out" / "b.jpg").is_file()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    status, error = run(pictures, "-o", tmp_path / "out", "--skip-existing")
+    assert status == 0 and "4 of 4 pictures skipped" in error
+
+
+def test_json_says_what_became_of_each_picture(tiny_checkpoint, pictures, tmp_path, capsys):
+    (pictures / "bad.png").write_bytes(b"nonsense")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").touch()
+    status = main(
+        [str(pictures), "-o", str(tmp_path / "out"), "--skip-existing", "--json", f"--checkpoint={tiny_checkpoint}"]
+    )
+    entries = {Path(one["input"]).name: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert status == 1 and set(entries) == {"a.png", "b.jpg", "bad.png", "c.tif"}
+    assert entries["a.png"]["status"] == "skipped" and entries["bad.png"]["status"] == "failed"
+    assert "is not a picture" in entries["bad.png"]["reason"]
+    assert entries["b.jpg"] == {
+        "input": str(pictures / "b.jpg"),
+        "status": "written",
+        "output": str(tmp_path / "out" / "b.jpg"),
+    }
+
+
+@pytest.mark.parametrize("name", ["Größe und 写真 📷.png", "x" * 240 + ".png", "a b'c\"d.png", "-dash.png"])
+def test_names_of_any_letters_and_length(run, photo, tmp_path, name):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photo[:24, :32]).save(tmp_path / "in" / name)
+    status, error = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert status == 0, error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_a_folder_with_the_name_of_a_picture_is_a_folder(run, pictures, tmp_path):
+    (pictures / "deeper").rename(pictures / "x.tif")
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 0, error
+    assert (tmp_path / "out" / "x.tif" / "c.tif").is_file()
+
+
+def test_the_help_says_what_each_checkpoint_is_for(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert set(PURPOSES) == set(bundled_checkpoints())
+    assert all(name in text and purpose in text for name, purpose in PURPOSES.items())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_interrupted_leaves_nothing_half_written(tiny_checkpoint, photo, tmp_path, number):
+    (tmp_path / "in").mkdir()
+    for index in range(40):
+        Image.fromarray(photo).save(tmp_path / "in" / f"{index:02}.png")
+    command = [sys.executable, "-m", "denoiser", "in", "-o", "out", "--json", "--checkpoint", str(tiny_checkpoint)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as program:
+        assert program.stdout and program.stderr
+        first = json.loads(program.stdout.readline())
+        program.send_signal(number)
+        program.stdout.read()
+        error = program.stderr.read().decode()
+        assert program.wait(60) == 130 and "stopped after" in error and "Traceback" not in error
+    left = list((tmp_path / "out").iterdir())
+    assert (tmp_path / first["output"]) in left and len(left) < 40
+    for path in left:
+        with Image.open(path) as image:
+            image.load()
+        assert not path.name.startswith(".partial")
+
+
+def test_progress_is_shown_within_a_picture(run, pictures, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("denoiser.pipeline.TILE", 16)
+    monkeypatch.setattr("denoiser.pipeline.MARGIN", 8)
+    monkeypatch.setattr("denoiser.__main__.tqdm.update", lambda self, n: seen.append(self.n))
+    assert run(pictures / "a.png", "-o", tmp_path / "x.png")[0] == 0
+    assert len(seen) > 4 and seen == sorted(seen) and 0 < seen[0] < 0.5

@@ -1,0 +1,67 @@
+"""The options of the command line."""
+
+import argparse
+
+from .hub.checkpoints import DEFAULT_CHECKPOINT, PURPOSES, bundled_checkpoints
+from .techniques import TECHNIQUES
+
+FORMATS = {"png": ".png", "tiff": ".tif", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp"}
+"""What ``--format`` takes, and the extension of such files."""
+
+_EPILOG = """\
+checkpoints that come with it:
+{checkpoints}
+
+classical methods (--method):
+{methods}
+
+Several pictures, folders, and a new folder written with a trailing slash (-o new/) are done into a folder.
+"-" is standard input or output: denoise - -o - < noisy.png > clean.png
+
+exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing done, 130 interrupted
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options; ends the program where there is no such option."""
+    checkpoints = [f"  {name:17} {PURPOSES.get(name, '')}" for name in bundled_checkpoints()]
+    methods = [f"  {name:17} {item.label}, {item.family}" for name, item in TECHNIQUES.items()]
+    parser = argparse.ArgumentParser(
+        prog="denoise",
+        description="Denoise pictures.",
+        epilog=_EPILOG.format(checkpoints="\n".join(checkpoints), methods="\n".join(methods)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE", help='picture files, folders of them, or "-"')
+    add = parser.add_argument
+    add("-o", "--output", required=True, help='a file for one picture, a folder for several, or "-"')
+    add("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated)")
+    add("--strength", type=float, default=1.0, help="0 keeps the picture, 1 denoises fully (default 1)")
+    add(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
+    )
+    add("--method", choices=list(TECHNIQUES), help="a classical method instead of a checkpoint")
+    add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
+    add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    add("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
+    add("--format", choices=list(FORMATS), help="of the results (default: by the name of the output, or as the input)")
+    add("--overwrite", action="store_true", help="replace existing outputs (never an input)")
+    add("--skip-existing", action="store_true", help="leave out pictures whose output exists: go on where it stopped")
+    add("--json", action="store_true", help="a line of JSON for each picture on standard output, for programs")
+    return parser.parse_args(arguments)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise ValueError if values are out of range or exclude each other."""
+    for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
+        if value is not None and not 0 <= value <= high:
+            raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
+    if options.method and options.strength != 1:
+        raise ValueError("--strength is for checkpoints")
+    if options.overwrite and options.skip_existing:
+        raise ValueError("--overwrite and --skip-existing exclude each other")
+    if options.output == "-" and options.json:
+        raise ValueError("--json and the picture cannot both go to standard output")

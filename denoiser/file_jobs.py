@@ -1,0 +1,174 @@
+"""The files of the command line: which pictures there are, what each becomes, reading and writing them."""
+
+import glob
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .images.codecs import READ_EXTENSIONS, check_format, prepare, write_frames
+from .images.frame import Frame
+from .images.picture import read_frames
+
+STREAM = "-"
+"""Standard input or output."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture file.
+
+    Attributes:
+        source: The file; None is standard input.
+        target: What it becomes; None is standard output.
+        flexible: Whether another format, and so another extension, may be written where the target's cannot hold it.
+    """
+
+    source: Path | None
+    target: Path | None
+    flexible: bool = False
+
+    def exists(self) -> bool:
+        """Whether its output is there, also in another format."""
+        if self.target is None:
+            return False
+        return self.target.exists() or (self.flexible and any(other.exists() for other in _alternatives(self.target)))
+
+
+def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) -> list[Job]:
+    """The input and output file of each picture.
+
+    Args:
+        inputs: Files, folders, wildcards that the shell left alone (as on Windows), or ``STREAM``.
+        output: A file, a folder, or ``STREAM``. Several pictures need a folder, which may be new.
+        extension: Of the results; by default that of the input in a folder.
+
+    Raises:
+        ValueError: Two pictures have the same output, an output is an input or has an unknown format, or there are no
+            pictures.
+    """
+    sources: list[Path | None] = []
+    for one in inputs:
+        matches = [] if one == STREAM or Path(one).exists() else sorted(glob.glob(one))
+        sources += [None] if one == STREAM else map(Path, matches or [one])
+    several = len(sources) > 1 or any(source and source.is_dir() for source in sources)
+    folder = Path(output)
+    if output == STREAM:
+        if several:
+            raise ValueError("standard output takes one picture; several need a folder")
+        return [Job(sources[0], None, extension is None)]
+    into_folder = several or folder.is_dir() or output.endswith(("/", os.sep))
+    if into_folder and folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; several pictures need a folder")
+    if into_folder and None in sources:
+        raise ValueError("standard input has no name: give a file as the output")
+    if not into_folder:
+        if extension and folder.suffix.lower() != extension:
+            raise ValueError(f"{folder} does not end in {extension}, as --format asks for")
+        check_format(folder)
+        jobs = [Job(sources[0], folder)]
+    else:
+        jobs = [
+            Job(path, folder / (name.with_suffix(extension) if extension else name), extension is None)
+            for source in sources
+            if source
+            for path, name in _pictures(source, folder)
+        ]
+    if not jobs:
+        raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
+    _check_outputs(jobs)
+    return jobs
+
+
+def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Each picture of a file or folder, and its name in the output folder, which is left out itself."""
+    if not source.is_dir():
+        return [(source, Path(source.name))]
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in READ_EXTENSIONS and path.is_file())
+    # macOS puts ._a.jpg beside a.jpg.
+    found = [path for path in found if not path.name.startswith(".")]
+    inside = output.resolve()
+    return [(path, path.relative_to(source)) for path in found if not path.resolve().is_relative_to(inside)]
+
+
+def _check_outputs(jobs: list[Job]) -> None:
+    originals = {job.source.resolve() for job in jobs if job.source}
+    taken: dict[Path, Path | None] = {}
+    for job in jobs:
+        assert job.target
+        resolved = job.target.resolve()
+        if resolved in originals:
+            raise ValueError(f"{job.target} is an input: it would be overwritten. Choose another output.")
+        if resolved in taken:
+            raise ValueError(
+                f"{taken[resolved]} and {job.source} would both become {job.target}; denoise them in two calls"
+            )
+        taken[resolved] = job.source
+
+
+def read_source(job: Job, page: int | None, extension: str | None, overwrite: bool) -> tuple[list[Frame], Path, str]:
+    """Read a job's picture, and decide what file it becomes, before anything is computed.
+
+    Args:
+        job: Whose picture it is.
+        page: The only page to read; None reads all.
+        extension: Of standard output; by default PNG, or TIFF where PNG cannot hold it.
+        overwrite: Whether files may be replaced.
+
+    Returns:
+        Its frames, the file to write (of standard output, its name) and what there is to say about it or "".
+
+    Raises:
+        DenoiserError: It cannot be read.
+        ValueError: The file's format cannot hold the picture, or the file exists.
+    """
+    if job.target and job.target.exists() and not overwrite:
+        raise ValueError(f"{job.target} exists; --overwrite replaces it")
+    frames = read_frames(job.source or io.BytesIO(sys.stdin.buffer.read()), page=page)
+    target = job.target or Path(f"picture{extension or '.png'}")
+    path, note = _choose_target(target, frames, job.flexible, overwrite or job.target is None)
+    prepare(path, frames)
+    return frames, path, note
+
+
+def write_result(frames: list[Frame], path: Path, to_stream: bool) -> str:
+    """Write a result, to standard output in the format of ``path`` if ``to_stream``; returns what was written.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not to_stream:
+        write_frames(frames, path)
+        return str(path)
+    with tempfile.TemporaryDirectory() as folder:
+        write_frames(frames, Path(folder) / path.name)
+        sys.stdout.buffer.write((Path(folder) / path.name).read_bytes())
+        sys.stdout.buffer.flush()
+    return STREAM
+
+
+def _choose_target(target: Path, frames: list[Frame], flexible: bool, overwrite: bool) -> tuple[Path, str]:
+    """The file to write, PNG or TIFF where a flexible target cannot hold the picture, and what to say about that."""
+    try:
+        check_format(target, frames)
+        return target, ""
+    except ValueError as error:
+        for other in _alternatives(target) if flexible else []:
+            if _can_hold(other, frames) and (overwrite or not other.exists()):
+                return other, f"{target.name}: {error}; written as {other}"
+        raise
+
+
+def _alternatives(target: Path) -> list[Path]:
+    return [other for other in (target.with_suffix(".png"), target.with_suffix(".tif")) if other != target]
+
+
+def _can_hold(target: Path, frames: list[Frame]) -> bool:
+    try:
+        check_format(target, frames)
+    except ValueError:
+        return False
+    return True
