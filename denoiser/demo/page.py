@@ -100,5 +100,7 @@ def create_theme() -> Base:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         slider_color="*primary_600",
     )
