@@ -96,6 +96,8 @@ class FullSize:
         name = f"{Path(photo).stem[:60] or 'photo'}-denoised{FILE_FORMATS.get(file_format, '.png')}"
 
         def compute() -> Path:
+            if progress.cancelled:
+                raise Abandoned
             return self._runner.run(
                 photo,
                 "all",

@@ -41,7 +41,9 @@ class PhotoFacts:
 def describe_photo(picture: Picture) -> PhotoFacts:
     """The facts of a picture."""
     width, height = picture.size
-    return PhotoFacts(width, height, quiet_sigma(picture.pixels) >= NOISY_SIGMA)
+    # Of a small crop every part may be texture: it is not judged.
+    noisy = min(width, height) >= GRID * PART_SIDE and quiet_sigma(picture.pixels) >= NOISY_SIGMA
+    return PhotoFacts(width, height, noisy)
 
 
 def has_color(picture: Picture) -> bool:

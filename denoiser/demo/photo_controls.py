@@ -169,7 +169,7 @@ class PhotoControls:
             show_progress="hidden",
             api_visibility="private",
         )
-        job.success(None, js="() => { setTimeout(() => document.querySelector('#file').click(), 300); }")
+        job.success(None, js="() => { setTimeout(() => document.querySelector('#file')?.click(), 300); }")
         ui.cancel.click(
             lambda: [gr.update(visible=False), gr.update(interactive=True)],
             None,

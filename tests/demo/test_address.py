@@ -1,0 +1,68 @@
+"""The page's address: whatever it holds, settings within their ranges come of it."""
+
+import math
+import urllib.parse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from denoiser import NOISES
+from denoiser.demo.address import MAX_CHARACTERS, SIGMA_MODES, Address, parse_address
+
+
+def test_an_empty_address_is_the_page_as_it_starts():
+    start = Address(parameters={"sigma": 25})
+    for query in ("", "?", "?x=1", "?checkpoint=&noise=snow&seed=&sigma=much&strength=nan&sigma_mode=x"):
+        assert parse_address(query) == start
+
+
+def test_every_setting_is_read():
+    query = "?checkpoint=user/name@v1&noise=camera&sigma=15&chroma=0.5&grain=3&quality=60&seed=7&strength=0.25"
+    address = parse_address(query + "&sigma_mode=manual&sigma_given=30")
+    assert address == Address(
+        checkpoint="user/name@v1",
+        noise="camera",
+        parameters={"sigma": 15, "chroma": 0.5, "grain": 3, "quality": 60},
+        seed=7,
+        sigma_mode="manual",
+        sigma_given=30,
+        strength=0.25,
+    )
+
+
+def test_a_photo_that_is_noisy_already_has_no_known_level():
+    address = parse_address("?noise=none&sigma_mode=known")
+    assert address.noisy_already and address.sigma_mode == "estimate" and address.noise == "gaussian"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("5000", 100), ("-3", 0), ("1e400", 25), ("nan", 25), ("0x10", 25)])
+def test_a_number_out_of_range_is_brought_into_it_and_what_is_none_is_ignored(value, expected):
+    assert parse_address(f"?sigma={value}").parameters == {"sigma": expected}
+
+
+def test_the_first_of_several_counts_and_what_is_too_long_is_cut():
+    assert parse_address("?seed=1&seed=2").seed == 1
+    assert len(parse_address("?checkpoint=" + "a" * 5000).checkpoint) == 300
+    assert parse_address("?x=" + "a" * MAX_CHARACTERS + "&seed=3").seed == 0
+    assert parse_address("&".join(f"a{index}=1" for index in range(100)) + "&seed=3").seed == 0
+
+
+names = st.sampled_from(
+    ["checkpoint", "noise", "seed", "sigma", "sigma_mode", "sigma_given", "strength", "gain", "quality", "x"]
+)
+values = st.one_of(
+    st.text(max_size=40), st.floats().map(str), st.integers().map(str), st.sampled_from([*NOISES, "none"])
+)
+
+
+@given(st.one_of(st.text(), st.lists(st.tuples(names, values), max_size=60).map(urllib.parse.urlencode)))
+def test_whatever_an_address_holds_the_settings_are_in_range(query):
+    address = parse_address(query)
+    parameters = {parameter.name: parameter for parameter in NOISES[address.noise].parameters}
+    assert address.parameters.keys() == parameters.keys()
+    for name, value in address.parameters.items():
+        assert parameters[name].low <= value <= parameters[name].high
+    assert 0 <= address.seed <= 2**53 and address.sigma_mode in SIGMA_MODES
+    assert 0 <= address.sigma_given <= 100 and 0 <= address.strength <= 1 and math.isfinite(address.strength)
+    assert len(address.checkpoint) <= 300

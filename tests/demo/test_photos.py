@@ -1,0 +1,194 @@
+"""Real photographs in the page: noisy already, large, of formats that browsers do not show; advice; the address."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser import add_noise
+from tests.conftest import ROOT
+
+from .visitor import COMPLETE, Visitor, png
+
+NOISY = ROOT / "examples" / "harbour-noisy.jpg"
+
+
+@pytest.fixture(scope="module")
+def large(photo) -> np.ndarray:
+    """A photo of 2.3 megapixels with camera noise, uint8."""
+    clean = np.tile(photo, (5, 7, 1)).astype(np.float32) / 255
+    return np.rint(add_noise(clean, "camera", 0, sigma=20).clip(0, 1) * 255).astype(np.uint8)
+
+
+def tiff(array) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "TIFF")
+    return file.getvalue()
+
+
+def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is(visitor):
+    page = visitor.page
+    assert not page.is_visible("#offer")
+    visitor.after(lambda: visitor.upload("mine.jpg", NOISY.read_bytes()))
+    assert page.is_visible("#offer") and "looks noisy already" in page.inner_text("#offer")
+    assert not page.is_checked("#noisy-already input")  # offered, not forced
+    visitor.after(lambda: page.click("#offer-button"))
+    assert page.is_checked("#noisy-already input") and not page.is_visible("#offer")
+    assert "checkpoint photo" in visitor.figures() and "576 × 432" in visitor.figures()
+
+
+def test_a_clean_photo_is_not_disturbed(visitor, photo):
+    visitor.after(lambda: visitor.upload("clean.png", png(photo)))
+    for element in ("#offer", "#advice", "#notice", "#area", "#overview .overview-part"):
+        assert not visitor.page.is_visible(element)
+
+
+def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visitor, large, tmp_path):
+    page = visitor.page
+    visitor.after(lambda: visitor.upload("large.tif", tiff(large)))
+    assert "1792 × 1280" in page.inner_text("#notice") and page.is_visible("#offer")
+    # The browser cannot show a TIFF: our own small picture stands in its place.
+    page.wait_for_function("() => document.querySelector('#photo img')?.naturalWidth > 0")
+    visitor.after(lambda: page.click("#offer-button"))
+    assert page.get_by_label("Smaller").count() == 0 and "1183 × 845" in visitor.figures()
+    middle = visitor.picture("noisy")
+    box = page.locator(".overview-photo").bounding_box()
+    visitor.until_result(lambda: page.mouse.click(box["x"] + 4, box["y"] + 4))
+    assert np.array_equal(visitor.picture("noisy"), large[:845, :1183]) and not np.array_equal(
+        middle, large[:845, :1183]
+    )
+    visitor.until_result(lambda: (page.focus(".overview-part"), page.keyboard.press("ArrowRight")))
+    part, left = visitor.picture("noisy"), round(1792 * 0.66 / 4)
+    found = [x for x in range(left - 10, left + 11) if np.array_equal(part[0], large[0, x : x + 1183])]
+    assert len(found) == 1
+    assert not page.is_visible("#download")  # never a part unasked
+    page.click("#file-format input")
+    page.get_by_role("option", name="TIFF").click()
+    page.get_by_text("Denoise the full size (1792 × 1280), TIFF").wait_for()
+    with page.expect_download(timeout=120_000) as download:
+        page.click("#full-size")
+    assert download.value.suggested_filename == "large-denoised.tif"
+    with Image.open(download.value.path()) as image:
+        assert image.size == (1792, 1280)
+        whole = np.asarray(image).astype(int)
+    shown = visitor.picture("denoised").astype(int)
+    inner = slice(100, 700)  # away from the edges of the part
+    assert np.abs(whole[inner, found[0] + 100 : found[0] + 1000] - shown[inner, 100:1000]).max() <= 2
+
+
+def test_a_file_under_way_can_be_cancelled_and_the_sliders_work_meanwhile(visitor, photo):
+    page = visitor.page
+    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (8, 8, 1)))))
+    page.click("#full-size")
+    page.get_by_text("done, about").wait_for(timeout=120_000)
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))  # in between
+    if page.is_visible("#cancel"):
+        page.click("#cancel")
+        page.wait_for_selector("#job", state="hidden")
+    assert not page.is_visible("#cancel")
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.3))
+
+
+def test_a_small_photo_can_be_had_as_jpeg(visitor):
+    page = visitor.page
+    assert page.is_visible("#download") and not page.is_visible("#full-size")
+    page.click("#file-format input")
+    page.get_by_role("option", name="JPEG").click()
+    with page.expect_download(timeout=60_000) as download:
+        page.click("#full-size")
+    with Image.open(download.value.path()) as image:
+        assert image.format == "JPEG" and image.size == (512, 512)
+
+
+def test_a_network_that_does_not_fit_says_so_and_a_button_switches(visitor):
+    page = visitor.page
+    page.click("#noise input")
+    visitor.after(lambda: page.get_by_role("option", name="Camera photograph").click())
+    assert "trained for Gaussian noise" in page.inner_text("#advice")
+    page.click("#advice-button")
+    visitor.until("checkpoint photo")
+    page.wait_for_selector("#advice", state="hidden")
+
+
+def test_a_level_beyond_the_range_says_so_and_a_button_lowers_it(visitor):
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.9))
+    assert "up to 55" in visitor.page.inner_text("#advice")
+    visitor.after(lambda: visitor.page.click("#advice-button"))
+    assert visitor.page.input_value("#gaussian-sigma input[type=number]") == "55"
+
+
+def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
+    visitor.after(lambda: visitor.upload("float.tif", tiff(photo[..., 0].astype(np.float32) / 255)))
+    assert "256 × 256" in visitor.figures()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.tile(photo, (5, 7, 1))).save(file, "JPEG", exif=exif)
+    visitor.after(lambda: visitor.upload("turned.jpg", file.getvalue()))
+    assert "1280 × 1792" in visitor.page.inner_text("#notice")
+    visitor.after(lambda: visitor.upload("small.png", png(photo)))
+    assert not visitor.page.is_visible("#notice")  # nothing stays of the photo before
+
+
+# -- the address ------------------------------------------------------------------------------------------------------
+
+
+def opened(visitor, query: str, expected: str) -> None:
+    """Open an address, and wait until the figures say something."""
+    visitor.page.goto(visitor.page.url.partition("?")[0] + query)
+    visitor.page.wait_for_function(COMPLETE, arg=["", 0], timeout=60_000)
+    visitor.until(expected)
+
+
+def test_settings_live_in_the_address_and_come_back(browser, demo, visitor):
+    page = visitor.page
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    page.wait_for_url("**/?sigma=*")
+    page.click("#noise input")
+    visitor.after(lambda: page.get_by_role("option", name="Poisson (photons)").click())
+    page.wait_for_url("**/?noise=poisson*")
+    figures, url = visitor.figures(), page.url
+    page.go_back()
+    page.wait_for_selector("#gaussian-sigma")
+    page.wait_for_url("**/?sigma=*")
+    page.go_forward()
+    page.wait_for_selector("#poisson-peak")
+    assert page.url == url
+    other = Visitor(browser, url)  # shared, or reloaded
+    assert other.page.is_visible("#poisson-peak")
+    before_time = [line for line in figures.splitlines() if " s" not in line]
+    assert [line for line in other.figures().splitlines() if " s" not in line] == before_time
+    other.context.close()
+
+
+def test_an_address_sets_every_control(visitor):
+    query = (
+        "?noise=camera&sigma=15&quality=60&seed=7&strength=0.5&sigma_mode=manual&sigma_given=30&checkpoint=color-small"
+    )
+    opened(visitor, query, "checkpoint color-small")
+    values = {"camera-sigma": "15", "camera-quality": "60", "strength": "0.5", "sigma-manual": "30"}
+    for element, value in values.items():
+        assert visitor.page.input_value(f"#{element} input[type=number]") == value
+    assert visitor.page.input_value("#seed input") == "7"
+    visitor.until("30.0")
+
+
+def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(visitor):
+    opened(visitor, "?noise=none", "checkpoint photo")
+    assert visitor.page.is_checked("#noisy-already input") and not visitor.page.is_visible("#noise")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?noise=snow&sigma=abc&seed=-1&strength=7",
+        "?noise=%3Cimg%20src=x%20onerror=document.title='owned'%3E&sigma=%3Cscript%3E",
+        "?checkpoint=%3Cimg%20src=x%20onerror=document.title='owned'%3E",
+        "?checkpoint=/etc/passwd",
+        "?" + "x=1&" * 400,
+    ],
+)
+def test_an_address_that_means_nothing_does_no_harm(visitor, query):
+    opened(visitor, query, "checkpoint color-base")
+    assert visitor.page.title() == "Denoising autoencoder" and visitor.psnr()[1] > 20
