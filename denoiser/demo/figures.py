@@ -101,14 +101,14 @@ def render_figures(result: Experiment, checkpoint: str, sigma_mode: str, live: b
 
 
 def checkpoint_label(facts: Facts) -> str:
-    """One line in the menu of checkpoints."""
+    """One line in the menu of checkpoints: what it is for, how good, how large."""
     parts = [facts.name]
+    if facts.blind:
+        parts.append("photos with noise of their own")
+    elif facts.channels:
+        parts.append("gray pictures" if facts.channels == 1 else "Gaussian noise")
     if (value := dict(facts.psnr).get("cbsd68, sigma=25")) is not None:
         parts.append(f"{value:.1f} dB at \u03c3 25")
-    elif facts.blind:
-        parts.append("finds the level itself")
-    elif facts.channels == 1:
-        parts.append("gray")
     if facts.parameters:
         parts.append(f"{facts.parameters / 1e6:.1f} M")
     return " \u00b7 ".join(parts)

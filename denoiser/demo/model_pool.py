@@ -106,10 +106,6 @@ class ModelPool:
         """What is loaded now."""
         return list(self._loaded)
 
-    def peek(self, name: str) -> Loaded | None:
-        """A checkpoint by its key, if it is loaded."""
-        return self._loaded.get(name)
-
     def get_fresh(self, name: str) -> Loaded | None:
         """A checkpoint if it is loaded and there is no need to ask the Hub about it."""
         key = checkpoint_key(name)

@@ -105,3 +105,19 @@ def test_a_page_without_example_photos_starts_without_a_photo(tmp_path):
     page = build_page(DemoState(settings, ResultFiles(tmp_path, 60)))
     components = {component["props"].get("elem_id"): component["props"] for component in page.config["components"]}
     assert components["photo"].get("value") is None and not components["examples"]["visible"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [
+        (Facts("user/x"), "user/x"),
+        (Facts("photo", channels=3, blind=True), "photo · photos with noise of their own"),
+        (Facts("gray-base", channels=1, parameters=3_700_000), "gray-base · gray pictures · 3.7 M"),
+        (
+            Facts("color-base", channels=3, psnr=(("cbsd68, sigma=25", 31.3),)),
+            "color-base · Gaussian noise · 31.3 dB at σ 25",
+        ),
+    ],
+)
+def test_the_menu_says_what_a_checkpoint_is_for(facts, label):
+    assert figures.checkpoint_label(facts) == label
