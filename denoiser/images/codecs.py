@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageTooLarge, ImageUnreadable
-from . import heif, metadata, png, tiff
+from . import heif, metadata, png, tiff, tiff_tags
 from .frame import Frame, Request, apply_cmyk_profile, refuse_reduced
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _read(file: IO[bytes], request: Request) -> list[Frame]:
     file.seek(0)
     if head.startswith(png.SIGNATURE):
         return png.read(file, request)
-    if head.startswith(tiff.SIGNATURES):
+    if head.startswith(tiff_tags.SIGNATURES):
         return tiff.read(file, request)
     if head[4:8] == b"ftyp":
         return heif.read_avif(file, request) if b"avi" in head[8:] else heif.read_heif(file, request)

@@ -74,7 +74,7 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
         info["resolution"] = (float(source["dpi"][0]) * scale, float(source["dpi"][1]) * scale, 3 if unit == 3 else 2)
     elif "aspect" in source or "resolution" in source:
         info["resolution"] = (*map(float, source.get("resolution") or source["aspect"]), 1)
-    parts = [body for marker, body in getattr(image, "applist", ()) if body.startswith(_XMP_EXTENSION)]
+    parts = [body for _, body in getattr(image, "applist", ()) if body.startswith(_XMP_EXTENSION)]
     if parts:
         at = len(_XMP_EXTENSION) + 32
         parts.sort(key=lambda body: body[at + 4 : at + 8])
