@@ -6,6 +6,7 @@ denoiser = Denoiser.from_pretrained("color-base")
 clean = denoiser("noisy.jpg")
 """
 
+from .adaptation import adapt
 from .analysis.noise_level import estimate_sigma
 from .analysis.noise_model import PoissonGaussian
 from .errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "ImageUnreadable",
     "PoissonGaussian",
     "Unet",
+    "adapt",
     "add_noise",
     "bundled_checkpoints",
     "estimate_sigma",

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from .adaptation import adapt
 from .command_line import FORMATS, check_options, parse_arguments
 from .errors import DenoiserError
 from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
@@ -38,7 +39,16 @@ def load_method(options: argparse.Namespace) -> Method:
     denoiser = Denoiser.from_pretrained(
         options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
     )
-    return lambda source, progress: denoiser(source, options.sigma, options.strength, progress)  # pyright: ignore[reportReturnType]
+
+    def denoise(source: Frame, progress: Progress) -> Image.Image | Picture:
+        used = denoiser
+        if options.adapt:
+            adapted = adapt(denoiser, source, options.adapt, options.sigma)
+            tqdm.write(str(adapted), file=sys.stderr)
+            used = adapted.denoiser
+        return used(source, options.sigma, options.strength, progress)  # pyright: ignore[reportReturnType]
+
+    return denoise
 
 
 class Run:

@@ -45,6 +45,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--method", choices=list(TECHNIQUES), help="a classical method instead of a checkpoint")
     add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
     add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
+    add(
+        "--adapt",
+        nargs="?",
+        type=float,
+        const=60.0,
+        metavar="SECONDS",
+        help="fine-tune the checkpoint on each picture first, without a clean one (default 60 seconds)",
+    )
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
     add("--format", choices=list(FORMATS), help="of the results (default: by the name of the output, or as the input)")
@@ -61,6 +69,8 @@ def check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
     if options.method and options.strength != 1:
         raise ValueError("--strength is for checkpoints")
+    if options.adapt is not None and (options.method or not options.adapt > 0):
+        raise ValueError("--adapt is for checkpoints, and takes a positive number of seconds")
     if options.overwrite and options.skip_existing:
         raise ValueError("--overwrite and --skip-existing exclude each other")
     if options.output == "-" and options.json:

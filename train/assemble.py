@@ -64,7 +64,10 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
             f"{', '.join(stale)} was measured with other weights than these: measure again with "
             f"`python -m train.evaluate {run} --data DIR --name NAME`, or delete {measured}"
         )
-    if (gain := mean_gain(evaluation)) < MIN_GAIN and not force:
+    gain = mean_gain(evaluation)
+    if (method := facts.get("self_supervised")) and not evaluation:
+        gain = method["score"] - method["noisy_score"]
+    if gain < MIN_GAIN and not force:
         raise CannotPublish(
             f"the checkpoint improves its noisy input by {gain:.2f} dB on the mean, less than {MIN_GAIN:g}: it has "
             "learned next to nothing. Train for longer, or publish it with `python -m train.publish ... --force`"

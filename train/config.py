@@ -11,6 +11,7 @@ import yaml
 
 from denoiser.errors import CheckpointInvalid
 from denoiser.models import DenoisingAutoencoder, config_from_dict, model_class
+from denoiser.self_supervised import OBJECTIVES, Objective
 
 from .losses import LOSSES
 
@@ -146,17 +147,22 @@ class Config:
     """The whole run.
 
     Attributes:
-        model: The network's config, as config.json will hold it.
+        model: The network's config, as config.json will hold it. Without ``architecture``, that of ``--init``, with
+            the fields that are given here.
         noise: What is mixed in training, see :class:`train.data.mixture.NoiseMixture`; by default Gaussian noise over
             the network's ``sigma_range``.
+        objective: How to learn from noisy pictures alone (``--noisy`` without ``--clean``): ``kind`` is a name in
+            :data:`denoiser.self_supervised.OBJECTIVES`, the rest its parameters. Of ``data`` only ``held_out`` and
+            ``validation_share`` count then: noisy pictures are neither scaled nor changed.
         bfloat16: Compute in bfloat16 (autocast); the weights stay float32.
         checkpoint_dtype: What the checkpoint's weights are rounded to: "float32", or "bfloat16" for half the size.
     """
 
-    model: dict
     stages: tuple[Stage, ...]
     budget: Budget
+    model: dict = field(default_factory=dict)
     noise: tuple[dict, ...] = ()
+    objective: dict | None = None
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     seed: int = 0
@@ -174,8 +180,33 @@ class Config:
             self.checkpoint_dtype in ("float32", "bfloat16"),
             f"checkpoint_dtype must be float32 or bfloat16, not {self.checkpoint_dtype!r}",
         )
+        if objective := self.build_objective():
+            _require(not self.noise, "with an objective the pictures bring their own noise: leave `noise` out")
+            for stage in self.stages:
+                _require(
+                    stage.loss == "mse", "with an objective every stage has `loss: mse`: that is what it is proved for"
+                )
+                _require(not stage.distill, "with an objective there is nothing to distill")
+            _require(
+                not (objective.float32 and self.bfloat16),
+                f"{objective.label} needs `bfloat16: false`: its differences are below the rounding of bfloat16",
+            )
         shares = [stage.until for stage in self.stages]
         _require(bool(shares) and shares == sorted(shares) and shares[-1] == 1, "the stages' until must rise to 1.0")
+
+    def build_objective(self) -> Objective | None:
+        """The method of learning from noisy pictures alone, if the configuration has one."""
+        if self.objective is None:
+            return None
+        parameters = dict(self.objective)
+        kind = parameters.pop("kind", None)
+        _require(kind in OBJECTIVES, f"objective: unknown kind {kind!r}; there are: {', '.join(OBJECTIVES)}")
+        try:
+            return _build(OBJECTIVES[kind], parameters, "objective")
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"objective: {error}") from error
 
     def build_model(self) -> DenoisingAutoencoder:
         """A new network with random weights."""
@@ -197,9 +228,9 @@ def _build(kind, value, where: str):
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be a mapping, got {value!r}")
-        hints = typing.get_type_hints(kind)
-        if unknown := sorted(value.keys() - hints.keys()):
-            raise ConfigError(f"{where}: unknown {', '.join(map(str, unknown))}; there are: {', '.join(hints)}")
+        hints, names = typing.get_type_hints(kind), [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(map(str, value.keys() - set(names))):
+            raise ConfigError(f"{where}: unknown {', '.join(unknown)}; there are: {', '.join(names)}")
         try:
             return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
         except ConfigError as error:
@@ -232,7 +263,8 @@ def load_config(path: Path) -> Config:
     if isinstance(data, dict) and isinstance(name := data.get("held_out"), str):
         values["data"] = data | {"held_out": _read_yaml(path.parent / name)}
     config = _build(Config, values, path.name)
-    config.build_model()
+    if "architecture" in config.model:
+        config.build_model()
     return config
 
 

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from denoiser.analysis.noise_correlation import SHARED
 from denoiser.models import DenoisingAutoencoder
 
 from . import report
@@ -58,6 +59,11 @@ def print_summary(plan: Plan, pictures: Pictures, facts: dict) -> None:
         f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
         f"{facts['processes']} process(es)"
     )
+    if plan.objective:
+        print(f"noisy pictures alone, by {plan.objective.label}. It assumes: {plan.objective.assumption}")
+        if plan.objective.needs_independent_pixels and pictures.photographs.correlation > SHARED:
+            shared = f"neighboring pixels share their noise (correlation {pictures.photographs.correlation:.2f})"
+            print(f"warning: {shared}: it will stay. Use noise2void with `structure`, or noise2noise")
     if plan.paired and plan.config.noise:
         print("the pairs bring their own noise: the configuration's `noise` is not used")
     gaussian = not plan.paired and all(noise["kind"] == "gaussian" for noise in plan.config.noise)

@@ -12,12 +12,15 @@ import torch
 from accelerate.tracking import get_available_trackers
 
 from denoiser.models import DenoisingAutoencoder
+from denoiser.self_supervised import OBJECTIVES, Objective
 
-from . import publish, report
+from . import report
 from .config import Budget, Config, ConfigError, load_config
 from .data.mixture import NoiseMixture
+from .data.noisy import find_scenes
 from .data.sources import Source, find_images, fingerprint, match_pairs
 from .evaluate import EVALUATION_FILE
+from .hub_checks import check_target
 from .lineage import load_network, load_teacher, resume_lineage, start_lineage
 from .state import load_state
 from .transfer import transfer_weights
@@ -37,6 +40,7 @@ class Plan:
         state: What was saved last, or None for a new run.
         lineage: Initial weights, teacher, commits and machines, see :mod:`train.lineage`.
         teacher: The network whose output is learned from, or None.
+        objective: How to learn from noisy pictures alone, or None.
         finished: Whether nothing is left to do.
     """
 
@@ -49,12 +53,24 @@ class Plan:
     state: dict | None
     lineage: dict
     teacher: DenoisingAutoencoder | None
+    objective: Objective | None
     finished: bool
 
     @property
     def paired(self) -> bool:
         """Whether the pictures are pairs."""
         return bool(self.partners)
+
+    @property
+    def tracker(self) -> str | None:
+        """The name of the tracker, without the Space."""
+        return self.options.tracker and self.options.tracker.partition(":")[0]
+
+    @property
+    def tracker_options(self) -> dict:
+        """Options of the tracker: the Space that shows what trackio logs."""
+        name, _, space = (self.options.tracker or "").partition(":")
+        return {name: {"space_id": space}} if space else {}
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
@@ -68,6 +84,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
         config = dataclasses.replace(config, seed=options.seed)
     if options.minutes is not None or options.steps is not None:
         config = dataclasses.replace(config, budget=Budget(options.minutes, options.steps))
+    if "architecture" not in config.model:
+        config = dataclasses.replace(config, model=_model_of_init(options) | config.model)
     torch.manual_seed(config.seed)
     model = config.build_model()
     low, high = model.config.sigma_range
@@ -75,7 +93,10 @@ def make_plan(options: argparse.Namespace) -> Plan:
     _check_options(options, config)
     _check_writable(options.output)
     partners: dict[Source, Source] = {}
-    if options.clean:
+    objective = config.build_objective()
+    if objective:
+        sources: list[Source] = list(find_scenes(options.noisy, objective.shots))
+    elif options.clean:
         sources, noisy = match_pairs(options.clean, options.noisy)
         partners = dict(zip(sources, noisy))
     else:
@@ -93,28 +114,48 @@ def make_plan(options: argparse.Namespace) -> Plan:
             transfer_weights(model, load_network(options.init))
     finished = _is_finished(options.output, config.budget, state)
     teacher = None if finished else load_teacher(lineage["teacher"], lineage["teacher_weights"], config)
-    return Plan(options, config, model, mixture, sources, partners, state, lineage, teacher, finished)
+    return Plan(options, config, model, mixture, sources, partners, state, lineage, teacher, objective, finished)
 
 
 def recipe(config: Config) -> str:
     """The configuration but for its budget, which may change while the rate is constant; for comparing."""
     values = dataclasses.asdict(config)
     del values["budget"]
+    if not config.objective:  # the recipes of earlier runs have none
+        del values["objective"]
     return json.dumps(values, sort_keys=True)
 
 
 def _check_options(options: argparse.Namespace, config: Config) -> None:
-    if bool(options.clean or options.noisy) == bool(options.data) or bool(options.clean) != bool(options.noisy):
-        raise ConfigError("give --data, or --clean and --noisy together")
-    if options.tracker and options.tracker not in map(str, get_available_trackers()):
-        raise ConfigError(f"--tracker {options.tracker} is not installed, or accelerate does not know it")
+    if config.objective:
+        if not options.noisy or options.clean or options.data:
+            raise ConfigError("the configuration has an `objective`, for noisy pictures alone: give --noisy only")
+    elif options.noisy and not (options.clean or options.data):
+        raise ConfigError(
+            f"--noisy alone needs a configuration with an `objective` ({', '.join(OBJECTIVES)}): train/configs has a "
+            "recipe of each; with clean pictures, give --clean too"
+        )
+    elif bool(options.clean or options.noisy) == bool(options.data) or bool(options.clean) != bool(options.noisy):
+        raise ConfigError("give --data, or --clean and --noisy together, or --noisy alone")
+    tracker, _, space = (options.tracker or "").partition(":")
+    if tracker and tracker not in map(str, get_available_trackers()):
+        raise ConfigError(f"--tracker {tracker} is not installed, or accelerate does not know it")
+    if space and (tracker != "trackio" or space.count("/") != 1):
+        raise ConfigError(f"--tracker {options.tracker}: only trackio takes a Space, as trackio:user/space")
     if options.workers < 0:
         raise ConfigError(f"--workers must not be negative, got {options.workers}")
     if options.push_to_hub:
-        publish.check_target(options.push_to_hub)
+        check_target(options.push_to_hub)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if uneven := [stage.batch for stage in config.stages if stage.batch % processes]:
         raise ConfigError(f"a batch of {uneven[0]} cannot be shared by {processes} processes")
+
+
+def _model_of_init(options: argparse.Namespace) -> dict:
+    """The network's config of ``--init``, for a configuration without one of its own."""
+    if not options.init:
+        raise ConfigError(f"{options.config.name} takes its network from --init: give a checkpoint, such as color-base")
+    return dataclasses.asdict(load_network(options.init).config)
 
 
 def _check_writable(run: Path) -> None:

@@ -21,7 +21,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
 from safetensors import SafetensorError
+from torch.profiler import record_function
 from tqdm import tqdm
+
+from denoiser.hub.card_sections import MIN_GAIN, mean_gain
 
 from . import evaluate, report
 from .config import ConfigError, Stage
@@ -31,8 +34,10 @@ from .losses import LOSSES
 from .optim import build_optimizer, learning_rate, update_ema
 from .pictures import read_pictures
 from .plan import Plan, recipe
-from .state import STATE_FILE, save_checkpoint, save_state
+from .profile import step_profiler
+from .state import STATE_FILE, read_json, save_checkpoint, save_state
 from .validation import group_means, overall_psnr
+from .without_clean import read_noisy_pictures, write_outcome
 
 DIVERGED = 2.0  # dB below its best validation at which a run counts as diverged
 DRAW_EVERY = 60  # seconds at least between curves and samples
@@ -47,7 +52,7 @@ class Trainer:
         self.accelerator = Accelerator(
             cpu=plan.options.cpu,
             mixed_precision="bf16" if self.config.bfloat16 else "no",
-            log_with=plan.options.tracker,
+            log_with=plan.tracker,
         )
         self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
         self.step, self.seconds, self.rate, self.progress = 0, 0.0, 0.0, 0.0
@@ -55,6 +60,7 @@ class Trainer:
         self.diverged, self.saved, self.best = False, True, -math.inf
         self._signals: list[int] = []
         self._stages: deque[Stage] = deque()
+        self._compiled: set[tuple[int, int]] = set()
 
     # -- prepare
 
@@ -65,10 +71,13 @@ class Trainer:
             ConfigError: No picture can be used, or the processes do not share the run's folder.
         """
         torch.backends.cudnn.benchmark = True
-        if self.plan.options.tracker:
+        if self.plan.tracker:
             names = {"config": str(self.plan.options.config), "output": str(self.run)}
-            self.accelerator.init_trackers("denoiser", names)
-        self.pictures = read_pictures(self.plan, self.device, self.accelerator.local_main_process_first)
+            self.accelerator.init_trackers("denoiser", names, self.plan.tracker_options)
+        if self.plan.objective:
+            self.pictures = read_noisy_pictures(self.plan, self.device)
+        else:
+            self.pictures = read_pictures(self.plan, self.device, self.accelerator.local_main_process_first)
         self._prepare_network()
         self._restore()
         self.facts = run_facts(self.plan, self.pictures, self.model, self.accelerator.num_processes)
@@ -128,32 +137,56 @@ class Trainer:
             self._stages.append(next((stage for stage in stages if share < stage.until), stages[-1]))
             yield number, self._stages[-1]
 
-    def _train_step(self, batches: Iterator) -> None:
-        """One update of the weights and of their average."""
+    def _train_step(self, batches: Iterator) -> bool:
+        """One update of the weights and of their average; returns whether the network was compiled in it."""
         settings = self.config.optimizer
         self.rate = learning_rate(settings, self.step, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["scale"]
-        clean, noisy, level = next(batches)
+        with record_function("draw"):
+            clean, noisy, level = next(batches)
         stage = self._stages.popleft()
+        compiles = self.config.compile and (stage.batch, stage.patch) not in self._compiled
+        if compiles:
+            self._compiled.add((stage.batch, stage.patch))
+            if self.is_main:
+                print(f"compiling for crops of {stage.patch}x{stage.patch}, outside the budget: this can take minutes")
         loss_function = LOSSES[stage.loss]
-        with self.accelerator.autocast():
-            restored = self._forward(noisy, None if self.model.config.blind else level)
-        loss = loss_function(restored.float(), clean)
-        if stage.distill:
-            with torch.no_grad(), self.accelerator.autocast():
-                target = self._teacher_forward(noisy, None if self.teacher.config.blind else level)
-            loss = torch.lerp(loss, loss_function(restored.float(), target.float()), stage.distill)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
-        update_ema(self.average, self.model, self.step, settings.ema)
+        with record_function("forward"):
+            if self.plan.objective:
+                loss = self.plan.objective.loss(self._network, noisy, level, self._generator())
+            else:
+                restored = self._network(noisy, level)
+                loss = loss_function(restored, clean)
+            if stage.distill:
+                with torch.no_grad(), self.accelerator.autocast():
+                    target = self._teacher_forward(noisy, None if self.teacher.config.blind else level)
+                loss = torch.lerp(loss, loss_function(restored, target.float()), stage.distill)
+        with record_function("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.accelerator.backward(loss)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
+        with record_function("optimizer"):
+            self.optimizer.step()
+            update_ema(self.average, self.model, self.step, settings.ema)
         healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
         # Losses of two kinds are not averaged with each other.
-        self.loss = torch.lerp(self.loss, healthy, 0.01) if stage.loss == self.loss_name else healthy
-        self.loss_name = stage.loss
+        name = self.config.objective["kind"] if self.config.objective else stage.loss
+        self.loss = torch.lerp(self.loss, healthy, 0.01) if name == self.loss_name else healthy
+        self.loss_name = name
         self.step += 1
+        return compiles
+
+    def _network(self, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """The network's estimate, float32; a blind one is not given the level."""
+        with self.accelerator.autocast():
+            return self._forward(noisy, None if self.model.config.blind else level).float()
+
+    def _generator(self) -> torch.Generator:
+        """For what an objective draws: of the seed, the step and the process, apart from what the sampler draws."""
+        processes = self.accelerator.num_processes
+        number = (self.config.seed * 1_000_003 + self.step) * processes + self.accelerator.process_index
+        return torch.Generator(self.device).manual_seed(2**40 + number)
 
     # -- validate and save
 
@@ -198,6 +231,10 @@ class Trainer:
 
     def draw(self) -> None:
         """Draw the curve and the samples."""
+        if self.plan.objective:
+            report.draw_curve(self.run)
+            self.pictures.validation.draw(self.run, self.average)
+            return
         noises = self.pictures.validation.noises
         shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
         report.draw_curve(self.run)
@@ -260,14 +297,20 @@ class Trainer:
             self.config.seed,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            self.plan.objective,
         )
         workers = self.plan.options.workers if self.device.type == "cpu" else 0
         batches = data_loader(sampler, self._requests(), workers)
+        profiler = step_profiler(self.device) if self.plan.options.profile and self.is_main else None
+        if profiler:
+            profiler.start()
         while True:
             started = time.monotonic()
             if self._should_stop():
                 break
-            self._train_step(batches)
+            compiled = self._train_step(batches)
+            if profiler:
+                profiler.step()
             save_now = time.monotonic() - saved_at > self.plan.options.save_every
             if self.step % CHECK_EVERY == 0 or save_now:
                 self.diverged |= not math.isfinite(float(self.loss))
@@ -278,7 +321,7 @@ class Trainer:
                 bar.set_postfix(
                     {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in scores.items()} | shown
                 )
-            self.seconds += time.monotonic() - started
+            self.seconds += 0.0 if compiled else time.monotonic() - started
             bar.update(1 if steps else int(self.seconds) - bar.n)
             if save_now:
                 saved = self.save() if self.is_main else {}
@@ -290,6 +333,8 @@ class Trainer:
                 saved_at = looked_at = time.monotonic()
                 looked_step = self.step
         bar.close()
+        if profiler:
+            profiler.stop()
         del batches  # its workers end now
 
     def _report_divergence(self) -> None:
@@ -304,11 +349,21 @@ class Trainer:
     def _finish(self) -> int:
         """Write what a finished run leaves, and measure it; returns the exit status."""
         length = {"steps": self.step, "minutes": self.seconds / 60, "finished": date.today().isoformat()}
-        report.write_facts(self.run, self.facts | length)
-        measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
-        measured += ["--name", "held-out photographs", "--device", self.device.type]
-        if evaluate.main([str(self.run), *measured]):
-            return 1
+        if self.plan.objective:
+            gain = write_outcome(self.run, self.facts | length, self.plan, self.pictures, self.average)
+        else:
+            report.write_facts(self.run, self.facts | length)
+            measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
+            measured += ["--name", "held-out photographs", "--device", self.device.type]
+            if evaluate.main([str(self.run), *measured]):
+                return 1
+            report.draw_failure(self.run, *self.pictures.validation.find_worst(self.average))
+            gain = mean_gain(read_json(self.run / evaluate.EVALUATION_FILE))
+        if gain < MIN_GAIN:
+            print(
+                f"warning: the checkpoint improves its noisy input by {gain:.2f} dB only: it has learned next to "
+                "nothing"
+            )
         self.accelerator.end_training()
         print(f"checkpoint: {self.run / 'checkpoint'}")
         return 0

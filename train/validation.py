@@ -82,6 +82,13 @@ class Validation:
             }
         return results
 
+    def find_worst(self, model) -> tuple[np.ndarray, Noise]:
+        """The crop with the lowest PSNR under the middle one of the noises, and that noise."""
+        denoiser = Denoiser(model, device=str(next(model.parameters()).device))
+        noise = list(self.noises.values())[len(self.noises) // 2]
+        scores = [_score(denoiser, crop, noise, seed) for seed, crop in enumerate(self.crops)]
+        return self.crops[int(np.argmin(scores))], noise
+
     def write(self, folder: Path, paired: bool) -> list[str]:
         """Write the crops as files, so that ``train.evaluate`` can measure them again; returns its arguments."""
         folders = [folder / "clean", folder / "noisy"] if paired else [folder]
@@ -101,7 +108,7 @@ def _score(denoiser: Denoiser, crop: np.ndarray, noise: Noise, seed: int) -> flo
         clean, noisy = planes, add_noise(planes, noise[0], seed=seed, **noise[1])
         noisy = noisy.clip(-8, 8)  # what lies beyond, a pixel in a million, would be refused
     sigma = noise[1]["sigma"] if noise and noise[0] == "gaussian" else None
-    return psnr(clean, np.rint(denoiser(noisy, sigma) * 255) / 255)
+    return psnr(clean, np.rint(denoiser(noisy, sigma).clip(0, 1) * 255) / 255)
 
 
 def group_means(results: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from .card_sections import (
     procedure,
     training_data,
 )
+from .card_without_clean import scores_without_clean
 from .evaluation_files import HUB_DATASETS
 
 __all__ = ["RECIPE_FILE", "SAMPLES_FILE", "SECTION", "TAGS", "merge", "plain", "rename", "render", "section"]
@@ -54,9 +55,10 @@ def render(
         failure: Whether there is a picture of where it does worst.
 
     Raises:
-        ValueError: There are no measurements.
+        ValueError: There are no measurements, though there were clean pictures.
     """
-    if not evaluation:
+    method = run.get("self_supervised")
+    if not (evaluation or method):
         raise ValueError("the run has no measurements; run `python -m train.evaluate RUN --data DIR` first")
     title = name.rpartition("/")[2]
     fresh = ModelCard.from_template(
@@ -71,7 +73,10 @@ def render(
         limits=limits(run, evaluation, failure),
         data=training_data(run),
         procedure=procedure(run),
-        evaluation=evaluation_table(evaluation, name),
+        evaluation="\n\n".join(
+            ([scores_without_clean(method, SAMPLES_FILE)] if method else [])
+            + ([evaluation_table(evaluation, name)] if evaluation else [])
+        ),
     )
     return merge(existing, str(fresh))
 

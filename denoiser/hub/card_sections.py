@@ -5,6 +5,8 @@ import re
 import statistics
 from typing import Any
 
+from .card_without_clean import limits_without_clean, pictures_without_clean, procedure_without_clean
+
 SAMPLES_FILE, FAILURE_FILE, RECIPE_FILE = "samples.webp", "failure.webp", "recipe.yaml"
 MIN_GAIN = 1.0
 """Decibels by which a checkpoint must improve its noisy input on the mean: less, and it has learned nothing."""
@@ -67,7 +69,7 @@ def about(run: dict[str, Any]) -> str:
 def _noise_kind(run: dict[str, Any]) -> str:
     """The noise of a run: "white" (Gaussian only), "camera" (camera noise among others), or "other"."""
     kinds = {component["kind"] for component in run["config"].get("noise") or ()}
-    if run["data"]["paired"]:
+    if run["data"]["paired"] or run.get("self_supervised"):
         return "other"
     if "camera" in kinds:
         return "camera"
@@ -78,7 +80,9 @@ def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool)
     """What the checkpoint is for, and what it is not; ``failure``: there is a picture of where it does worst."""
     low, high = run["model"]["sigma_range"]
     text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
-    if text is None:
+    if method := run.get("self_supervised"):
+        text = limits_without_clean(method)
+    elif text is None:
         mixture = None if run["data"]["paired"] else _mixture_text(run["config"].get("noise"))
         text = _OTHER_LIMITS.format(noise=mixture or "that of its pairs")
     text += _ALL_LIMITS + (_GIVEN_LEVEL_LIMITS if not run["model"]["blind"] else "")
@@ -99,18 +103,21 @@ def mean_gain(evaluation: list[dict[str, Any]]) -> float:
 
 def training_data(run: dict[str, Any]) -> str:
     """The pictures of the run, and of earlier runs where they differ (ignoring the random sizes)."""
-    texts, earlier = [_pictures_text(run["data"])], run
+    texts, earlier = [_pictures_text(run)], run
     while earlier:
         earlier, stated = earlier.get("init_run"), (earlier.get("init_card") or {}).get("data")
-        text = _pictures_text(earlier["data"]) if earlier else stated
+        text = _pictures_text(earlier) if earlier else stated
         for part in text.split(_OTHER_PICTURES) if text else ():
             if _SIZES.sub("", part) not in {_SIZES.sub("", known) for known in texts}:
                 texts.append(part)
     return _OTHER_PICTURES.join(texts)
 
 
-def _pictures_text(data: dict[str, Any]) -> str:
+def _pictures_text(run: dict[str, Any]) -> str:
     """The number of pictures, and their licenses."""
+    data = run["data"]
+    if run["config"].get("objective"):
+        return pictures_without_clean(data)
     others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
     lines = [
         f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
@@ -131,7 +138,9 @@ def procedure(run: dict[str, Any]) -> str:
     )
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
     crops = "Crops flipped and turned at random"
-    if not run["data"]["paired"]:
+    if method := run.get("self_supervised"):
+        crops = procedure_without_clean(method)
+    elif not run["data"]["paired"]:
         low, high = run["model"]["sigma_range"]
         crops = (
             f"Photographs scaled to {data['scale'][0]:.0%} to {data['scale'][1]:.0%} of their size"

@@ -37,10 +37,6 @@ class Objective:
         """Whether crops may be turned by a quarter: not where rows and columns are told apart."""
         return True
 
-    def for_network(self, blind: bool) -> "Objective":
-        """The method for a network that is given the noise level, or for a blind one."""
-        return self
-
     def error(
         self, network: Network, noisy: torch.Tensor, level: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:

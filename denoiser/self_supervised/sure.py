@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from ._base import Network, Objective
 
-STEP = 1e-3
-"""Step of the finite difference: small against the noise, large against the rounding of float32."""
+STEP = 0.1
+"""Step of the finite difference, relative to the noise: large against the rounding of float32, and of TF32 on a GPU."""
+WINDOW, MAX_CLIPPED = 9, 0.04
+"""Where more than this share of the values in a window of this side is black or white, noise counts as cut off."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,15 @@ class Sure(Objective):
     https://arxiv.org/abs/1803.01314; Metzler et al., "Unsupervised Learning with Stein's Unbiased Risk Estimator",
     2018, https://arxiv.org/abs/1805.10531; the probe: Ramani, Blu and Unser, "Monte-Carlo SURE", TIP 2008,
     https://doi.org/10.1109/TIP.2008.2001404. Assumption: Gaussian noise, independent between pixels, of a known or
-    well estimated level. With ``gain`` the variance grows with the signal, as a sensor's does; the shot noise enters to
-    first order (Le Montagner, Angelini and Olivo-Marin, "An Unbiased Risk Estimator for Image Denoising in the Presence
-    of Mixed Poisson-Gaussian Noise", TIP 2014, https://doi.org/10.1109/TIP.2014.2300821).
+    well estimated level. A sensor's noise, whose variance grows with the signal, is brought to one level before, as
+    :class:`denoiser.Denoiser` does it (:class:`denoiser.analysis.noise_model.Stabilizer`), and is Gaussian enough then.
+    Areas where the noise is cut off at black or white are left out: there it is not.
 
     Attributes:
-        sigma: Standard deviation of the noise in 8-bit units, with ``gain`` that of its constant part; None: estimated
-            for each picture.
-        gain: The variance at x is gain * x / 255 + (sigma / 255)^2: 8-bit levels per electron.
+        sigma: Standard deviation of the noise in 8-bit units, with ``gain`` that of its constant part, if it is known;
+            None: estimated for each picture.
+        gain: Of a sensor whose noise is known, 8-bit levels per electron: the variance at x, in 8-bit units, is
+            gain * x + sigma^2.
     """
 
     sigma: float | None = None
@@ -44,21 +48,16 @@ class Sure(Objective):
         if self.gain and self.sigma is None:
             raise ValueError("with gain, give sigma too: the noise where there is no light")
 
-    def for_network(self, blind: bool) -> "Sure":
-        # The others get pictures whose noise was brought to one level: that is all that is left to know.
-        return self if blind else Sure()
-
-    def variance(self, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The variance of the noise, (B, 1, 1, 1) or with ``gain`` (B, C, H, W), on the squared scale of ``noisy``."""
-        sigma = level if self.sigma is None else torch.full_like(level, self.sigma / 255)
-        constant = sigma.square().view(-1, 1, 1, 1)
-        return constant + noisy.clamp(min=0) * (self.gain / 255) if self.gain else constant
-
     def error(
         self, network: Network, noisy: torch.Tensor, level: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        variance = self.variance(noisy, level)
+        variance = level.square().view(-1, 1, 1, 1)
         probe = torch.randn(noisy.shape, generator=generator, device=noisy.device, dtype=noisy.dtype)
-        restored, moved = network(torch.cat([noisy, noisy + STEP * probe]), torch.cat([level, level])).chunk(2)
-        divergence = variance * probe * (moved - restored) / STEP
-        return ((restored - noisy).square() - variance + 2 * divergence).mean((1, 2, 3))
+        step = (STEP * level).clamp(min=1e-4).view(-1, 1, 1, 1)
+        restored, moved = network(torch.cat([noisy, noisy + step * probe]), torch.cat([level, level])).chunk(2)
+        divergence = variance * probe * (moved - restored) / step
+        risk = (restored - noisy).square() - variance + 2 * divergence
+        clipped = ((noisy == 0) | (noisy == 1)).float()
+        share = F.avg_pool2d(clipped, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
+        usable = (share <= MAX_CLIPPED).float()
+        return (risk * usable).sum((1, 2, 3)) / usable.sum((1, 2, 3)).clamp(min=1)

@@ -96,25 +96,7 @@ class Photographs:
         Of ``candidates`` random crops each, the one with the most texture (mean absolute difference of neighboring
         pixels) is kept: flat sky teaches little.
         """
-        device = self.pixels.device
-
-        def uniform() -> torch.Tensor:
-            return torch.rand(batch * candidates, generator=generator, device=device)
-
-        which = (uniform() * len(self)).long().clamp_(max=len(self) - 1)
-        height, width = self.sizes[which].unbind(1)
-        top = (uniform() * (height - patch + 1)).long().clamp_(min=0)
-        left = (uniform() * (width - patch + 1)).long().clamp_(min=0)
-        flip_y, flip_x, turn = (uniform() < 0.5 for _ in range(3))
-
-        steps = torch.arange(patch, device=device).expand(len(which), patch)
-        rows = torch.where(flip_y[:, None], patch - 1 - steps, steps)
-        columns = torch.where(flip_x[:, None], patch - 1 - steps, steps)
-        # Index of pixel (i, j) of the crop; a turn swaps which of i and j walks along the rows of the photograph.
-        row_step, column_step = (rows + top[:, None]) * width[:, None], columns + left[:, None]
-        straight = row_step[:, :, None] + column_step[:, None, :]
-        turned = row_step[:, None, :] + column_step[:, :, None]
-        index = torch.where(turn[:, None, None], turned, straight) + self.offsets[which][:, None, None]
+        _, index = random_places(self.sizes, self.offsets, batch * candidates, patch, generator)
         crops = self.pixels[index]  # (crops, patch, patch, C)
         if candidates > 1:
             luma = crops.float().mean(-1)
@@ -122,5 +104,44 @@ class Photographs:
                 (1, 2)
             )
             best = rough.view(-1, candidates).argmax(1)
-            crops = crops[best + torch.arange(len(best), device=device) * candidates]
+            crops = crops[best + torch.arange(len(best), device=best.device) * candidates]
         return crops.permute(0, 3, 1, 2).float().div_(255)  # channels_last in memory
+
+
+def random_places(
+    sizes: torch.Tensor, offsets: torch.Tensor, count: int, patch: int, generator: torch.Generator, turns: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random crops with random flips and, if ``turns``, quarter turns, of pictures that lie end to end.
+
+    Args:
+        sizes: Height and width of each picture (N, 2).
+        offsets: Where each begins (N,), pixels.
+        count: Number of crops.
+        patch: Their side.
+        generator: On the device of ``sizes``.
+        turns: Whether crops may be turned.
+
+    Returns:
+        The picture of each crop (count,), and the places of its pixels (count, patch, patch).
+    """
+    device = sizes.device
+
+    def uniform() -> torch.Tensor:
+        return torch.rand(count, generator=generator, device=device)
+
+    which = (uniform() * len(sizes)).long().clamp_(max=len(sizes) - 1)
+    height, width = sizes[which].unbind(1)
+    top = (uniform() * (height - patch + 1)).long().clamp_(min=0)
+    left = (uniform() * (width - patch + 1)).long().clamp_(min=0)
+    flip_y, flip_x, turn = (uniform() < 0.5 for _ in range(3))
+
+    steps = torch.arange(patch, device=device).expand(count, patch)
+    rows = torch.where(flip_y[:, None], patch - 1 - steps, steps)
+    columns = torch.where(flip_x[:, None], patch - 1 - steps, steps)
+    # Index of pixel (i, j) of the crop; a turn swaps which of i and j walks along the rows of the picture.
+    row_step, column_step = (rows + top[:, None]) * width[:, None], columns + left[:, None]
+    straight = row_step[:, :, None] + column_step[:, None, :]
+    if turns:
+        turned = row_step[:, None, :] + column_step[:, :, None]
+        straight = torch.where(turn[:, None, None], turned, straight)
+    return which, straight + offsets[which][:, None, None]

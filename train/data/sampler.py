@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from denoiser.self_supervised import Objective
+
 from ..config import Data, Stage
 from .augment import flat_areas, permute_channels
 from .mixture import NoiseMixture
+from .noisy import NoisyPictures
 from .photographs import Photographs
 
 WORKER_TIMEOUT = 50
@@ -28,30 +31,39 @@ class BatchSampler(Dataset):
     """Batches by (step, stage), drawn on the device where the photographs lie.
 
     Args:
-        photographs: Clean ones, or pairs of 2 C channels.
+        photographs: Clean ones, pairs of 2 C channels, or noisy ones alone.
         mixture: The noise; None for pairs, which bring their own.
         data: How crops are drawn.
         seed: Of all that is drawn.
         process, processes: Which share of each batch is this process's.
+        objective: What noisy pictures alone are for.
     """
 
     def __init__(
         self,
-        photographs: Photographs,
+        photographs: Photographs | NoisyPictures,
         mixture: NoiseMixture | None,
         data: Data,
         seed: int,
         process: int,
         processes: int,
+        objective: Objective | None = None,
     ):
         self.photographs, self._mixture, self._data, self._seed = photographs, mixture, data, seed
-        self._process, self._processes = process, processes
+        self._process, self._processes, self._objective = process, processes, objective
 
     def __getitem__(self, request: tuple[int, Stage]) -> Batch:
-        """Clean and noisy crops (B, C, patch, patch) in [0, 1], channels_last, and noise levels (B,)."""
+        """Clean and noisy crops (B, C, patch, patch) in [0, 1], channels_last, and noise levels (B,).
+
+        Of noisy pictures alone, the clean crops have no channels and the noisy ones those of all shots.
+        """
         step, stage = request
         data, device = self._data, self.photographs.pixels.device
         generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + step)
+        if isinstance(self.photographs, NoisyPictures):
+            shots, turns = self._objective.shots, self._objective.turns
+            noisy, level = self.photographs.crops(stage.batch, stage.patch, shots, turns, generator)
+            return self._share(noisy[:, :0], noisy, level)
         crops = self.photographs.crops(stage.batch, stage.patch, data.candidates, generator)
         if self._mixture is None:
             clean, noisy = crops.chunk(2, dim=1)
@@ -72,7 +84,11 @@ class BatchSampler(Dataset):
             if data.quantize:
                 quantized = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.quantize
                 noisy = torch.where(quantized, (noisy * 255).round() / 255, noisy)
-        share = stage.batch // self._processes
+        return self._share(clean, noisy, level)
+
+    def _share(self, clean: torch.Tensor, noisy: torch.Tensor, level: torch.Tensor) -> Batch:
+        """This process's part of a batch."""
+        share = len(level) // self._processes
         mine = slice(self._process * share, (self._process + 1) * share)
         clean, noisy = (part[mine].contiguous(memory_format=torch.channels_last) for part in (clean, noisy))
         return clean, noisy, level[mine]

@@ -1,0 +1,196 @@
+"""Fine-tune a denoiser on the very picture that it is to denoise, without a clean one.
+
+The same methods as in training (:mod:`denoiser.self_supervised`), on one picture for about a minute: worth it where the
+noise or the subject is not what the checkpoint was trained on. What counts is the method's own measure, of weights that
+are averaged over the steps; those that score best are kept, the ones it started from included.
+
+Source: Soltanayev and Chun, "Training deep learning based denoisers without ground truth data", NeurIPS 2018, 4.3;
+Vaksman, Elad and Milanfar, "LIDIA: Lightweight Learned Image Denoising with Instance Adaptation", CVPRW 2020,
+https://arxiv.org/abs/1911.07167 (adaptation to the input).
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .analysis.noise_correlation import SHARED, neighbor_correlation
+from .analysis.noise_model import PoissonGaussian
+from .analysis.signal_dependence import estimate_noise
+from .images.picture import ImageLike, read
+from .models import DenoisingAutoencoder
+from .network_input import NetworkInput
+from .pipeline import Denoiser
+from .self_supervised import Network, Objective, Sure
+
+PATCH, BATCH = 128, 4
+RATE, WARMUP = 1e-4, 10
+AVERAGE = 0.95
+"""Decay of the weights' exponential moving average."""
+CHECKS, PATIENCE = 12, 5
+"""How often the weights are scored, and after how many scores without a better one it stops."""
+SCORED = 384
+"""Side of the middle of the picture that is scored, pixels."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What :func:`adapt` did.
+
+    Attributes:
+        denoiser: With the weights that score best.
+        method: The method's name, for people.
+        before: Score of the weights that it started from, dB: 10 log10(1 / error) by the method's own measure.
+        after: That of the weights that are kept; never below ``before``.
+        steps: How many were taken.
+        seconds: How long they took.
+        note: Why nothing was done; "" if something was.
+    """
+
+    denoiser: Denoiser
+    method: str
+    before: float
+    after: float
+    steps: int
+    seconds: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.note:
+            return f"not adapted: {self.note}"
+        gain = self.after - self.before
+        gained = f"{self.before:.2f} -> {self.after:.2f} dB" if gain > 0 else "no better weights found"
+        return f"adapted in {self.steps} steps, {self.seconds:.0f} s; by {self.method}'s own measure: {gained}"
+
+
+def adapt(
+    denoiser: Denoiser,
+    image: ImageLike,
+    seconds: float = 60,
+    sigma: float | PoissonGaussian | None = None,
+    objective: Objective | None = None,
+    max_steps: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Adaptation:
+    """Fine-tune a copy of a denoiser on a noisy picture; the denoiser itself stays as it is.
+
+    Args:
+        denoiser: What to start from.
+        image: The noisy picture.
+        seconds: How long it may take. It stops earlier if the score no longer rises.
+        sigma: The noise level in 8-bit units, or the model of the noise, if it is known; for blind checkpoints it is
+            always estimated.
+        objective: The method, by default :class:`Sure`. If it needs noise that is independent between pixels, and that
+            of the picture is not, nothing is done, and ``note`` says so.
+        max_steps: Stop after so many steps.
+        progress: Called with the share of the time that has passed.
+
+    Raises:
+        ImageUnreadable, ImageTooLarge: See :class:`Denoiser`.
+        ValueError: ``seconds`` is not positive, or ``objective`` needs several shots.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds:g}")
+    model, blind = copy.deepcopy(denoiser.model), denoiser.model.config.blind
+    objective = objective or Sure()
+    if objective.shots > 1:
+        raise ValueError(f"{objective.label} needs several shots of a scene, and this is one picture")
+    picture = read(image)
+    noise = estimate_noise(picture) if sigma is None or blind else sigma  # in use a blind one has it estimated, too
+    given = NetworkInput(picture, noise, blind=False)
+
+    def unchanged(note: str) -> Adaptation:
+        return Adaptation(denoiser, objective.label, 0.0, 0.0, 0, 0.0, note)
+
+    if min(picture.pixels.shape[:2]) < 32:
+        return unchanged("the picture is too small to learn from")
+    if not given.level:
+        return unchanged("no noise was found")
+    if objective.needs_independent_pixels and (correlation := neighbor_correlation(picture.pixels)) > SHARED:
+        return unchanged(
+            f"neighboring pixels share their noise (correlation {correlation:.2f}), which {objective.label} would keep"
+        )
+    noisy = torch.from_numpy(given.stabilize(given.pixels).copy()).permute(2, 0, 1)[None].to(denoiser.device)
+    level = torch.tensor([given.level], device=denoiser.device)
+    return _fine_tune(denoiser, model, noisy, level, objective, seconds, max_steps, progress)
+
+
+def _fine_tune(
+    denoiser: Denoiser,
+    model: DenoisingAutoencoder,
+    noisy: torch.Tensor,
+    level: torch.Tensor,
+    objective: Objective,
+    seconds: float,
+    max_steps: int | None,
+    progress: Callable[[float], object] | None,
+) -> Adaptation:
+    """Steps on random crops of ``noisy`` (1, C, H, W), until the time is over or the score has stopped rising."""
+    started = time.monotonic()
+    average = copy.deepcopy(model)
+    parameters = list(model.requires_grad_(True).parameters())
+    optimizer = torch.optim.AdamW(parameters, RATE / WARMUP, weight_decay=0.0)
+    generator = torch.Generator(noisy.device).manual_seed(0)
+    before = best = _score(objective, average, noisy, level)
+    kept, steps, stale, checked = copy.deepcopy(average.state_dict()), 0, 0, 0
+    while stale < PATIENCE and (max_steps is None or steps < max_steps):
+        loss = objective.loss(_as_network(model), _crops(noisy, generator), level.expand(BATCH), generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        steps += 1
+        optimizer.param_groups[0]["lr"] = RATE * min(1.0, (steps + 1) / WARMUP)
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), parameters):
+                mean.lerp_(parameter, 1 - min(AVERAGE, steps / (steps + 9)))
+        done = max((time.monotonic() - started) / seconds, steps / max_steps if max_steps else 0.0)
+        if progress:
+            progress(min(1.0, done))
+        if done * CHECKS >= checked + 1:
+            checked, score = int(done * CHECKS), _score(objective, average, noisy, level)
+            stale = 0 if score > best else stale + 1
+            if score > best:
+                best, kept = score, copy.deepcopy(average.state_dict())
+        if done >= 1:
+            break
+    average.load_state_dict(kept)
+    adapted = Denoiser(average, denoiser.device, denoiser.dtype, denoiser.self_ensemble, denoiser.name)
+    return Adaptation(adapted, objective.label, before, best, steps, time.monotonic() - started)
+
+
+def _as_network(model: DenoisingAutoencoder) -> Network:
+    """The network for pictures of any channel count, as :class:`Denoiser` applies it."""
+    channels, blind = model.config.channels, model.config.blind
+
+    def network(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        if noisy.shape[1] == channels:
+            return model(noisy, None if blind else level)
+        if channels == 3:  # gray: three equal planes
+            return model(noisy.expand(-1, 3, -1, -1), None if blind else level).mean(1, keepdim=True)
+        planes = model(noisy.flatten(0, 1)[:, None], None if blind else level.repeat_interleave(noisy.shape[1]))
+        return planes.view_as(noisy)
+
+    return network
+
+
+def _crops(noisy: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random crops of a picture (1, C, H, W)."""
+    sides = [min(PATCH, side) for side in noisy.shape[2:]]
+    corners = [
+        torch.randint(whole - side + 1, (BATCH,), generator=generator, device=noisy.device).tolist()
+        for whole, side in zip(noisy.shape[2:], sides)
+    ]
+    return torch.cat([noisy[..., y : y + sides[0], x : x + sides[1]] for y, x in zip(*corners)])
+
+
+@torch.no_grad()
+def _score(objective: Objective, model: DenoisingAutoencoder, noisy: torch.Tensor, level: torch.Tensor) -> float:
+    """10 log10(1 / error) of the middle of the picture, dB; the draws are always the same, and no step has them."""
+    top, left = (max(0, (side - SCORED) // 2) for side in noisy.shape[2:])
+    middle = noisy[..., top : top + SCORED, left : left + SCORED]
+    generator = torch.Generator(noisy.device).manual_seed(1)
+    return -10 * math.log10(max(float(objective.error(_as_network(model), middle, level, generator)), 1e-8))

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from denoiser import Denoiser, Unet, add_noise
+from denoiser.__main__ import main
+from denoiser.adaptation import adapt
+from denoiser.analysis.metrics import psnr
+from denoiser.models import UnetConfig
+from denoiser.self_supervised import Neighbor2Neighbor, Noise2Noise, Noise2Void, Sure
+
+
+def network(channels=3, blind=False, seed=0):
+    """A small network with random weights that passes most of its input."""
+    torch.manual_seed(seed)
+    return Denoiser(Unet(UnetConfig(channels=channels, widths=(8, 16), blocks=(1, 1), blind=blind)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """A smooth color picture (96, 112, 3) within [0.2, 0.8], float32: nothing of its noise is cut off."""
+    random = torch.randn(1, 3, 6, 7, generator=torch.Generator().manual_seed(1))
+    planes = torch.nn.functional.interpolate(random, (96, 112), mode="bicubic", align_corners=False).sigmoid()
+    return (0.2 + 0.6 * planes[0].permute(1, 2, 0)).numpy()
+
+
+@pytest.mark.parametrize("blind", [False, True])
+@pytest.mark.parametrize("objective", [None, Neighbor2Neighbor(), Noise2Void()], ids=["sure", "neighbors", "void"])
+def test_a_picture_gets_better_weights_than_those_it_started_from(smooth, blind, objective, monkeypatch):
+    monkeypatch.setattr("denoiser.adaptation.RATE", 5e-3)  # which random weights can take
+    noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
+    denoiser = network(blind=blind)
+    before = {name: tensor.clone() for name, tensor in denoiser.model.state_dict().items()}
+    adapted = adapt(denoiser, noisy, seconds=600, objective=objective, max_steps=60)
+    assert adapted.steps == 60 and not adapted.note and adapted.after > adapted.before + 0.2
+    assert psnr(smooth, adapted.denoiser(noisy)) > psnr(smooth, denoiser(noisy)) + 0.2
+    assert all(torch.equal(before[name], tensor) for name, tensor in denoiser.model.state_dict().items())
+    assert adapted.denoiser.model is not denoiser.model and f"{adapted.after:.2f} dB" in str(adapted)
+
+
+def test_the_score_of_sure_is_the_psnr_against_the_clean_picture(smooth):
+    noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
+    denoiser = network()
+    adapted = adapt(denoiser, noisy, seconds=600, sigma=25, max_steps=40)
+    for score, used in ((adapted.before, denoiser), (adapted.after, adapted.denoiser)):
+        assert score == pytest.approx(psnr(smooth, used(noisy, 25)), abs=0.5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(40, 52), (40, 52, 1), (33, 47, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_picture_and_network(smooth, channels, shape, dtype):
+    clean = smooth[: shape[0], : shape[1], : shape[2] if len(shape) == 3 else 1].reshape(shape)
+    noisy = add_noise(clean, "gaussian", seed=2, sigma=20).clip(0, 1)
+    if dtype != np.float32:
+        noisy = np.rint(noisy * np.iinfo(dtype).max).astype(dtype)
+    shares = []
+    adapted = adapt(network(channels), noisy, seconds=600, max_steps=4, progress=shares.append)
+    assert adapted.after >= adapted.before and shares[-1] == 1 and shares == sorted(shares)
+    restored = adapted.denoiser(noisy)
+    assert restored.shape == noisy.shape and restored.dtype == noisy.dtype
+
+
+def test_bad_steps_are_thrown_away(smooth, monkeypatch):
+    monkeypatch.setattr("denoiser.adaptation.RATE", 10.0)
+    noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
+    denoiser = network()
+    adapted = adapt(denoiser, noisy, seconds=600, max_steps=24)
+    assert adapted.after == adapted.before and "no better weights found" in str(adapted)
+    assert np.array_equal(adapted.denoiser(noisy), denoiser(noisy))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "objective", "reason"),
+    [
+        ("correlated", {"sigma": 25, "grain": 1}, None, "neighboring pixels share their noise"),
+        ("correlated", {"sigma": 25, "grain": 1}, Noise2Void(), "which Noise2Void would keep"),
+        ("gaussian", {"sigma": 0}, None, "no noise was found"),
+    ],
+)
+def test_where_the_assumption_does_not_hold_nothing_is_done_and_said(smooth, kind, parameters, objective, reason):
+    flat = np.full_like(smooth, 0.5) if parameters["sigma"] == 0 else smooth
+    denoiser = network()
+    adapted = adapt(denoiser, add_noise(flat, kind, seed=1, **parameters), 600, objective=objective)
+    assert adapted.denoiser is denoiser and adapted.steps == 0
+    assert reason in adapted.note and str(adapted).startswith("not adapted: ")
+
+
+def test_the_structured_variant_takes_noise_that_neighbors_share(smooth):
+    noisy = add_noise(smooth, "correlated", seed=1, sigma=25, grain=1)
+    adapted = adapt(network(blind=True), noisy, 600, objective=Noise2Void(structure=(3, 3)), max_steps=5)
+    assert adapted.steps == 5
+
+
+def test_impossible_requests_are_refused(smooth):
+    with pytest.raises(ValueError, match="seconds must be positive"):
+        adapt(network(), smooth, seconds=0)
+    with pytest.raises(ValueError, match="needs several shots of a scene"):
+        adapt(network(), smooth, objective=Noise2Noise())
+    assert "too small" in adapt(network(), smooth[:20, :20], objective=Sure()).note
+
+
+def test_the_command_line_adapts_and_says_what_it_gained(smooth, tmp_path, capsys):
+    noisy = add_noise(smooth, "gaussian", seed=1, sigma=25).clip(0, 1)
+    Image.fromarray(np.rint(noisy * 255).astype(np.uint8)).save(tmp_path / "noisy.png")
+    network().model.save_pretrained(tmp_path / "checkpoint")
+    command = [str(tmp_path / "noisy.png"), "--checkpoint", str(tmp_path / "checkpoint"), "--device", "cpu"]
+    assert main([*command, "-o", str(tmp_path / "plain.png")]) == 0
+    assert main([*command, "-o", str(tmp_path / "adapted.png"), "--adapt", "2"]) == 0
+    assert "by SURE's own measure" in capsys.readouterr().err
+    assert (tmp_path / "adapted.png").exists()
+    for wrong in (["--adapt", "0"], ["--adapt", "3", "--method", "median"]):
+        assert main([*command, "-o", str(tmp_path / "x.png"), *wrong]) == 2
+        assert "--adapt is for checkpoints" in capsys.readouterr().err

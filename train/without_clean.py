@@ -1,0 +1,161 @@
+"""Runs on noisy pictures alone: what they train on, and how they are scored without a clean picture."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from denoiser.analysis.noise_correlation import SHARED
+from denoiser.analysis.noise_model import PoissonGaussian
+from denoiser.self_supervised import Objective, Sure
+
+from .config import ConfigError
+from .data.noisy import NoisyPictures, Scene, Shot, read_shots
+from .data.sources import skip_reason, split_held_out
+from .evaluate import EVALUATION_FILE
+from .pictures import Pictures
+from .plan import Plan
+from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
+from .state import write_atomically, write_text
+from .validation import CROP, overall_psnr
+
+
+@dataclass(frozen=True)
+class NoisyValidation:
+    """Held-out noisy crops, scored by the method's own measure.
+
+    Attributes:
+        objective: The method.
+        name: Its name in ``OBJECTIVES``.
+        groups: By group, the middle of each scene as the network gets it: pixels (1, shots * C, H, W), level (1,).
+    """
+
+    objective: Objective
+    name: str
+    groups: dict[str, list[tuple[torch.Tensor, torch.Tensor]]]
+
+    @property
+    def crops(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The crops of all groups, one after the other."""
+        return [crop for crops in self.groups.values() for crop in crops]
+
+    @torch.no_grad()
+    def measure(self, model) -> dict[str, dict[str, float]]:
+        """10 log10(1 / error) of each group, dB, under the method's name; ``model`` None: of the input itself."""
+        device = next(model.parameters()).device if model else torch.device("cpu")
+
+        def network(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+            return model(noisy, None if model.config.blind else level) if model else noisy
+
+        scores = {}
+        for group, crops in self.groups.items():
+            errors = []
+            for seed, crop in enumerate(crops):
+                generator = torch.Generator(device).manual_seed(seed)
+                noisy, level = (part.to(device) for part in crop)
+                errors.append(float(self.objective.error(network, noisy, level, generator)))
+            scores[group] = -10 * math.log10(max(statistics.fmean(errors), 1e-8))  # an estimate may be negative
+        return {self.name: scores}
+
+    @torch.no_grad()
+    def draw(self, run: Path, model) -> None:
+        """Noisy, denoised and difference of the middle of the last two crops, as bright as there is room for."""
+        device, channels = next(model.parameters()).device, model.config.channels
+        rows = []
+        for noisy, level in self.crops[-2:]:
+            noisy = noisy[:, :channels].to(device)
+            restored = model(noisy, None if model.config.blind else level.to(device))
+            white = max(float(torch.quantile(noisy.flatten()[: 1 << 20], 0.995)), 1e-6)
+            spread = max(float((noisy - restored).abs().mean()) * 6, 1e-6)
+            parts = torch.cat([noisy / white, restored / white, 0.5 + (noisy - restored) / spread])
+            parts = (parts.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            rows.append(np.concatenate([part[:SAMPLES_SIDE, :SAMPLES_SIDE] for part in parts], axis=1))
+        width = min(row.shape[1] for row in rows)
+        strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
+        write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))
+
+
+def read_noisy_pictures(plan: Plan, device: torch.device) -> Pictures:
+    """Split the scenes of a plan, and read both parts.
+
+    Raises:
+        ConfigError: No picture can be used, or neighboring pixels share noise whose level would have to be estimated.
+    """
+    objective, network = plan.objective, plan.model.config
+    known = _known_noise(objective)
+    patch = max(stage.patch for stage in plan.config.stages)
+
+    def read(scene: Scene) -> list[Shot]:
+        return read_shots(scene, network.channels, patch, network.blind, known)
+
+    training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
+    unreadable: list[str] = []
+    held_out = {group: _center_crops(scenes, read, objective.shots, unreadable) for group, scenes in groups.items()}
+    pictures = NoisyPictures(training, read, device)
+    held_out = {group: crops for group, crops in held_out.items() if crops}
+    if not held_out and training:  # of a handful of pictures the one held out may be broken
+        held_out = {"photographs": _center_crops(training[:1], read, objective.shots, unreadable)}
+    if not len(pictures) or not any(held_out.values()):
+        raise ConfigError(f"none of the pictures could be used; the first: {[*pictures.skipped, *unreadable][0]}")
+    if isinstance(objective, Sure) and known is None and pictures.correlation > SHARED:
+        raise ConfigError(
+            f"neighboring pixels share the noise of these pictures (correlation {pictures.correlation:.2f}), so that "
+            "sure cannot estimate its level: give objective.sigma, or use noise2void with `structure`, or noise2noise"
+        )
+    validation = NoisyValidation(objective, plan.config.objective["kind"], held_out)
+    apart = {scene for scenes in groups.values() for scene in scenes}
+    return Pictures(training, apart, pictures, validation, unreadable)
+
+
+def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model) -> float:
+    """run.json with the method and its scores, and no measurements against clean pictures.
+
+    Returns:
+        By how much the method's score is above that of the noisy picture as it is, dB.
+    """
+    kind, objective = pictures.validation.name, plan.objective
+    score, before = (overall_psnr(pictures.validation.measure(network)) for network in (model, None))
+    correlation = pictures.photographs.correlation
+    about = {
+        "kind": kind,
+        "label": objective.label,
+        "source": objective.source,
+        "assumption": objective.assumption,
+        "correlation": round(correlation, 2),
+        "doubtful": objective.needs_independent_pixels and correlation > SHARED,
+        "score": round(score, 2),
+        "noisy_score": round(before, 2),
+    }
+    write_facts(run, facts | {"self_supervised": about})
+    if not (run / EVALUATION_FILE).exists():
+        write_text(run / EVALUATION_FILE, "[]\n")
+    print(f"held-out crops by {objective.label}'s own measure: {before:.2f} dB as they are, {score:.2f} dB denoised")
+    return score - before
+
+
+def _known_noise(objective: Objective) -> float | PoissonGaussian | None:
+    """The noise that the objective was told."""
+    if not isinstance(objective, Sure) or objective.sigma is None:
+        return None
+    return PoissonGaussian(objective.gain, objective.sigma) if objective.gain else objective.sigma
+
+
+def _center_crops(scenes: list[Scene], read, shots: int, unreadable: list[str]) -> list:
+    crops = []
+    for scene in scenes:
+        try:
+            found = read(scene)
+        except (OSError, ValueError) as error:
+            unreadable.append(skip_reason(scene, error))
+            continue
+        parts = []
+        for shot in found[:shots]:
+            top, left = (max(0, (side - CROP) // 2) for side in shot.pixels.shape[:2])
+            part = torch.from_numpy(shot.pixels[top : top + CROP, left : left + CROP].copy()).permute(2, 0, 1)[None]
+            parts.append(part / 255 if part.dtype == torch.uint8 else part)
+        crops.append((torch.cat(parts, dim=1), torch.tensor([found[0].level])))
+    return crops
