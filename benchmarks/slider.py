@@ -23,11 +23,11 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 
 from denoiser import Denoiser, add_noise, experiment
-from denoiser.demo.settings import Settings
 from denoiser.images.codecs import save_image
 from denoiser.images.picture import read
 
 ROOT = Path(__file__).parent.parent
+PHOTO = ROOT / "examples" / "temple.jpg"  # the page starts with it
 URL = "http://127.0.0.1:7899"
 CHECKPOINTS = ("color-small", "color-base")
 DRAGS, DRAG_SECONDS, STEP_SECONDS = 8, 2.5, 0.02
@@ -112,7 +112,7 @@ def median_milliseconds(function: Callable[[], object], repeats: int = 9) -> flo
 
 def parts(checkpoint: str) -> dict[str, float]:
     """What one full picture is made of, in milliseconds."""
-    denoiser, picture = Denoiser.from_pretrained(checkpoint), read(Settings().examples[0])
+    denoiser, picture = Denoiser.from_pretrained(checkpoint), read(PHOTO)
     result = experiment.run(denoiser, picture, "gaussian", {"sigma": 25}, measures=())
     used = result.sigma_used or 0.0
     with tempfile.TemporaryDirectory() as folder:
