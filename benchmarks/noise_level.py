@@ -1,45 +1,107 @@
-"""How near the estimate of the noise level comes.
+"""How near the estimate of the noise level comes, on photographs and on what is none.
 
-python -m benchmarks.noise_level --data data/cbsd68 --every 8
+    python -m benchmarks.noise_level --data data/cbsd68 --every 8
+
+Text, line art and screenshots are drawn here; JPEG and scaled pictures are made of the photographs. Noise is Gaussian,
+and pictures are as 8-bit files hold them. At sigma 0 nothing should be found.
 """
 
 import argparse
+import io
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from denoiser import add_noise, estimate_sigma
 
-from .clipping import data_options, label, load_pictures, rounded
+from .clipping import data_options, load_pictures, rounded
 
-CASES = [
-    *(("gaussian", {"sigma": sigma}) for sigma in (0, 5, 15, 25, 50)),
-    ("poisson", {"peak": 60}),
-    ("sensor", {"gain": 3, "read": 6}),
-    ("correlated", {"sigma": 15, "grain": 0.7}),
-    ("camera", {"sigma": 8}),
-]
+SIGMAS = (0, 1, 2, 5, 15, 25, 50)
+SIZE = (480, 320)
 
 
-def main() -> None:
-    """The command line."""
+def text_page(seed: int) -> Image.Image:
+    """Black letters on white, 10 to 26 pixels high."""
+    page, random = Image.new("L", SIZE, 255), np.random.default_rng(seed)
+    size = 10 + 8 * (seed % 3)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size)
+    for top in range(8, SIZE[1] - size, round(size * 1.4)):
+        draw.text((8, top), "".join(map(chr, random.choice([*range(97, 123), 32, 32, 32, 32], 80))), fill=0, font=font)
+    return page
+
+
+def line_art(seed: int) -> Image.Image:
+    """Thin black lines and circles on white."""
+    page, random = Image.new("L", SIZE, 255), np.random.default_rng(seed)
+    draw = ImageDraw.Draw(page)
+    for _ in range(60):
+        x, y, other_x, other_y, radius = random.integers(0, (480, 320, 480, 320, 60))
+        draw.line((x, y, other_x, other_y), fill=0, width=1 + seed % 3)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=0)
+    return page
+
+
+def screenshot(seed: int) -> Image.Image:
+    """Panels of flat color with lines and text."""
+    screen, random = Image.new("RGB", SIZE, (52, 60, 70)), np.random.default_rng(seed)
+    draw = ImageDraw.Draw(screen)
+    for top in range(10, 310, 44):
+        fill = tuple(int(value) for value in random.integers(30, 230, 3))
+        draw.rectangle((10, top, 470, top + 36), fill=fill, outline=(9, 9, 9))
+        draw.text((20, top + 10), "settings and more settings, 100 %", fill=(240, 240, 230))
+    return screen
+
+
+def as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """A picture through JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(buffer, "JPEG", quality=quality)
+    return _pixels(Image.open(buffer))
+
+
+def upscaled(pixels: np.ndarray) -> np.ndarray:
+    """A picture at twice its size, bicubic."""
+    image = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    return _pixels(image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC))
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, np.float32).reshape(image.height, image.width, -1) / 255
+
+
+def groups(photographs: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Clean pictures by kind, float32 (H, W, C)."""
+    drawn = {"text": text_page, "line art": line_art, "screenshots": screenshot}
+    return {
+        "photographs": photographs,
+        "the same, gray": [np.rint(one.mean(2, keepdims=True) * 255) / np.float32(255) for one in photographs],
+        "half as bright": [one / 2 for one in photographs],
+        **{name: [_pixels(draw(seed)) for seed in range(6)] for name, draw in drawn.items()},
+        "JPEG 75": [as_jpeg(one, 75) for one in photographs],
+        "JPEG 90": [as_jpeg(one, 90) for one in photographs],
+        "upscaled x2": [upscaled(one) for one in photographs],
+    }
+
+
+def estimates(pictures: list[np.ndarray], sigma: float) -> list[float]:
+    """The estimate for each picture with noise of this level."""
+    noisy = [add_noise(one, "gaussian", seed, sigma=sigma) for seed, one in enumerate(pictures)]
+    return [estimate_sigma(rounded(one)) for one in noisy]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.noise_level", description="The estimated noise level.")
     data_options(parser)
-    pictures = load_pictures(parser.parse_args(), channels=3)
-    print(f"{len(pictures)} pictures; mean and standard deviation of the estimates\n")
-    print("| noise | added | as it is | as an 8-bit file | as a JPEG | gray, as it is |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for kind, parameters in CASES:
-        noisy = [add_noise(picture, kind, index, **parameters) for index, picture in enumerate(pictures)]
-        added = np.mean([np.sqrt(np.mean((a - b) ** 2)) * 255 for a, b in zip(noisy, pictures)])
-        gray = [
-            add_noise(picture.mean(2, keepdims=True), kind, index, **parameters)
-            for index, picture in enumerate(pictures)
-        ]
-        columns = [noisy, [rounded(one) for one in noisy], [add_noise(one, "jpeg", quality=95) for one in noisy], gray]
-        levels = [[estimate_sigma(one) for one in column] for column in columns]
-        cells = " | ".join(f"{np.mean(column):.1f} ± {np.std(column):.1f}" for column in levels)
-        print(f"| {label(kind, parameters)} | {added:.1f} | {cells} |", flush=True)
+    pictures = load_pictures(parser.parse_args(arguments), channels=3)
+    print(f"{len(pictures)} photographs; mean and highest estimate\n")
+    print("| | " + " | ".join(f"&sigma; {sigma}" for sigma in SIGMAS) + " |")
+    print("| --- |" + " --- |" * len(SIGMAS))
+    for name, group in groups(pictures).items():
+        columns = [estimates(group, sigma) for sigma in SIGMAS]
+        print(f"| {name} | " + " | ".join(f"{np.mean(c):.1f} ({max(c):.1f})" for c in columns) + " |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import clipping, quality, speed
-from denoiser import Denoiser
+from benchmarks import clipping, large, noise_level, quality, signal_dependent, speed
+from denoiser import Denoiser, PoissonGaussian
 from denoiser.analysis.metrics import psnr
 from denoiser.models import Unet, UnetConfig
 from train.data.sources import find_images
@@ -75,3 +75,25 @@ def test_what_undoing_clipping_is_worth_is_measured_beside_what_the_network_has(
     dark = np.full((48, 64, 3), 0.02, np.float32)
     ((before, after),) = clipping.gains(LocalMean(), [dark], "gaussian", {"sigma": 25})
     assert before + 3 < after < np.inf
+
+
+def test_a_model_is_measured_beside_one_level(photo):
+    denoiser = Denoiser.from_pretrained("color-small", device="cpu")
+    clean = photo[:128, :128] / np.float32(255)
+    figures, flux = signal_dependent.measure(denoiser, clean, "poisson", {"peak": 30}, PoissonGaussian(8.5, 0), 0)
+    assert figures[1] > figures[0] and all(abs(value - 1) < 0.03 for value in flux[1:])
+
+
+def test_the_noise_level_is_measured_on_pictures_of_every_kind(photo):
+    kinds = noise_level.groups([photo[:96, :96] / np.float32(255)])
+    assert {"text", "line art", "screenshots", "JPEG 75", "JPEG 90", "upscaled x2"} < set(kinds)
+    for name in ("text", "line art", "screenshots"):
+        assert max(noise_level.estimates(kinds[name], 0)) == 0
+        assert min(noise_level.estimates(kinds[name], 25)) > 12
+    assert kinds["upscaled x2"][0].shape == (192, 192, 3)
+
+
+def test_large_pictures_are_measured_in_processes_of_their_own(tiny_checkpoint, capsys):
+    assert large.main([str(tiny_checkpoint), "--megapixels", "0.2"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| 0.2 |") and float(row.split("|")[-2]) > 50
