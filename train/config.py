@@ -39,6 +39,9 @@ class Data:
         held_out: Names of photographs held out for validation, by group; or the name of a YAML file beside the
             configuration that lists them.
         validation_share: Share of the photographs held out where none of those is among them.
+        window: Stream a data set on the Hub that is larger than the disk, this many photographs at a time; 0 reads all
+            of them first.
+        window_steps: Steps for which a window is used.
     """
 
     scale: tuple[float, float] = (0.36, 1.0)
@@ -52,10 +55,13 @@ class Data:
     chroma_subsampling: float = 0.0
     held_out: dict = field(default_factory=dict)
     validation_share: float = 0.02
+    window: int = 0
+    window_steps: int = 1000
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
+        _require(self.window >= 0 and self.window_steps >= 1, "window must be at least 0, window_steps at least 1")
         for name in ("grayscale", "permute_channels", "flat", "clip", "quantize", "chroma_subsampling"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
         _require(0 < self.validation_share < 1, "validation_share must be a share between 0 and 1")

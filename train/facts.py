@@ -38,6 +38,7 @@ def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, proce
             "licenses": report.count_licenses([source.path for source in training], list(used.elements())),
             "places": [place if place.startswith(HUB_PREFIX) else Path(place).resolve().name for place in places],
             "paired": plan.paired,
+            "streamed": plan.config.data.window,
         },
         **{name: lineage[name] for name in ("init", "init_run", "init_card")},
         "teacher": plan.teacher and lineage["teacher_weights"] | {"parameters": count_parameters(plan.teacher)},
@@ -54,8 +55,10 @@ def print_summary(plan: Plan, pictures: Pictures, facts: dict) -> None:
     named = {name for names in plan.config.data.held_out.values() for name in names}
     if absent := named - {source.name for source in pictures.held_out}:
         print(f"data.held_out: not in --data, so not held out: {', '.join(sorted(absent))}", file=sys.stderr)
+    window = plan.config.data.window
+    photographs = f"{window} photographs at a time" if window else f"{facts['data']['training']} photographs"
     print(
-        f"{facts['data']['training']} photographs, {facts['data']['megapixels']:.0f} MP; "
+        f"{photographs}, {facts['data']['megapixels']:.0f} MP; "
         f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
         f"{facts['processes']} process(es)"
     )

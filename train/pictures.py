@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from .config import ConfigError
 from .data.photographs import Photographs
-from .data.sources import Source, split_held_out
+from .data.sources import DEFAULT_GROUP, Source, split_held_out
+from .data.stream import PhotographStream
 from .plan import Plan
 from .validation import Validation, center_crops, validation_noises
 
@@ -20,14 +22,14 @@ class Pictures:
     Attributes:
         training: What is trained on.
         held_out: What is not.
-        photographs: The pixels of the former.
+        photographs: The pixels of the former; of a stream those of a window.
         validation: The crops of the latter.
         unreadable: Why some of the latter could not be used.
     """
 
     training: list[Source]
     held_out: set[Source]
-    photographs: Photographs
+    photographs: Photographs | PhotographStream
     validation: Validation
     unreadable: list[str]
 
@@ -43,6 +45,8 @@ def read_pictures(plan: Plan, device: torch.device, first: Callable[[], Abstract
     Raises:
         ConfigError: No picture can be used.
     """
+    if plan.config.data.window:
+        return _read_stream(plan, device)
     channels, data, paired = plan.model.config.channels, plan.config.data, plan.paired
     training, groups = split_held_out(plan.sources, data.validation_share, data.held_out)
     if not training:
@@ -63,20 +67,48 @@ def read_pictures(plan: Plan, device: torch.device, first: Callable[[], Abstract
     if not crops:
         raise ConfigError(f"none of the pictures could be used; the first: {unreadable[0]}")
     with first():
-        photographs = Photographs(
-            training,
-            channels,
-            data.scale,
-            data.copies,
-            max(stage.patch for stage in plan.config.stages),
-            device,
-            plan.config.seed,
-            [plan.partners[source] for source in training if paired],
-            plan.options.cache,
-            data.chroma_subsampling,
-        )
+        partners = [plan.partners[source] for source in training if paired]
+        photographs = _photographs(plan, training, device, partners, plan.options.cache)
     if not len(photographs):
         raise ConfigError(f"none of the pictures could be used; the first: {photographs.skipped[0]}")
     validation = Validation(crops, validation_noises(plan.config, plan.mixture, paired))
     held_out = {source for sources in groups.values() for source in sources}
     return Pictures(training, held_out, photographs, validation, unreadable)
+
+
+def _photographs(
+    plan: Plan, sources: list[Source], device: torch.device, partners: list[Source], cache: Path | None
+) -> Photographs:
+    data = plan.config.data
+    return Photographs(
+        sources,
+        plan.model.config.channels,
+        data.scale,
+        data.copies,
+        max(stage.patch for stage in plan.config.stages),
+        device,
+        plan.config.seed,
+        partners,
+        cache,
+        data.chroma_subsampling,
+    )
+
+
+def _read_stream(plan: Plan, device: torch.device) -> Pictures:
+    """The first window of a stream, and the pictures before it, which are held out."""
+    data, state = plan.config.data, (plan.state or {}).get("stream")
+    try:
+        stream = PhotographStream(
+            plan.options.data[0],
+            data.window,
+            data.window_steps,
+            lambda sources: _photographs(plan, sources, device, [], None),
+            state,
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from error
+    crops, unreadable = center_crops(stream.held_out, plan.model.config.channels)
+    if not crops or not len(stream.photographs):
+        raise ConfigError(f"none of the pictures could be used; the first: {(unreadable or ['none'])[0]}")
+    validation = Validation({DEFAULT_GROUP: crops}, validation_noises(plan.config, plan.mixture, False))
+    return Pictures([], set(stream.held_out), stream, validation, unreadable)

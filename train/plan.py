@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate.tracking import get_available_trackers
 
+from denoiser.hub.card import HUB_PREFIX
 from denoiser.models import DenoisingAutoencoder
 from denoiser.self_supervised import OBJECTIVES, Objective
 
@@ -35,7 +36,7 @@ class Plan:
         config: The configuration with what the command line overrides.
         model: The network, with the weights it starts from.
         mixture: The noise.
-        sources: The pictures; of pairs the clean ones.
+        sources: The pictures; of pairs the clean ones; none of a stream.
         partners: The noisy picture of each clean one; empty without pairs.
         state: What was saved last, or None for a new run.
         lineage: Initial weights, teacher, commits and machines, see :mod:`train.lineage`.
@@ -100,8 +101,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
         sources, noisy = match_pairs(options.clean, options.noisy)
         partners = dict(zip(sources, noisy))
     else:
-        sources = find_images(options.data)
-    pictures = fingerprint(sources + list(partners.values()))
+        sources = [] if config.data.window else find_images(options.data)
+    pictures = options.data[0] if config.data.window else fingerprint(sources + list(partners.values()))
     state = load_state(options.output)
     if not state and options.decay_from:
         state = _branch(options.decay_from, options.output, config)
@@ -123,6 +124,8 @@ def recipe(config: Config) -> str:
     del values["budget"]
     if not config.objective:  # the recipes of earlier runs have none
         del values["objective"]
+    if not config.data.window:
+        del values["data"]["window"], values["data"]["window_steps"]
     return json.dumps(values, sort_keys=True)
 
 
@@ -137,6 +140,8 @@ def _check_options(options: argparse.Namespace, config: Config) -> None:
         )
     elif bool(options.clean or options.noisy) == bool(options.data) or bool(options.clean) != bool(options.noisy):
         raise ConfigError("give --data, or --clean and --noisy together, or --noisy alone")
+    if config.data.window and (len(options.data) != 1 or not options.data[0].startswith(HUB_PREFIX)):
+        raise ConfigError(f"data.window is for one data set on the Hub: give --data {HUB_PREFIX}user/name")
     tracker, _, space = (options.tracker or "").partition(":")
     if tracker and tracker not in map(str, get_available_trackers()):
         raise ConfigError(f"--tracker {tracker} is not installed, or accelerate does not know it")

@@ -221,6 +221,7 @@ class Trainer:
             loss_name=self.loss_name,
             best=self.best,
             lineage=self.plan.lineage,
+            stream=self.pictures.photographs.state if self.config.data.window else None,
         )
         save_checkpoint(self.average, self.run / "checkpoint", self.config.checkpoint_dtype)
         record = {"step": self.step, "seconds": round(self.seconds, 1), "loss": float(self.loss), "rate": self.rate}
@@ -299,7 +300,9 @@ class Trainer:
             self.accelerator.num_processes,
             self.plan.objective,
         )
-        workers = self.plan.options.workers if self.device.type == "cpu" else 0
+        streamed = self.pictures.photographs if self.config.data.window else None
+        # A stream is read ahead by a thread of its own.
+        workers = self.plan.options.workers if self.device.type == "cpu" and not streamed else 0
         batches = data_loader(sampler, self._requests(), workers)
         profiler = step_profiler(self.device) if self.plan.options.profile and self.is_main else None
         if profiler:
@@ -336,6 +339,8 @@ class Trainer:
         if profiler:
             profiler.stop()
         del batches  # its workers end now
+        if streamed:
+            streamed.close()
 
     def _report_divergence(self) -> None:
         saved = (self.run / STATE_FILE).exists()

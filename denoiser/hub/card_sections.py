@@ -118,6 +118,11 @@ def _pictures_text(run: dict[str, Any]) -> str:
     data = run["data"]
     if run["config"].get("objective"):
         return pictures_without_clean(data)
+    if data.get("streamed"):
+        return (
+            f"Photographs of a data set on the Hub, streamed {data['streamed']} at a time; {data['held_out']} others, "
+            "the first of the stream, held out for validation."
+        )
     others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
     lines = [
         f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."

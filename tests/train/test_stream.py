@@ -6,9 +6,12 @@ import tarfile
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.hub_server import Repository
+from tests.train.conftest import TINY, weights
+from train.__main__ import main
 from train.data.stream import HELD_OUT, PhotographStream
 
 datasets = pytest.importorskip("datasets", reason="streaming is optional: pip install datasets")
@@ -83,6 +86,23 @@ def test_a_resumed_stream_shows_what_it_would_have_shown(shards):
     resumed = PhotographStream(ADDRESS, 8, 5, values_of, state)
     assert windows(resumed, range(22, 50, 3)) == expected
     resumed.close()
+
+
+def test_a_run_streams_its_photographs_and_resumes_with_the_same(
+    hub_server, tmp_path, config, arguments, stop_at, capsys
+):
+    put_shards(hub_server, parquet, ".parquet")
+    data = TINY["data"] | {"window": 8, "window_steps": 3}
+    path = config(data=data, budget={"steps": 10}, stages=[{"until": 1.0, "patch": 32, "batch": 4}])
+    assert main(arguments(path, ADDRESS, tmp_path / "whole")) == 0
+    assert "8 photographs at a time" in capsys.readouterr().out
+    stop_at(7)
+    assert main(arguments(path, ADDRESS, tmp_path / "parts")) == 130
+    assert main(arguments(path, ADDRESS, tmp_path / "parts")) == 0
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert main(arguments(config(data=data), tmp_path, tmp_path / "folder")) == 2
+    assert "data.window is for one data set on the Hub" in capsys.readouterr().err
 
 
 def test_what_cannot_be_streamed_is_named(hub_server):

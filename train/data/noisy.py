@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -193,6 +194,10 @@ class NoisyPictures:
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+    def at(self, step: int) -> Self:
+        """What a step draws from: all of them, at every step."""
+        return self
 
     def crops(
         self, batch: int, patch: int, shots: int, turns: bool, generator: torch.Generator

@@ -9,6 +9,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -89,6 +90,10 @@ class Photographs:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def at(self, step: int) -> Self:
+        """What a step draws from: all of them, at every step."""
+        return self
 
     def crops(self, batch: int, patch: int, candidates: int, generator: torch.Generator) -> torch.Tensor:
         """Random crops with random flips and quarter turns, float (batch, C, patch, patch) in [0, 1].

@@ -20,6 +20,7 @@ from .augment import flat_areas, permute_channels
 from .mixture import NoiseMixture
 from .noisy import NoisyPictures
 from .photographs import Photographs
+from .stream import PhotographStream
 
 WORKER_TIMEOUT = 50
 """Seconds without a batch after which a worker counts as hanging."""
@@ -31,7 +32,7 @@ class BatchSampler(Dataset):
     """Batches by (step, stage), drawn on the device where the photographs lie.
 
     Args:
-        photographs: Clean ones, pairs of 2 C channels, or noisy ones alone.
+        photographs: Clean ones, streamed or not, pairs of 2 C channels, or noisy ones alone.
         mixture: The noise; None for pairs, which bring their own.
         data: How crops are drawn.
         seed: Of all that is drawn.
@@ -41,7 +42,7 @@ class BatchSampler(Dataset):
 
     def __init__(
         self,
-        photographs: Photographs | NoisyPictures,
+        photographs: Photographs | NoisyPictures | PhotographStream,
         mixture: NoiseMixture | None,
         data: Data,
         seed: int,
@@ -58,13 +59,14 @@ class BatchSampler(Dataset):
         Of noisy pictures alone, the clean crops have no channels and the noisy ones those of all shots.
         """
         step, stage = request
-        data, device = self._data, self.photographs.pixels.device
+        photographs, data = self.photographs.at(step), self._data
+        device = photographs.pixels.device
         generator = torch.Generator(device).manual_seed(self._seed * 1_000_003 + step)
-        if isinstance(self.photographs, NoisyPictures):
+        if isinstance(photographs, NoisyPictures):
             shots, turns = self._objective.shots, self._objective.turns
-            noisy, level = self.photographs.crops(stage.batch, stage.patch, shots, turns, generator)
+            noisy, level = photographs.crops(stage.batch, stage.patch, shots, turns, generator)
             return self._share(noisy[:, :0], noisy, level)
-        crops = self.photographs.crops(stage.batch, stage.patch, data.candidates, generator)
+        crops = photographs.crops(stage.batch, stage.patch, data.candidates, generator)
         if self._mixture is None:
             clean, noisy = crops.chunk(2, dim=1)
             level = (noisy - clean).square().mean((1, 2, 3)).sqrt()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 
 from denoiser.download.client_errors import is_network_error
 from denoiser.hub.card import HUB_PREFIX
@@ -23,7 +24,7 @@ from .sources import Source
 
 HELD_OUT = 16
 """Photographs at the beginning of the stream that are validated on and never trained on."""
-INSTALL = "streaming needs the `datasets` library: pip install datasets"
+INSTALL = "streaming needs the `datasets` library: pip install 'denoising-autoencoder[stream]', or pip install datasets"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,21 @@ class PhotographStream:
     def photographs(self) -> Photographs:
         """The window in use."""
         return self._current.photographs
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """The pixels of the window in use."""
+        return self.photographs.pixels
+
+    @property
+    def skipped(self) -> list[str]:
+        """What could not be read in the window in use, and why."""
+        return self.photographs.skipped
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of what could not be read."""
+        return self.photographs.unused
 
     def at(self, step: int) -> Photographs:
         """The photographs of a step. Steps are asked for in order."""
