@@ -29,7 +29,7 @@ from denoiser import Denoiser, DenoiserError, add_noise
 from denoiser.adaptation import adapt
 from denoiser.analysis.metrics import psnr
 from train.__main__ import main as train
-from train.data.sources import find_images
+from train.data.sources import find_images, split_held_out
 from train.evaluate import load_clean, machine
 
 RECIPES = Path(__file__).parents[1] / "train" / "configs"
@@ -105,6 +105,11 @@ def run(folder: Path, method: Method, start: str, channels: int, blind: bool, bu
         recipe["objective"] |= method.objective
         shots = "shots" if recipe["objective"]["kind"] == "noise2noise" else "noisy"
         places = ["--noisy", str(folder / shots)]
+        if shots == "shots":  # the scenes that the others hold out by the names of their pictures
+            _, groups = split_held_out(find_images([folder / "noisy"]), recipe["data"]["validation_share"], {})
+            recipe["data"]["held_out"] = {
+                group: [Path(source.name).stem for source in sources] for group, sources in groups.items()
+            }
     recipe["model"] = {"blind": blind}
     if start == "fresh":
         recipe["model"] |= FRESH | {"channels": channels}

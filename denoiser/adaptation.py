@@ -2,7 +2,8 @@
 
 The same methods as in training (:mod:`denoiser.self_supervised`), on one picture for about a minute: worth it where the
 noise or the subject is not what the checkpoint was trained on. What counts is the method's own measure, of weights that
-are averaged over the steps; those that score best are kept, the ones it started from included.
+are averaged over the steps, on a part of the picture that no step sees; those that score best are kept, the ones it
+started from included.
 
 Source: Soltanayev and Chun, "Training deep learning based denoisers without ground truth data", NeurIPS 2018, 4.3;
 Vaksman, Elad and Milanfar, "LIDIA: Lightweight Learned Image Denoising with Instance Adaptation", CVPRW 2020,
@@ -33,7 +34,16 @@ AVERAGE = 0.95
 CHECKS, PATIENCE = 12, 5
 """How often the weights are scored, and after how many scores without a better one it stops."""
 SCORED = 384
-"""Side of the middle of the picture that is scored, pixels."""
+"""Longest side of the part of the picture that is scored, pixels."""
+MIN_GAIN = 0.1
+"""Decibels by which the score must rise for weights to be kept: less is the score's own uncertainty."""
+HELD_OUT = 0.25
+"""Share of the picture, a band in its middle, that is scored and not trained on: weights that have seen the noise of a
+part score too well there."""
+MIN_SIDE, MIN_LENGTH = 32, 96
+"""Shorter and longer side, pixels, of the smallest picture that is adapted to."""
+MAX_CLIPPED = 0.1
+"""Share of black and white values up to which SURE is used: of noise that is cut off the level is estimated too low."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +115,14 @@ def adapt(
     def unchanged(note: str) -> Adaptation:
         return Adaptation(denoiser, objective.label, 0.0, 0.0, 0, 0.0, note)
 
-    if min(picture.pixels.shape[:2]) < 32:
+    sides = picture.pixels.shape[:2]
+    if min(sides) < MIN_SIDE or max(sides) < MIN_LENGTH:
         return unchanged("the picture is too small to learn from")
     if not given.level:
         return unchanged("no noise was found")
+    clipped = float(((picture.pixels == 0) | (picture.pixels == 1)).mean())
+    if isinstance(objective, Sure) and clipped > MAX_CLIPPED:
+        return unchanged(f"its noise is cut off at black or white ({clipped:.0%} of the values), which misleads SURE")
     if objective.needs_independent_pixels and (correlation := neighbor_correlation(picture.pixels)) > SHARED:
         return unchanged(
             f"neighboring pixels share their noise (correlation {correlation:.2f}), which {objective.label} would keep"
@@ -129,6 +143,7 @@ def _fine_tune(
     progress: Callable[[float], object] | None,
 ) -> Adaptation:
     """Steps on random crops of ``noisy`` (1, C, H, W), until the time is over or the score has stopped rising."""
+    noisy, parts = _hold_out(noisy)
     started = time.monotonic()
     average = copy.deepcopy(model)
     parameters = list(model.requires_grad_(True).parameters())
@@ -137,7 +152,7 @@ def _fine_tune(
     before = best = _score(objective, average, noisy, level)
     kept, steps, stale, checked = copy.deepcopy(average.state_dict()), 0, 0, 0
     while stale < PATIENCE and (max_steps is None or steps < max_steps):
-        loss = objective.loss(_as_network(model), _crops(noisy, generator), level.expand(BATCH), generator)
+        loss = objective.loss(_as_network(model), _crops(parts, generator), level.expand(BATCH), generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -157,6 +172,8 @@ def _fine_tune(
                 best, kept = score, copy.deepcopy(average.state_dict())
         if done >= 1:
             break
+    if best < before + MIN_GAIN:
+        return Adaptation(denoiser, objective.label, before, before, steps, time.monotonic() - started)
     average.load_state_dict(kept)
     adapted = Denoiser(average, denoiser.device, denoiser.dtype, denoiser.self_ensemble, denoiser.name)
     return Adaptation(adapted, objective.label, before, best, steps, time.monotonic() - started)
@@ -177,20 +194,32 @@ def _as_network(model: DenoisingAutoencoder) -> Network:
     return network
 
 
-def _crops(noisy: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Random crops of a picture (1, C, H, W)."""
-    sides = [min(PATCH, side) for side in noisy.shape[2:]]
-    corners = [
-        torch.randint(whole - side + 1, (BATCH,), generator=generator, device=noisy.device).tolist()
-        for whole, side in zip(noisy.shape[2:], sides)
-    ]
-    return torch.cat([noisy[..., y : y + sides[0], x : x + sides[1]] for y, x in zip(*corners)])
+def _hold_out(noisy: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The middle of a band across a picture (1, C, H, W), which is scored, and what lies on both sides of the band."""
+    longer = 2 if noisy.shape[2] > noisy.shape[3] else 3
+    length = noisy.shape[longer]
+    band = max(MIN_SIDE, round(HELD_OUT * length))
+    start = (length - band) // 2
+    scored = noisy.narrow(longer, start, band)
+    top, left = (max(0, (side - SCORED) // 2) for side in scored.shape[2:])
+    parts = [noisy.narrow(longer, first, start) for first in (0, length - start)]
+    return scored[..., top : top + SCORED, left : left + SCORED], parts
+
+
+def _crops(parts: list[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    """Random crops of pictures (1, C, H, W) of one size."""
+    height, width = parts[0].shape[2:]
+    sides = min(PATCH, height), min(PATCH, width)
+
+    def draw(high: int) -> list[int]:
+        return torch.randint(high, (BATCH,), generator=generator, device=parts[0].device).tolist()
+
+    places = zip(draw(len(parts)), draw(height - sides[0] + 1), draw(width - sides[1] + 1))
+    return torch.cat([parts[part][..., y : y + sides[0], x : x + sides[1]] for part, y, x in places])
 
 
 @torch.no_grad()
 def _score(objective: Objective, model: DenoisingAutoencoder, noisy: torch.Tensor, level: torch.Tensor) -> float:
-    """10 log10(1 / error) of the middle of the picture, dB; the draws are always the same, and no step has them."""
-    top, left = (max(0, (side - SCORED) // 2) for side in noisy.shape[2:])
-    middle = noisy[..., top : top + SCORED, left : left + SCORED]
+    """10 log10(1 / error), dB; what is drawn is always the same."""
     generator = torch.Generator(noisy.device).manual_seed(1)
-    return -10 * math.log10(max(float(objective.error(_as_network(model), middle, level, generator)), 1e-8))
+    return -10 * math.log10(max(float(objective.error(_as_network(model), noisy, level, generator)), 1e-8))

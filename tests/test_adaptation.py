@@ -33,7 +33,7 @@ def test_a_picture_gets_better_weights_than_those_it_started_from(smooth, blind,
     denoiser = network(blind=blind)
     before = {name: tensor.clone() for name, tensor in denoiser.model.state_dict().items()}
     adapted = adapt(denoiser, noisy, seconds=600, objective=objective, max_steps=60)
-    assert adapted.steps == 60 and not adapted.note and adapted.after > adapted.before + 0.2
+    assert 20 < adapted.steps <= 60 and not adapted.note and adapted.after > adapted.before + 0.2
     assert psnr(smooth, adapted.denoiser(noisy)) > psnr(smooth, denoiser(noisy)) + 0.2
     assert all(torch.equal(before[name], tensor) for name, tensor in denoiser.model.state_dict().items())
     assert adapted.denoiser.model is not denoiser.model and f"{adapted.after:.2f} dB" in str(adapted)
@@ -48,7 +48,7 @@ def test_the_score_of_sure_is_the_psnr_against_the_clean_picture(smooth):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("shape", [(40, 52), (40, 52, 1), (33, 47, 3)])
+@pytest.mark.parametrize("shape", [(40, 100), (96, 52, 1), (33, 107, 3)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_picture_and_network(smooth, channels, shape, dtype):
     clean = smooth[: shape[0], : shape[1], : shape[2] if len(shape) == 3 else 1].reshape(shape)
@@ -68,7 +68,7 @@ def test_bad_steps_are_thrown_away(smooth, monkeypatch):
     denoiser = network()
     adapted = adapt(denoiser, noisy, seconds=600, max_steps=24)
     assert adapted.after == adapted.before and "no better weights found" in str(adapted)
-    assert np.array_equal(adapted.denoiser(noisy), denoiser(noisy))
+    assert adapted.denoiser is denoiser
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,12 @@ def test_where_the_assumption_does_not_hold_nothing_is_done_and_said(smooth, kin
     adapted = adapt(denoiser, add_noise(flat, kind, seed=1, **parameters), 600, objective=objective)
     assert adapted.denoiser is denoiser and adapted.steps == 0
     assert reason in adapted.note and str(adapted).startswith("not adapted: ")
+
+
+def test_noise_that_is_cut_off_in_much_of_the_picture_is_left_alone(smooth):
+    noisy = add_noise(smooth * 0.1, "gaussian", seed=1, sigma=25).clip(0, 1)
+    adapted = adapt(network(), noisy, 600)
+    assert "cut off at black or white" in adapted.note and adapted.steps == 0
 
 
 def test_the_structured_variant_takes_noise_that_neighbors_share(smooth):

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.self_supervised import main
+from tests.conftest import PHOTO
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "set12").mkdir()
+    with Image.open(PHOTO) as image:
+        for index in range(3):
+            image.convert("L").crop((60 * index, 0, 60 * index + 120, 112)).save(tmp_path / "set12" / f"{index}.png")
+    return tmp_path
+
+
+def test_the_table_has_every_method_under_the_noises_it_is_run_on(data, capsys):
+    command = ["--data", str(data), "--sets", "set12", "--steps", "2", "--starts", "fresh", "--device", "cpu"]
+    methods = ["noise2noise", "sure", "clean pictures"]
+    assert main([*command, "--noises", "gaussian", "correlated", "--methods", *methods]) == 0
+    rows = dict(
+        (cells[0], cells[1:])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 3
+    )
+    assert rows["PSNR, dB"] == ["fresh, gaussian", "fresh, correlated"] and rows["sure"][1] == ""
+    figures = [float(rows[name][0]) for name in ("noisy", *methods)]
+    assert np.allclose(figures, figures[0], atol=3)  # two steps change little
+
+
+def test_missing_pictures_are_told(tmp_path, capsys):
+    assert main(["--data", str(tmp_path), "--sets", "set12", "--steps", "2"]) == 2
+    assert "set12" in capsys.readouterr().err
