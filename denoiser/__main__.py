@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import threading
@@ -166,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: nothing half-written
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of damaged files is said by read()
     try:
         check_options(options)
         jobs = plan_jobs(options.inputs, options.output, FORMATS.get(options.format))

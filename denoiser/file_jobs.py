@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +25,16 @@ class Job:
     Attributes:
         source: The file; None is standard input.
         target: What it becomes; None is standard output.
-        flexible: Whether another format, and so another extension, may be written where the target's cannot hold it.
+        alternatives: What may be written where the target's format cannot hold the picture.
     """
 
     source: Path | None
     target: Path | None
-    flexible: bool = False
+    alternatives: tuple[Path, ...] = ()
 
     def exists(self) -> bool:
         """Whether its output is there, also in another format."""
-        if self.target is None:
-            return False
-        return self.target.exists() or (self.flexible and any(other.exists() for other in _alternatives(self.target)))
+        return self.target is not None and any(path.exists() for path in (self.target, *self.alternatives))
 
 
 def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) -> list[Job]:
@@ -59,7 +58,7 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
     if output == STREAM:
         if several:
             raise ValueError("standard output takes one picture; several need a folder")
-        return [Job(sources[0], None, extension is None)]
+        return [Job(sources[0], None, () if extension else _alternatives(Path("picture.png")))]
     into_folder = several or folder.is_dir() or output.endswith(("/", os.sep))
     if into_folder and folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; several pictures need a folder")
@@ -71,11 +70,16 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         check_format(folder)
         jobs = [Job(sources[0], folder)]
     else:
-        jobs = [
-            Job(path, folder / (name.with_suffix(extension) if extension else name), extension is None)
+        pictures = [
+            (path, folder / (name.with_suffix(extension) if extension else name))
             for source in sources
             if source
             for path, name in _pictures(source, folder)
+        ]
+        names = Counter(target.with_suffix("") for _, target in pictures)
+        jobs = [
+            Job(path, target, () if extension else _alternatives(target, names[target.with_suffix("")] > 1))
+            for path, target in pictures
         ]
     if not jobs:
         raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
@@ -99,14 +103,15 @@ def _check_outputs(jobs: list[Job]) -> None:
     taken: dict[Path, Path | None] = {}
     for job in jobs:
         assert job.target
-        resolved = job.target.resolve()
-        if resolved in originals:
-            raise ValueError(f"{job.target} is an input: it would be overwritten. Choose another output.")
-        if resolved in taken:
-            raise ValueError(
-                f"{taken[resolved]} and {job.source} would both become {job.target}; denoise them in two calls"
-            )
-        taken[resolved] = job.source
+        for path in (job.target, *job.alternatives):
+            resolved = path.resolve()
+            if resolved in originals:
+                raise ValueError(f"{path} is an input: it would be overwritten. Choose another output.")
+            if resolved in taken:
+                raise ValueError(
+                    f"{taken[resolved]} and {job.source} would both become {path}; denoise them in two calls"
+                )
+            taken[resolved] = job.source
 
 
 def read_source(job: Job, page: int | None, extension: str | None, overwrite: bool) -> tuple[list[Frame], Path, str]:
@@ -129,7 +134,7 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
         raise ValueError(f"{job.target} exists; --overwrite replaces it")
     frames = read_frames(job.source or io.BytesIO(sys.stdin.buffer.read()), page=page)
     target = job.target or Path(f"picture{extension or '.png'}")
-    path, note = _choose_target(target, frames, job.flexible, overwrite or job.target is None)
+    path, note = _choose_target(target, frames, job.alternatives, overwrite or job.target is None)
     prepare(path, frames)
     return frames, path, note
 
@@ -150,20 +155,24 @@ def write_result(frames: list[Frame], path: Path, to_stream: bool) -> str:
     return STREAM
 
 
-def _choose_target(target: Path, frames: list[Frame], flexible: bool, overwrite: bool) -> tuple[Path, str]:
-    """The file to write, PNG or TIFF where a flexible target cannot hold the picture, and what to say about that."""
+def _choose_target(
+    target: Path, frames: list[Frame], alternatives: tuple[Path, ...], overwrite: bool
+) -> tuple[Path, str]:
+    """The file to write, an alternative where the target cannot hold the picture, and what to say about that."""
     try:
         check_format(target, frames)
         return target, ""
     except ValueError as error:
-        for other in _alternatives(target) if flexible else []:
+        for other in alternatives:
             if _can_hold(other, frames) and (overwrite or not other.exists()):
                 return other, f"{target.name}: {error}; written as {other}"
         raise
 
 
-def _alternatives(target: Path) -> list[Path]:
-    return [other for other in (target.with_suffix(".png"), target.with_suffix(".tif")) if other != target]
+def _alternatives(target: Path, keep_ending: bool = False) -> tuple[Path, ...]:
+    """The same name as PNG and as TIFF; behind its ending ("a.gif.png") where another picture has the name "a"."""
+    stem = target.name if keep_ending else target.stem
+    return tuple(other for end in (".png", ".tif") if (other := target.with_name(stem + end)) != target)
 
 
 def _can_hold(target: Path, frames: list[Frame]) -> bool:

@@ -246,6 +246,40 @@ def test_an_animation_becomes_one_in_a_format_that_holds_its_colors(run, tmp_pat
         assert written.n_frames == 3 and written.is_animated
 
 
+@pytest.mark.parametrize("option", [None, "--overwrite", "--skip-existing"])
+def test_pictures_that_differ_in_their_ending_alone_do_not_become_one(run, tmp_path, option):
+    colors = {"a.gif": (200, 40, 40), "a.png": (40, 200, 40), "b.gif": (40, 40, 200)}
+    (tmp_path / "in").mkdir()
+    for name, color in colors.items():
+        Image.new("RGB", (24, 24), color).save(tmp_path / "in" / name)
+    Image.new("RGBA", (24, 24), (90, 90, 90, 128)).save(tmp_path / "in" / "a.jpg", "PNG")  # its name lies
+    for _ in range(2 if option else 1):
+        status, error = run(tmp_path / "in", "-o", tmp_path / "out", *filter(None, [option]))
+        assert status == 0, error
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.gif.png", "a.jpg.png", "a.png", "b.png"}
+    for name, color in {"a.gif.png": colors["a.gif"], "a.png": colors["a.png"], "b.png": colors["b.gif"]}.items():
+        assert np.abs(read(tmp_path / "out" / name).pixels.mean((0, 1)) * 255 - color).max() < 30
+    Image.new("RGB", (24, 24)).save(tmp_path / "in" / "a.gif.png")
+    status, error = run(tmp_path / "in", "-o", tmp_path / "other")
+    assert status == 2 and "a.gif.png" in error and "would both become" in error and not (tmp_path / "other").exists()
+
+
+def test_a_damaged_tiff_is_told_in_our_words_alone(tiny_checkpoint, photo, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", photo, photometric="rgb", resolution=(300, 300), software="some program")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        count_at, strip = tif.pages[0].tags["Software"].offset + 4, tif.pages[0].dataoffsets[0]
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[count_at : count_at + 4] = b"\xff\xff\xff\x7f"  # so long a text is not in the file
+    (tmp_path / "tag.tif").write_bytes(content)
+    (tmp_path / "cut.tif").write_bytes(content[: strip + 500])
+    done = run_program(tiny_checkpoint, "tag.tif", "-o", "out.tif", "--sigma", 9, cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "out.tif").exists(), done.stderr
+    assert b"TiffTag" not in done.stderr and b"tifffile" not in done.stderr
+    done = run_program(tiny_checkpoint, "cut.tif", "-o", "cut-out.tif", "--sigma", 9, cwd=tmp_path)
+    assert done.returncode == 1 and b"cut.tif is damaged or truncated" in done.stderr
+    assert b"TiffTag" not in done.stderr and b"TiffPage" not in done.stderr
+
+
 def test_sixteen_bit_color_is_computed_and_written_in_full(run, tmp_path):
     deep = np.random.default_rng(0).integers(9_000, 50_000, (32, 40, 3), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
 from denoiser.hub.card import HUB_PREFIX
-from denoiser.images.codecs import EXTENSIONS, translate_decode_errors
+from denoiser.images.codecs import EXTENSIONS
 from denoiser.images.picture import read
 
 ROLE = re.compile(r"[_-](gt|clean|mean|noise|noisy|real)$", re.IGNORECASE)
@@ -62,8 +62,9 @@ class Source:
         if self.whole_file:
             picture = read(self.path)
         else:
-            with translate_decode_errors(self.name), Image.open(io.BytesIO(self.content())) as opened:
-                picture = read(opened)
+            file = io.BytesIO(self.content())
+            file.name = self.name  # for messages
+            picture = read(file)
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         return image.convert("L" if channels == 1 else "RGB")
