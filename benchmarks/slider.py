@@ -4,11 +4,13 @@
 
 Starts the demo with each checkpoint (color-small and color-base by default), opens it in headless Chromium beside it,
 drags the noise slider over the first example (512 x 512) and reads off the viewer when pictures appear, loaded and
-drawn. Then the parts of one picture are timed alone, in this process. A visitor's network and screen come on top.
+drawn, and off the browser's list of requests where the time between release and final pictures goes. Then the server's
+parts of one picture are timed alone, in this process. A visitor's network and screen come on top.
 """
 
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,27 +30,43 @@ from denoiser.images.picture import read
 
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"  # the page starts with it
-URL = "http://127.0.0.1:7899"
 CHECKPOINTS = ("color-small", "color-base")
 DRAGS, DRAG_SECONDS, STEP_SECONDS = 8, 2.5, 0.02
+START_SECONDS, TIMEOUT_SECONDS = 120, 60  # for the demo to start; for whatever the browser waits for
 # Notes when each result is on the screen, and when the figures are complete.
 WATCH = """() => {
   window.results = []; window.complete = 0;
+  performance.setResourceTimingBufferSize(10000);
   new MutationObserver(() => results.push({ at: performance.now(), ...JSON.parse(viewer.dataset.result) })).observe(
     window.viewer = document.querySelector("#viewer .viewer"), { attributeFilter: ["data-result"] });
   new MutationObserver(() => { if (!figures.innerText.includes("\\u2026")) complete = performance.now(); }).observe(
     window.figures = document.querySelector("#figures"), { childList: true, subtree: true, characterData: true });
   addEventListener("pointerup", () => { window.released = performance.now(); }, true);
 }"""
+# Since the drag began: results, and starts and ends of requests for a run, and for pictures that are shown now.
+SEEN = """() => {
+  const shown = [...viewer.querySelectorAll(".viewer-frame img")].map((image) => image.src);
+  const requests = (wanted) => performance.getEntriesByType("resource").filter((one) => wanted(one.name))
+    .map((one) => [one.startTime, one.responseEnd]);
+  const runs = requests((name) => name.includes("/queue/join")), pictures = requests((name) => shown.includes(name));
+  return { results, released, complete, runs, pictures };
+}"""
 
 
 def drag(page: Page) -> dict[str, float]:
-    """Move the noise slider to and fro for a while and release it -> what was seen, in seconds and a second."""
+    """Move the noise slider to and fro for a while and release it -> what was seen.
+
+    The noise is new each time: files of the same pictures would come from the browser's cache.
+    """
+    page.evaluate("() => { results.length = 0; }")
+    page.click("#reroll")
+    page.wait_for_function("() => results.length && !figures.innerText.includes('\\u2026')")
+    page.wait_for_timeout(300)
     box = page.locator("#gaussian-sigma input[type=range]").bounding_box()
     assert box
     left, width, y = box["x"], box["width"], box["y"] + box["height"] / 2
     page.mouse.move(left + width * 0.25, y)
-    page.evaluate("() => { results.length = 0; complete = 0; }")
+    page.evaluate("() => { results.length = 0; complete = 0; performance.clearResourceTimings(); }")
     page.mouse.down()
     started = now = time.perf_counter()
     while now - started < DRAG_SECONDS:
@@ -58,44 +76,66 @@ def drag(page: Page) -> dict[str, float]:
         now = time.perf_counter()
     page.mouse.up()
     page.wait_for_function("() => results.some(r => !r.live) && complete > released")
-    seen = page.evaluate("() => ({ results, released, complete })")
+    seen = page.evaluate(SEEN)
     live = [one["at"] for one in seen["results"] if one["live"] and one["at"] < seen["released"]]
     final = next(one["at"] for one in seen["results"] if not one["live"])
-    return {
-        "pictures a second while dragging": (len(live) - 1) / (live[-1] - live[0]) * 1000,
-        "from release to the final pictures, s": (final - seen["released"]) / 1000,
-        "from release to all figures, s": (seen["complete"] - seen["released"]) / 1000,
+    asked = next(start for start, _ in seen["runs"] if start >= seen["released"])
+    pictures = [(start, end) for start, end in seen["pictures"] if asked <= start and end <= final] or [(final, final)]
+    arrived, loaded = min(start for start, _ in pictures), max(end for _, end in pictures)
+    spans = {
+        "from release to the final pictures": (seen["released"], final),
+        "- until the browser asks: a live picture under way ends first": (seen["released"], asked),
+        "- until the answer is there: the server's parts below, its queue": (asked, arrived),
+        "- until the files of the pictures are loaded": (arrived, loaded),
+        "- until they are decoded, subtracted and drawn": (loaded, final),
+        "from release to all figures": (seen["released"], seen["complete"]),
     }
+    rate = (len(live) - 1) / (live[-1] - live[0]) * 1000 if len(live) > 1 else 0.0
+    return {"new pictures a second": rate} | {f"{name}, ms": end - start for name, (start, end) in spans.items()}
+
+
+def wait_until_served(app: subprocess.Popen, url: str) -> None:
+    """Wait for the demo's first answer.
+
+    Raises:
+        RuntimeError: It has ended, or does not answer.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while app.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise RuntimeError("the demo did not start")
 
 
 def measure_page(checkpoint: str, chromium: str) -> dict[str, list[float]]:
     """Every drag's figures."""
-    command = [sys.executable, "app.py", "--port", URL.rsplit(":", 1)[1]]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url, command = f"http://127.0.0.1:{port}", [sys.executable, "app.py", "--port", str(port)]
     environment = os.environ | {"DENOISER_CHECKPOINT": checkpoint, "HF_HUB_OFFLINE": "1"}
     app = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(URL, timeout=5).read()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.3)
+        wait_until_served(app, url)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.goto(URL)
-            page.wait_for_selector("#viewer .viewer[data-result]", timeout=60_000)
+            page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+            page.goto(url)
+            page.wait_for_selector("#viewer .viewer[data-result]")
             page.wait_for_timeout(1500)
             page.evaluate(WATCH)
             drag(page)  # prepares kernels of the sizes that follow
-            drags = []
-            for _ in range(DRAGS):
-                page.wait_for_timeout(300)
-                drags.append(drag(page))
+            drags = [drag(page) for _ in range(DRAGS)]
             browser.close()
     finally:
         app.terminate()
-        app.wait()
+        try:
+            app.wait(10)
+        except subprocess.TimeoutExpired:
+            app.kill()
     return {name: [one[name] for one in drags] for name in drags[0]}
 
 
@@ -138,12 +178,14 @@ def main(checkpoints: list[str]) -> int:
         print("error: this needs chromium on the PATH", file=sys.stderr)
         return 2
     print(f"512 x 512, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} before, {DRAGS} drags each")
-    print("| | checkpoint | median | fastest | slowest |\n| --- | --- | --- | --- | --- |")
+    print("| | checkpoint | median | lowest | highest |\n| --- | --- | --- | --- | --- |")
     for checkpoint in checkpoints:
         for name, values in measure_page(checkpoint, chromium).items():
             low, high = min(values), max(values)
-            print(f"| {name} | {checkpoint} | {statistics.median(values):.2f} | {low:.2f} | {high:.2f} |")
-    print("\n| part of one picture | " + " | ".join(f"{name}, ms" for name in checkpoints) + " |")
+            digits = 0 if name.endswith("ms") else 1
+            numbers = " | ".join(f"{value:.{digits}f}" for value in (statistics.median(values), low, high))
+            print(f"| {name} | {checkpoint} | {numbers} |", flush=True)
+    print("\n| part of one picture, on the server | " + " | ".join(f"{name}, ms" for name in checkpoints) + " |")
     print("| --- |" + " --- |" * len(checkpoints))
     columns = [parts(checkpoint) for checkpoint in checkpoints]
     for name in columns[0]:
