@@ -25,5 +25,21 @@ class ImageUnreadable(DenoiserError, ValueError):
     """The picture cannot be read, or not without loss."""
 
 
+class FormatLibraryMissing(ImageUnreadable):
+    """The picture's format is read by a library that is not installed."""
+
+
+class SeveralFrames(ImageUnreadable):
+    """The file holds several frames or pages where one picture is wanted.
+
+    Attributes:
+        count: How many.
+    """
+
+    def __init__(self, message: str, count: int):
+        super().__init__(message)
+        self.count = count
+
+
 class ImageTooLarge(DenoiserError, ValueError):
     """The picture has more pixels than the limit allows."""

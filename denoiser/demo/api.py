@@ -88,7 +88,7 @@ class DenoiseApi:
         The answer is the noisy picture, the denoised picture, their amplified difference (all PNG), and the figures.
 
         Args:
-            image: Picture file, at most 25 megapixels on a server with default settings.
+            image: Picture file, at most 25 megapixels on a server with default settings; of several frames the first.
             noise: Kind of noise to add, or "none" if the picture is noisy already; "gaussian" if left out.
             parameters: Of the noise, by name, as {"sigma": 25}; those left out take the defaults of the description.
             seed: Of the noise, a whole number from 0 to 2**64 - 1; the same seed gives the same noise. Default 0.

@@ -23,7 +23,7 @@ def photo_input(**options: Any) -> gr.Image:
 
 
 def info_mark(label: str, *paragraphs: str) -> gr.HTML:
-    """A mark at the upper right of the gr.Column it is in; it opens an explanation of what has this label."""
+    """A mark that opens an explanation, beside the label of the component before it in a gr.Column of its own."""
     return gr.HTML(render_info(label, *paragraphs), elem_classes="info-mark", padding=False)
 
 

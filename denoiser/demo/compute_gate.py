@@ -9,8 +9,8 @@ POLL_SECONDS = 0.3
 """How often who waits looks whether anybody still wants the answer."""
 
 
-class Abandoned(Exception):
-    """Nobody waits for this answer any more."""
+class CallCancelled(Exception):
+    """The visitor has cancelled the call, closed the page or lost the connection: nobody waits for the answer."""
 
 
 class Turn:
@@ -19,9 +19,9 @@ class Turn:
     Args:
         gate: Where it waits.
         long: Whether it pauses for short ones.
-        left: Whether nobody waits for its answer any more.
-        tell_place: Called with its place in the queue, from 1, and the queue's length when they change; (0, 0) when it
-            begins after waiting.
+        is_cancelled: Whether its visitor has cancelled it or gone.
+        report_position: Called with its position in the queue, from 1, and the queue's length when they change; (0, 0)
+            when it begins after waiting.
         next: Whether it comes before all others that wait: the short end of what has been computed already.
     """
 
@@ -29,11 +29,12 @@ class Turn:
         self,
         gate: "ComputeGate",
         long: bool,
-        left: Callable[[], bool],
-        tell_place: Callable[[int, int], object],
+        is_cancelled: Callable[[], bool],
+        report_position: Callable[[int, int], object],
         next: bool,
     ):
-        self.gate, self.long, self.left, self.tell_place, self.next = gate, long, left, tell_place, next
+        self.gate, self.long, self.next = gate, long, next
+        self.is_cancelled, self.report_position = is_cancelled, report_position
         self.ready = threading.Event()
         self.begun = time.monotonic()
         self.paused = 0.0
@@ -47,10 +48,10 @@ class Turn:
         """Let short ones that wait go first, if this is a long one.
 
         Raises:
-            Abandoned: Nobody waits for the answer any more.
+            CallCancelled: Nobody waits for the answer any more.
         """
-        if self.left():
-            raise Abandoned
+        if self.is_cancelled():
+            raise CallCancelled
         started = time.monotonic()
         self.gate.pause(self)
         self.paused += time.monotonic() - started
@@ -73,16 +74,16 @@ class ComputeGate:
     def turn(
         self,
         long: bool = False,
-        left: Callable[[], bool] = lambda: False,
-        tell_place: Callable[[int, int], object] = lambda place, length: None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        report_position: Callable[[int, int], object] = lambda place, length: None,
         next: bool = False,
     ) -> Iterator[Turn]:
         """Wait for a turn and hold it; the arguments are those of :class:`Turn`.
 
         Raises:
-            Abandoned: Nobody waits for the answer any more.
+            CallCancelled: Nobody waits for the answer any more.
         """
-        turn = Turn(self, long, left, tell_place, next)
+        turn = Turn(self, long, is_cancelled, report_position, next)
         self._wait(turn)
         turn.begun = time.monotonic()
         try:
@@ -112,15 +113,15 @@ class ComputeGate:
         while not turn.ready.wait(POLL_SECONDS):
             with self._lock:
                 place = self._waiting.index(turn) + 1 if turn in self._waiting else 0
-                if place and turn.left():
+                if place and turn.is_cancelled():
                     self._waiting.remove(turn)
-                    raise Abandoned
+                    raise CallCancelled
                 length = len(self._waiting)
             if place and (place, length) != told and turn is not self._long:
                 told = place, length
-                turn.tell_place(place, length)
+                turn.report_position(place, length)
         if told:
-            turn.tell_place(0, 0)
+            turn.report_position(0, 0)
 
     def _start_next(self) -> None:
         """Give the turn to the first who can have it; the lock is held."""

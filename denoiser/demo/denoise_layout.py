@@ -14,6 +14,7 @@ from .viewer import picture_viewer
 
 SIGMA_MODES = {"Known": "known", "Estimated": "estimate", "Manual": "manual"}
 DIFFERENCES = {"What was removed": "removed", "What is missing": "missing"}
+SIGMA_LABEL = "Noise level (\u03c3) for the network"
 SIGMA_INFO = (
     "Known: the true standard deviation of the noise that was added. Estimated: found from the noisy picture alone, as "
     "for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
@@ -136,6 +137,7 @@ class DenoiseLayout:
         with gr.Column(visible=False, elem_classes="advice", elem_id="advice") as self.advice_box:
             self.advice_text = gr.HTML(padding=False)
             self.advice_button = gr.Button("", size="sm", elem_id="advice-button")
+            self.level_button = gr.Button("", size="sm", elem_id="level-button")
         self.advice = gr.State(None)
         self.timer = gr.Timer(1.5, active=False)
 
@@ -145,10 +147,10 @@ class DenoiseLayout:
                 self.sigma_mode = gr.Radio(
                     list(SIGMA_MODES.items()),
                     value="known",
-                    label="Noise level (\u03c3) for the network",
+                    label=SIGMA_LABEL,
                     elem_id="sigma-mode",
                 )
-                info_mark("Noise level told to the network", SIGMA_INFO)
+                info_mark(SIGMA_LABEL, SIGMA_INFO)
             with gr.Column(visible=False, elem_classes="levels") as self.manual_controls:
                 self.sigma = bounded_slider(
                     0, 100, 25, step=1, label="Noise level (\u03c3), 0 to 100 of 255", elem_id="sigma"
@@ -162,7 +164,7 @@ class DenoiseLayout:
                 self.difference_kind = gr.Radio(
                     list(DIFFERENCES.items()), value="removed", label="Difference shows", elem_id="which"
                 )
-                info_mark("Difference", DIFFERENCE_INFO)
+                info_mark("Difference shows", DIFFERENCE_INFO)
             with gr.Column(min_width=260, elem_id="file-controls"):
                 self._add_file()
         # What viewer.js and page.js say at every run: whether a slider is moving, which pictures are to be seen.

@@ -54,7 +54,7 @@ class DenoiseTab:
             ],
             "outputs": [
                 *(ui.viewer, ui.figures, ui.download, ui.file),
-                *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button),
+                *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
             ],
             "js": "(...values) => [...values.slice(0, -2), ...window.viewNow()]",  # moving, shown
             "trigger_mode": "always_last",

@@ -9,10 +9,10 @@ import gradio as gr
 from PIL import Image
 
 from .. import experiment
-from ..errors import DenoiserError
+from ..errors import DenoiserError, FormatLibraryMissing, SeveralFrames
 from ..images.picture import Picture, read
 from ..noise import NOISES
-from .compute_gate import Abandoned, ComputeGate, Turn
+from .compute_gate import CallCancelled, ComputeGate, Turn
 from .guard import current_call
 from .memory import trim_memory
 from .model_pool import Loaded
@@ -52,6 +52,18 @@ def experiment_options(
         "sigma": sigma if sigma_mode == "manual" else sigma_mode,
         "strength": strength,
     }
+
+
+def read_first(photo: str, max_pixels: int) -> tuple[Picture, int]:
+    """The first picture of an upload, and how many frames or pages its file has.
+
+    Raises:
+        ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
+    """
+    try:
+        return read(photo, max_pixels), 1
+    except SeveralFrames as error:
+        return read(photo, max_pixels, page=1), error.count
 
 
 class ExperimentRunner:
@@ -103,7 +115,7 @@ class ExperimentRunner:
         if not 0 <= seed < 2**64:  # JSON holds no more
             raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
         call, long = current_call(), not live and self.is_long(photo, area)
-        with _explained(), self._gate.turn(long, call.left, call.tell_place) as turn:
+        with _explained(), self._gate.turn(long, call.is_cancelled, call.report_position) as turn:
             try:
                 picture = self._open_live(photo, area, loaded) if live else self._open(photo, area, floats)
                 self._check_time(loaded, picture)
@@ -112,7 +124,8 @@ class ExperimentRunner:
                 del picture
                 return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
             finally:
-                trim_memory()
+                if not live:  # the next one takes the memory again at once, and it takes time to have it back
+                    trim_memory()
 
     def measure(self, result: experiment.Experiment) -> experiment.Experiment:
         """All figures of an experiment that was run without them, in the next turn.
@@ -121,7 +134,7 @@ class ExperimentRunner:
             gr.Error: Nobody waits for it.
         """
         call = current_call()
-        with _explained(), self._gate.turn(False, call.left, call.tell_place, next=True) as turn:
+        with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position, next=True) as turn:
             return experiment.measure(result, pause=turn.pause)
 
     def is_long(self, photo: str | None, area: str) -> bool:
@@ -141,10 +154,10 @@ class ExperimentRunner:
             gr.Error: It cannot be read.
         """
         call = current_call()
-        with _explained(), self._gate.turn(False, call.left, call.tell_place):
+        with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position):
             try:
-                picture = read(photo, self.settings.max_pixels)
-                return describe_photo(picture), render_overview(picture, self.settings.interactive_pixels)
+                picture, frames = read_first(photo, self.settings.max_pixels)
+                return describe_photo(picture, frames), render_overview(picture, self.settings.interactive_pixels)
             finally:
                 trim_memory()
 
@@ -170,7 +183,7 @@ class ExperimentRunner:
         # Uploads lie in a folder named by their content's hash: the same path is the same picture.
         picture = self._kept.pop((photo, area), None)
         if picture is None:
-            picture = read(photo, self.settings.max_pixels)
+            picture, _ = read_first(photo, self.settings.max_pixels)
             picture = take_area(picture, area, self.settings.interactive_pixels)
             if picture.dtype.kind == "f" and not floats:
                 picture = to_integers(picture)
@@ -212,8 +225,11 @@ def _explained() -> Iterator[None]:
     """Turns what can go wrong with an experiment into a sentence."""
     try:
         yield
-    except Abandoned:
+    except CallCancelled:
         raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
+    except FormatLibraryMissing as error:
+        text = "This server cannot read HEIC pictures. Save the photo as JPEG or PNG, and drop that."
+        raise gr.Error(text, print_exception=False) from error
     except (DenoiserError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from anyio import CapacityLimiter, to_thread
 
-from .compute_gate import Abandoned
+from .compute_gate import CallCancelled
 from .experiment_runner import ExperimentRunner
 from .model_pool import Loaded
 from .result_files import ResultFiles
@@ -39,10 +39,10 @@ class Progress:
         """Take note of what is done, or end the computation.
 
         Raises:
-            Abandoned: It was cancelled.
+            CallCancelled: It was cancelled.
         """
         if self.cancelled:
-            raise Abandoned
+            raise CallCancelled
         self.begun = self.begun or time.monotonic()
         self.share = max(self.share, share)
 
@@ -97,7 +97,7 @@ class FullSize:
 
         def compute() -> Path:
             if progress.cancelled:
-                raise Abandoned
+                raise CallCancelled
             return self._runner.run(
                 photo,
                 "all",

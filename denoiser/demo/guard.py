@@ -107,11 +107,11 @@ class Call:
         self._loop = asyncio.get_running_loop() if event else None
         self.cancelled = False
 
-    def left(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the visitor has closed the page, lost the connection or cancelled."""
         return self.cancelled or (self._event is not None and not self._event.alive)
 
-    def tell_place(self, place: int, length: int) -> None:
+    def report_position(self, place: int, length: int) -> None:
         """Show a place in the queue, from 1, where the page shows gradio's own; 0 when the call's turn has come."""
         if self._loop is not None:
             message = EstimationMessage(rank=place - 1, queue_size=length) if place else ProcessStartsMessage()

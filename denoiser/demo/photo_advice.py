@@ -31,19 +31,21 @@ class PhotoFacts:
         width: Upright, pixels.
         height: Upright, pixels.
         noisy: Whether it looks noisy already.
+        frames: How many its file holds; the first is used.
     """
 
     width: int
     height: int
     noisy: bool
+    frames: int = 1
 
 
-def describe_photo(picture: Picture) -> PhotoFacts:
-    """The facts of a picture."""
+def describe_photo(picture: Picture, frames: int = 1) -> PhotoFacts:
+    """The facts of a picture, which is the first of so many in its file."""
     width, height = picture.size
     # Of a small crop every part may be texture: it is not judged.
     noisy = min(width, height) >= GRID * PART_SIDE and quiet_sigma(picture.pixels) >= NOISY_SIGMA
-    return PhotoFacts(width, height, noisy)
+    return PhotoFacts(width, height, noisy, frames)
 
 
 def has_color(picture: Picture) -> bool:

@@ -53,7 +53,8 @@ class PhotoControls:
         ui.overview.input(self.on_part_chosen, None, ui.part, **IMMEDIATE).success(**computing)
         ui.advice_button.click(self.on_advice_taken, [ui.advice, ui.selection], **fetching)
         sigmas = [slider for (_, one), slider in zip(PARAMETERS, ui.parameter_sliders) if one.name == "sigma"]
-        ui.advice_button.click(self.on_level_lowered, ui.advice, [ui.sigma, *sigmas], **IMMEDIATE).success(**computing)
+        levels = [ui.sigma, *sigmas]
+        ui.level_button.click(self.on_level_lowered, [ui.advice, *levels], levels, **IMMEDIATE).success(**computing)
         self._connect_file()
         self._connect_address(page, computing, fetching)
 
@@ -80,12 +81,16 @@ class PhotoControls:
         large = facts.width * facts.height > self.state.settings.interactive_pixels
         offered = facts.noisy and not noisy_already and PHOTO_CHECKPOINT in bundled_checkpoints()
         shown = {ui.photo_facts: facts, ui.overview: overview, ui.offer: gr.update(visible=offered)}
+        texts = []
+        if facts.frames > 1:
+            texts.append(f"**{facts.frames} frames or pages.** This is the first of them; the others are not used.")
         if large:
-            text = (
+            texts.append(
                 f"**{facts.width * facts.height / 1e6:.1f} megapixels ({facts.width} \u00d7 {facts.height}).** You see "
                 "what is chosen here, so that the sliders answer at once. The file has the full size."
             )
-            shown[ui.notice] = gr.update(value=text, visible=True)
+        if texts:
+            shown[ui.notice] = gr.update(value="\n\n".join(texts), visible=True)
         shown[ui.area] = self.area(noisy_already, facts)
         return nothing | shown
 
@@ -115,11 +120,13 @@ class PhotoControls:
     def advice(self, loaded: Loaded, color: bool, noise: str | None, sigma: float | None) -> dict:
         """What the page says of a checkpoint that does not fit what it is used for."""
         ui, advice = self.layout, advise(loaded.facts, color, noise, sigma)
+        switches, label = bool(advice and advice.checkpoint), advice.label if advice else ""
         return {
             ui.advice: advice,
             ui.advice_box: gr.update(visible=advice is not None),
             ui.advice_text: render_message(advice.text) if advice else "",
-            ui.advice_button: gr.update(value=advice.label) if advice else gr.skip(),
+            ui.advice_button: gr.update(value=label, visible=switches),
+            ui.level_button: gr.update(value=label, visible=not switches),
         }
 
     async def on_advice_taken(self, advice: Advice | None, selection: Selection | None, request: gr.Request):
@@ -129,15 +136,10 @@ class PhotoControls:
             async for update in self.picker.on_checkpoint_selected(advice.checkpoint, selection, request):
                 yield update
 
-    def on_level_lowered(self, advice: Advice | None) -> list:
-        """Lower every noise level beyond what the checkpoint is trained for; only those shown matter."""
-        count = 1 + sum(parameter.name == "sigma" for _, parameter in PARAMETERS)
-        if not advice or advice.checkpoint:
-            return [gr.skip()] * count
-        return [advice.sigma if high > 1 else gr.skip() for high in self._sigma_limits()]
-
-    def _sigma_limits(self) -> list[float]:
-        return [100.0, *(parameter.high for _, parameter in PARAMETERS if parameter.name == "sigma")]
+    def on_level_lowered(self, advice: Advice | None, *levels: float) -> list[float]:
+        """Lower every noise level beyond what the checkpoint is trained for."""
+        high = advice.sigma if advice and not advice.checkpoint else float("inf")
+        return [min(level, high) for level in levels]
 
     # -- the file ---------------------------------------------------------------------------------------------------
 

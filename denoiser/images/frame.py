@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageTooLarge, ImageUnreadable
+from ..errors import ImageTooLarge, ImageUnreadable, SeveralFrames
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,10 @@ class Request(NamedTuple):
         if self.page is not None and not 1 <= self.page <= count:
             raise ImageUnreadable(f"{self.name} has no page {self.page}; there are {count}, counted from 1.")
         if self.single and self.page is None and count > 1:
-            raise ImageUnreadable(
+            raise SeveralFrames(
                 f"{self.name} has {count} frames or pages. The command line denoises and keeps them all, or one with "
-                "--page; in code, denoiser.read_frames gives them one by one."
+                "--page; in code, denoiser.read_frames gives them one by one.",
+                count,
             )
         chosen = range(count) if self.page is None else range(self.page - 1, self.page)
         if len(chosen) * width * height > self.max_pixels:

@@ -7,7 +7,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageUnreadable
+from ..errors import FormatLibraryMissing, ImageUnreadable
 from . import metadata
 from .frame import Frame, Request
 from .png import pil_frames
@@ -36,7 +36,7 @@ def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
     try:
         import pi_heif
     except ImportError:
-        raise ImageUnreadable(
+        raise FormatLibraryMissing(
             f"{request.name} is HEIC, for which a library is missing: pip install 'denoising-autoencoder[formats]'"
         ) from None
     opened = pi_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
