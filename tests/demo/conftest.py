@@ -1,10 +1,11 @@
-"""A browser, and visitors of the running demo in it."""
+"""A browser, visitors of the running demo in it, and a stranger who speaks HTTP to it."""
 
 import os
 import shutil
 
 import pytest
 
+from .stranger import Stranger
 from .visitor import Visitor
 
 FLAGS = [
@@ -44,3 +45,8 @@ def visit(browser, demo):
 # A page for each test, and one that several tests share, for mishaps in a row.
 visitor = pytest.fixture(visit)
 shared_visitor = pytest.fixture(visit, scope="module")
+
+
+@pytest.fixture(scope="module")
+def stranger(demo):
+    return Stranger(demo.url)

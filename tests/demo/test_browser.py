@@ -12,7 +12,7 @@ from denoiser import DEFAULT_CHECKPOINT
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO, Demo
 
-from .test_hostile import Stranger
+from .stranger import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
 from .visitor import READ, Visitor, png
 
@@ -145,7 +145,7 @@ def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, 
     visitor = shared_visitor
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     visitor.upload("bad.png", content)
-    visitor.page.get_by_text(message).wait_for(timeout=15_000)
+    visitor.page.get_by_text(message).wait_for()
     assert visitor.page.locator("#viewer .viewer-frame > *").count() == 0  # nor is another photo's result left standing
     visitor.after(lambda: visitor.upload("good.png", png(photo)))
     assert visitor.psnr()[1] > 20
@@ -153,7 +153,7 @@ def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, 
 
 def test_a_cleared_photo_asks_for_one(visitor):
     visitor.page.click("#photo button[aria-label='Remove Image']")
-    visitor.page.get_by_text("Drop a photo, or pick an example.").wait_for(timeout=15_000)
+    visitor.page.get_by_text("Drop a photo, or pick an example.").wait_for()
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     assert visitor.psnr()[1] > 20
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browse
 def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_checkpoint):
     hub.put("user/by-address", tiny_checkpoint)
     visitor = Visitor(browser, f"{demo.url}/?checkpoint=user/by-address")
-    visitor.page.get_by_text("checkpoint user/by-address").wait_for(timeout=20_000)
+    visitor.page.get_by_text("checkpoint user/by-address").wait_for()
     assert "user/by-address" in visitor.page.input_value("#checkpoint input")
     visitor.context.close()
 
@@ -256,7 +256,7 @@ def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hu
         visitor = Visitor(browser, running.url)
         visitor.open_panel()
         visitor.page.click("#offers button >> nth=0")
-        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for(timeout=20_000)
+        visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for()
         assert re.search(r"user/listed\s+mit\s+2026-11-02", visitor.page.inner_text("#listing"))  # before it is pulled
         visitor.page.click("#panel-close")
         visitor.page.click("#checkpoint input")
@@ -276,7 +276,7 @@ def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, 
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
     other = Visitor(browser, demo.url)
     other.after(lambda: other.slide("gaussian-sigma", 0.3))
-    visitor.page.get_by_text("too slow to answer").wait_for(timeout=20_000)
+    visitor.page.get_by_text("too slow to answer").wait_for()
     other.context.close()
 
 
@@ -338,9 +338,9 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
     visitor.page.route("**/queue/join*", refuse)
     before = visitor.figures()
     visitor.page.click("#reroll")
-    visitor.page.wait_for_selector("#waiting:has-text('You are number 69 in the queue')", timeout=20_000)
-    visitor.page.wait_for_selector("#waiting:has-text('You are number 68 in the queue')", timeout=20_000)
-    visitor.page.wait_for_function(f"before => ({READ})() != before", arg=before, timeout=60_000)
+    visitor.page.wait_for_selector("#waiting:has-text('You are number 69 in the queue')")
+    visitor.page.wait_for_selector("#waiting:has-text('You are number 68 in the queue')")
+    visitor.page.wait_for_function(f"before => ({READ})() != before", arg=before)
     assert len(refusals) == 3 and len(set(refusals)) == 1
     assert visitor.page.locator("#waiting").inner_text() == ""
     assert visitor.page.locator("text=Error").count() == 0 and not visitor.problems
@@ -360,7 +360,7 @@ def test_who_waits_in_the_queue_sees_the_place(browser, demo, tmp_path):
     for session in sessions:  # they share one address with the browser
         stranger.join(endpoint, small if session != sessions[0] else [picture, *small[1:]], session)
     visitor.page.click("#reroll")
-    visitor.page.wait_for_function("() => /queue: \\d+\\/\\d+/.test(window.seen)", timeout=60_000)
+    visitor.page.wait_for_function("() => /queue: \\d+\\/\\d+/.test(window.seen)")
     visitor.context.close()
     for session in sessions:
         list(stranger.events(session))

@@ -1,10 +1,10 @@
 import shutil
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from denoiser import (
@@ -15,6 +15,7 @@ from denoiser import (
     Denoiser,
     HubUnreachable,
     Unet,
+    bundled_checkpoints,
 )
 from denoiser.demo import model_pool, pulls
 from denoiser.demo.model_pool import ModelPool
@@ -163,11 +164,10 @@ def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five_checkpoin
     hold.set()
 
 
-def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five_checkpoints, monkeypatch):
+def test_while_the_hub_is_away_it_is_not_asked_at_every_visit(hub, five_checkpoints):
     pool = ModelPool()
     pool.pull("user/five-0")
-    monkeypatch.setattr(model_pool, "FRESH_SECONDS", 0.5)
-    time.sleep(0.6)
+    pool._checked_at["user/five-0"] = float("-inf")  # long ago
     hub.requests.clear()
     hub.faults = [("/api/models/user/five-0", 503)]
     assert "not working (status 503)" in pool.pull("user/five-0").note
@@ -226,3 +226,55 @@ def test_facts_and_card_come_with_it(hub, tiny_checkpoint):
     assert loaded.card == "# described" and loaded.facts.license == "mit" and loaded.facts.architecture == "unet"
     assert loaded.facts.revision == hub.repositories["user/described"].branches["main"]
     assert ModelPool().get(DEFAULT_CHECKPOINT).facts.revision is None and loaded.seconds_per_megapixel > 0
+
+
+def change_weights(folder, function):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors = {name: function(tensor) for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def test_weights_that_overflow_are_refused_by_library_and_page(hub, tiny_checkpoint, photo):
+    change_weights(tiny_checkpoint, lambda tensor: tensor * 1e30)
+    with pytest.raises(CheckpointInvalid, match="not finite numbers"):
+        Denoiser.from_pretrained(tiny_checkpoint)(photo[:32, :32], 25)
+    hub.put("user/absurd", tiny_checkpoint)
+    pool = ModelPool()
+    pool.pull("user/tiny")  # the same network: its speed is known, what it computes is looked at all the same
+    with pytest.raises(CheckpointInvalid, match="user/absurd computes values"):
+        pool.pull("user/absurd")
+    assert pool.names() == ["user/tiny"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(torch.float64, "F64"), (torch.int32, "I32")])
+def test_weights_of_another_type_are_called_what_they_are(tiny_checkpoint, kind, name):
+    change_weights(tiny_checkpoint, lambda tensor: tensor.to(kind))
+    with pytest.raises(CheckpointInvalid, match=rf"holds {name} values; only F32, F16 and BF16 are read"):
+        Denoiser.from_pretrained(tiny_checkpoint)
+
+
+def test_tags_of_one_commit_are_one_checkpoint(hub, monkeypatch):
+    repository = hub.repositories["user/tiny"]
+    repository.tags = {f"v{index}": repository.branches["main"] for index in range(30)}
+    pool, measured = ModelPool(), []
+    original = ModelPool._measure_speed
+    monkeypatch.setattr(ModelPool, "_measure_speed", lambda *arguments: measured.append(1) or original(*arguments))
+    loaded = [pool.pull(f"user/tiny@v{index}") for index in range(30)]
+    assert len(measured) == 1 and len({id(one.denoiser) for one in loaded}) == 1
+    assert [one.facts.name for one in loaded] == [f"user/tiny@v{index}" for index in range(30)]
+
+
+def test_a_network_measured_once_is_only_looked_at_afterwards(hub, tiny_checkpoint):
+    change_weights(tiny_checkpoint, lambda tensor: tensor / 2)
+    hub.put("user/other-weights", tiny_checkpoint)
+    pool = ModelPool()
+    first = pool.pull("user/tiny")
+    assert pool.pull("user/other-weights").seconds_per_megapixel == first.seconds_per_megapixel
+
+
+def test_a_bundled_checkpoint_is_never_refused_for_its_speed(hub, monkeypatch):
+    monkeypatch.setattr(model_pool, "MAX_SECONDS_PER_MEGAPIXEL", 1e-9)
+    for name in bundled_checkpoints():
+        assert ModelPool().pull(name).seconds_per_megapixel > 1e-9
+    with pytest.raises(CheckpointInvalid, match="too slow"):
+        ModelPool().pull("user/tiny")

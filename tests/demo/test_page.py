@@ -19,6 +19,7 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, NOISES, Denoiser, add_noise
 from denoiser.analysis.metrics import psnr
+from denoiser.demo import result_files
 from denoiser.demo.result_files import ResultFiles
 from denoiser.images.picture import read
 from denoiser.models import Unet, UnetConfig
@@ -95,9 +96,11 @@ def test_the_seed_decides_the_noise(client, small_photo):
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-def test_a_noisy_photo_gets_no_noise_and_no_psnr(client, photo, small_photo):
-    noisy, denoised, _, figures = call_denoise(client, small_photo, noise="none")
-    assert np.array_equal(pixels(noisy), photo) and not np.array_equal(pixels(denoised), photo)
+def test_a_noisy_photo_gets_no_noise_and_no_psnr(client, photo, tmp_path):
+    given = np.rint(add_noise(photo.astype(np.float32) / 255, sigma=20).clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(given).save(tmp_path / "noisy.png")
+    noisy, denoised, _, figures = call_denoise(client, tmp_path / "noisy.png", noise="none")
+    assert np.array_equal(pixels(noisy), given) and psnr(photo / 255, pixels(denoised) / 255) > 28
     assert "psnr" not in figures and figures["sigma_added"] is None and figures["sigma_used"] > 0
 
 
@@ -388,12 +391,15 @@ def test_stale_result_files_are_deleted(photo, tmp_path):
     assert not Path(first).exists() and Path(second).exists()
 
 
-def test_result_files_are_deleted_in_time_while_the_demo_runs(photo, tmp_path):
-    results = ResultFiles(tmp_path, seconds=0.05)
+def test_result_files_are_deleted_in_time_while_the_demo_runs(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(result_files, "CHECK_SECONDS", 0.01)
+    results = ResultFiles(tmp_path, seconds=3600)
     results.start()
-    path = Path(results.save(read(photo), "photo.png"))
-    deadline = time.monotonic() + 20
-    while path.parent.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    old, new = (Path(results.save(read(photo), f"{name}.png")) for name in ("old", "new"))
+    long_ago = time.time() - 7200
+    os.utime(old.parent, (long_ago, long_ago))
+    deadline = time.monotonic() + 120
+    while old.parent.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     results.stop()
-    assert not path.exists()
+    assert new.exists() and not old.exists()

@@ -30,6 +30,7 @@ class Visitor:
     def __init__(self, browser, url, width=1280, height=900, **context):
         self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(180_000)  # no verdict depends on the machine's speed
         self.elsewhere, self.problems = [], []
         host = urllib.parse.urlparse(url).netloc
         self.page.on(
@@ -42,7 +43,7 @@ class Visitor:
         )
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.goto(url)
-        self.page.wait_for_function(COMPLETE, arg=["", 0], timeout=60_000)
+        self.page.wait_for_function(COMPLETE, arg=["", 0])
 
     def figures(self) -> str:
         return self.page.evaluate(READ)

@@ -1,8 +1,13 @@
 import json
 import os
+import re
 import resource
+import socket
+import struct
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors as hub_errors
+from starlette.responses import JSONResponse
 
 from denoiser import (
     CheckpointGated,
@@ -21,9 +27,10 @@ from denoiser import (
     HubUnreachable,
     Unet,
 )
+from denoiser.demo.model_pool import ModelPool
 from denoiser.download.client_errors import translate_errors
 from denoiser.hub.checkpoints import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
-from tests.conftest import share_blobs
+from tests.conftest import HUB_PORT, share_blobs
 from tests.hub_server import Repository
 
 
@@ -373,3 +380,94 @@ def test_the_mixin_saves_pushes_and_loads(hub, tiny_model, monkeypatch):
     loaded = Unet.from_pretrained("user/pushed")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), tiny_model.parameters()))
     assert Denoiser.from_pretrained("user/pushed").revision == hub.repositories["user/pushed"].branches["main"]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        [],
+        "x",
+        None,
+        7,
+        {"error": "Please log in"},
+        {"id": "user/tiny"},
+        {"id": "user/tiny", "sha": "../../x", "siblings": []},
+        {"id": "user/tiny", "sha": "a" * 40, "siblings": 3},
+        {"id": "user/tiny", "sha": "a" * 40, "siblings": [{}]},
+        {"id": "user/tiny", "sha": "a" * 40, "siblings": [{"rfilename": "config.json", "size": "large"}]},
+        {"id": "user/tiny", "sha": "a" * 40, "siblings": [{"rfilename": "config.json", "lfs": {"x": 1}}]},
+        {"id": "user/tiny", "sha": "a" * 40, "siblings": [], "lastModified": "yesterday"},
+    ],
+)
+def test_json_that_is_not_from_the_hub_counts_as_unreachable(hub, monkeypatch, answer, cached):
+    if cached:
+        Denoiser.from_pretrained("user/tiny")
+
+    async def other(request):
+        return JSONResponse(answer)
+
+    monkeypatch.setattr(hub, "answer_info", other)
+    if cached:
+        assert "From the cache" in Denoiser.from_pretrained("user/tiny").note
+        return
+    with pytest.raises(HubUnreachable, match="was not the Hub"):
+        Denoiser.from_pretrained("user/tiny")
+    with pytest.raises(HubUnreachable, match="was not the Hub"):
+        ModelPool().pull("user/tiny")
+
+
+class ResettingProxy:
+    """In front of the Hub: the first connections that ask for weights end in the middle, by a reset."""
+
+    def __init__(self, port: int, resets: int):
+        self.port, self.resets = port, resets
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
+
+    def relay(self, client):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            if not (chunk := client.recv(65536)):
+                return client.close()
+            request += chunk
+        line, rest = request.split(b"\r\n", 1)
+        rest = re.sub(rb"(?im)^connection:.*\r\n", b"", rest)
+        with socket.create_connection(("127.0.0.1", self.port)) as hub:
+            hub.sendall(line + b"\r\nConnection: close\r\n" + rest)
+            answer = b"".join(iter(lambda: hub.recv(65536), b""))
+        if line.startswith(b"GET") and b"model.safetensors" in line and self.resets:
+            self.resets -= 1
+            client.sendall(answer[: len(answer) // 2])
+            time.sleep(0.2)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            client.sendall(answer)
+        client.close()
+
+
+@pytest.mark.parametrize(("resets", "expected"), [(2, "loaded"), (9, "HubUnreachable")])
+def test_a_connection_that_is_reset_is_tried_again(hub, tmp_path, resets, expected):
+    proxy = ResettingProxy(HUB_PORT, resets)
+    program = (
+        "from denoiser import Denoiser, HubUnreachable\n"
+        "try: print('loaded', Denoiser.from_pretrained('user/tiny').revision)\n"
+        "except HubUnreachable as error: print('HubUnreachable', error)\n"
+    )
+    environment = os.environ | {"HF_ENDPOINT": proxy.url, "HF_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=90
+    )
+    proxy.server.close()
+    assert result.stdout.startswith(expected), result.stdout + result.stderr
+    assert proxy.resets == max(0, resets - 4) and hub.fetched("user/tiny") >= min(resets + 1, 4)

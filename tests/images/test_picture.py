@@ -314,3 +314,10 @@ def test_a_damaged_tag_costs_the_metadata_and_not_the_picture(tmp_path, orientat
     with Image.open(tmp_path / "p.jpg") as stored:
         expected = np.rot90(np.asarray(stored), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
     assert np.array_equal(np.rint(upright * 255), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 30_000), (3, 12_345), (9000, 2), (1, 1), (700, 900)])
+def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
+    picture = read(Image.new("RGB", (width, height)))
+    for part in (picture.crop(5000), picture.downscale(5000)):
+        assert part.pixels.shape[0] * part.pixels.shape[1] <= 5000

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
-from denoiser.images.tiling import apply_tiled, tiles
+from denoiser import Denoiser, pipeline
+from denoiser.images.tiling import apply_tiled, computed_pixels, tiles
 
 SIZES = {"height": st.integers(1, 90), "width": st.integers(1, 90)}
 
@@ -57,3 +58,31 @@ def test_in_place_is_the_same(height, width, margin):
     overwritten = picture.copy()
     assert apply_tiled(blend, overwritten, 16, margin, 4, maps=[other], in_place=True) is overwritten
     assert np.array_equal(overwritten, expected)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return Denoiser.from_pretrained()
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 60_000), (60_000, 8), (100, 10_000), (900, 3000), (640, 1000)])
+def test_a_thin_picture_costs_about_what_its_pixels_cost(denoiser, height, width):
+    assert denoiser.computed_pixels(height, width) <= 1.5 * height * width
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+@settings(deadline=None)
+def test_no_tile_is_larger_than_the_memory_allowed_for_and_the_estimate_is_what_is_computed(height, width):
+    seen = []
+    jobs = list(tiles(height, width, 64, 8, 8))
+    for (rows, columns), _, _ in jobs:
+        seen.append((-(-(rows.stop - rows.start) // 8) * 8) * (-(-(columns.stop - columns.start) // 8) * 8))
+    assert max(seen) <= 80 * 80 and sum(seen) == computed_pixels(height, width, 64, 8, 8)
+
+
+def test_a_thin_picture_is_the_same_tiled_and_whole(tiny_model, monkeypatch):
+    strip = np.random.default_rng(0).integers(0, 256, (5, 3000, 3), np.uint8)
+    whole = Denoiser(tiny_model)(strip, 25).astype(int)
+    monkeypatch.setattr(pipeline, "TILE", 96)  # tiles of 5 x 6000 would be whole again
+    tiled = Denoiser(tiny_model)(np.ascontiguousarray(strip[:, :]), 25).astype(int)
+    assert computed_pixels(5, 3000, 96, pipeline.MARGIN, 8) > 0 and np.abs(whole - tiled).max() <= 1

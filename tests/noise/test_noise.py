@@ -187,3 +187,12 @@ def test_the_registry_says_everything_a_page_needs():
         assert noise.name == kind and noise.label and "Source" in noise.apply.__doc__
         assert all(parameter.unit and parameter.step > 0 for parameter in noise.parameters)
         assert len(noise.summary) < 120
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_long_picture_gets_its_noise_or_a_sentence(noise):
+    strip = np.full((1, 70_000, 1), 0.5, np.float32)
+    try:
+        assert add_noise(strip, noise).shape == strip.shape
+    except ValueError as error:
+        assert noise in ("jpeg", "camera") and "65500" in str(error)

@@ -1,0 +1,67 @@
+"""A stranger who speaks HTTP to the running demo, for the tests: not what the page sends."""
+
+import json
+import uuid
+from pathlib import Path
+
+import httpx
+
+API = "/gradio_api"
+JSON = {"Content-Type": "application/json"}
+
+
+class Stranger:
+    """Someone who speaks HTTP to the demo and reads its configuration."""
+
+    def __init__(self, url: str):
+        self.http = httpx.Client(base_url=url, timeout=60)
+        config = self.http.get("/config").json()
+        self.components = {component["id"]: component for component in config["components"]}
+        self.endpoints = config["dependencies"]
+        self.example = next(
+            component["props"]["value"]
+            for component in config["components"]
+            if component["type"] == "image" and component["props"].get("value")
+        )
+
+    def input_types(self, endpoint: dict) -> list[str]:
+        return [self.components[identity]["type"] for identity in endpoint["inputs"]]
+
+    def defaults(self, endpoint: dict) -> list:
+        """What the page would send at its start, with a picture wherever one goes."""
+        values = []
+        for identity in endpoint["inputs"]:
+            component = self.components[identity]
+            if component["type"] == "image":
+                values.append(self.example)
+            elif component["type"] == "dataset":
+                values.append(0)
+            else:
+                values.append(component["props"].get("value"))
+        return values
+
+    def endpoint(self, name: str) -> dict:
+        return next(endpoint for endpoint in self.endpoints if endpoint["api_name"] == name)
+
+    def join(self, endpoint: dict, data: list, session: str) -> httpx.Response:
+        body = {"fn_index": endpoint["id"], "data": data, "session_hash": session}
+        return self.http.post(f"{API}/queue/join", content=json.dumps(body), headers=JSON)  # NaN too
+
+    def events(self, session: str):
+        """What happens to a session's calls, until all of them are done."""
+        with self.http.stream("GET", f"{API}/queue/data", params={"session_hash": session}, timeout=120) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data:"):
+                    yield json.loads(line.removeprefix("data:"))
+
+    def call(self, endpoint: dict, data: list) -> dict:
+        """One call through the queue -> its last message: "success" and "output"."""
+        session = uuid.uuid4().hex
+        joined = self.join(endpoint, data, session)
+        assert joined.status_code == 200, joined.text
+        return next(event for event in self.events(session) if event["msg"] == "process_completed")
+
+    def upload(self, path: Path) -> dict:
+        with open(path, "rb") as file:
+            path = self.http.post(f"{API}/upload", files={"files": file}).json()[0]
+        return {"path": path, "meta": {"_type": "gradio.FileData"}}

@@ -1,0 +1,161 @@
+"""Who is served when many ask: bounds for one visitor, places behind a full queue, who leaves, what takes too long."""
+
+import dataclasses
+import json
+import re
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
+from denoiser.demo import pulls
+from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.experiment_runner import ExperimentRunner
+from denoiser.demo.model_pool import ModelPool
+from denoiser.demo.pulls import Visitor
+from denoiser.demo.settings import Settings
+from tests.conftest import Demo
+
+from .stranger import API, JSON, Stranger
+
+
+def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
+    endpoint = stranger.endpoint("run")
+    many, other = uuid.uuid4().hex, uuid.uuid4().hex
+    answers = [stranger.join(endpoint, stranger.defaults(endpoint), many) for _ in range(20)]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert 10 <= len(refused) < 20 and "Too many of your calls" in refused[0].json()["detail"]
+    assert stranger.join(endpoint, stranger.defaults(endpoint), other).status_code == 200
+    done = [event for event in stranger.events(other) if event["msg"] == "process_completed"]
+    assert done[0]["success"]
+    assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
+
+
+def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
+    endpoint = stranger.endpoint("denoise")
+    Image.fromarray(photo).save(tmp_path / "small.png")
+    small = [stranger.upload(tmp_path / "small.png"), *stranger.defaults(endpoint)[1:]]
+    places, lock = [], threading.Lock()
+
+    def visit(number: int) -> bool:
+        session = uuid.uuid4().hex
+        body = {"fn_index": endpoint["id"], "data": small, "session_hash": session}
+        headers = JSON | {"X-Forwarded-For": f"10.1.1.{number}"}  # which the server believes from this machine
+        deadline = time.monotonic() + 600
+        while time.monotonic() < deadline:
+            answer = stranger.http.post(f"{API}/queue/join", content=json.dumps(body), headers=headers)
+            if answer.status_code == 200:
+                return next(
+                    event["success"] for event in stranger.events(session) if event["msg"] == "process_completed"
+                )
+            found = re.fullmatch(
+                r"You are number (\d+) in the queue: the page tries again by itself\.", answer.json()["detail"]
+            )
+            with lock:
+                places.append(int(found[1]))
+            time.sleep(2)
+        return False
+
+    visitors = Settings().max_queued_calls + 40
+    with ThreadPoolExecutor(visitors) as pool:
+        assert all(pool.map(visit, range(1, visitors + 1)))
+    assert places and all(Settings().max_queued_calls < place <= visitors for place in places)
+
+
+def test_who_closes_the_page_is_not_computed_for_and_others_are(tmp_path):
+    running = Demo(tmp_path, temporary=None, HF_HUB_OFFLINE="1")
+    try:
+        stranger = Stranger(running.url)
+        endpoint = stranger.endpoint("denoise")
+        large = np.random.default_rng(0).integers(0, 256, (2500, 2500, 3), np.uint8)
+        Image.fromarray(large).save(tmp_path / "large.bmp")
+        data = [stranger.upload(tmp_path / "large.bmp"), *stranger.defaults(endpoint)[1:]]
+        gone, waiting, cancelled, stays = (uuid.uuid4().hex for _ in range(4))
+        event = stranger.join(endpoint, data, cancelled).json()["event_id"]
+        for session in (gone, waiting, stays):  # large ones take turns, in this order
+            assert stranger.join(endpoint, data, session).status_code == 200
+        for session in (gone, waiting):
+            next(message for message in stranger.events(session) if message["msg"] == "process_starts")
+        body = {"session_hash": cancelled, "fn_index": endpoint["id"], "event_id": event}
+        assert stranger.http.post(f"{API}/cancel", json=body).status_code == 200
+        done = [message for message in stranger.events(stays) if message["msg"] == "process_completed"]
+        assert done[0]["success"]
+        assert len(list(tmp_path.glob("denoiser-*/results/*/denoised.png"))) == 1
+        assert "Traceback" not in running.log.read_text()
+    finally:
+        running.stop()
+
+
+def test_slow_pulls_keep_nobody_from_computing_nor_from_the_page(stranger, hub, tiny_checkpoint):
+    run = stranger.endpoint("run")
+    choose = next(endpoint for endpoint in stranger.endpoints if stranger.input_types(endpoint) == ["textbox", "state"])
+    for index in range(100):
+        hub.put(f"user/slow-{index}", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "wait")] * 100
+    sessions = [uuid.uuid4().hex for _ in range(100)]
+    with ThreadPoolExecutor(10) as pool:  # in the page and by program at once
+        joined = list(
+            pool.map(lambda index: stranger.join(choose, [f"user/slow-{index}", None], sessions[index]), range(100))
+        )
+    api = stranger.endpoint("denoise")
+    for index in range(20):
+        data = stranger.defaults(api)
+        data[4] = f"user/slow-{index}"
+        stranger.join(api, data, uuid.uuid4().hex)
+    assert {answer.status_code for answer in joined} <= {200, 503}
+    try:
+        for endpoint, data in ((run, stranger.defaults(run)), (api, stranger.defaults(api))):
+            answer = stranger.call(endpoint, data)
+            assert answer["success"]
+        assert stranger.http.get("/", timeout=10).status_code == stranger.http.get("/config").status_code == 200
+    finally:
+        hub.go_on.set()
+    endings = []
+    for answer, session in zip(joined, sessions):
+        if answer.status_code == 200:
+            endings += [json.dumps(event) for event in stranger.events(session) if event["msg"] == "process_completed"]
+    assert endings and all('"success": true' in ending for ending in endings)
+    assert any("user/slow-0 at" in ending for ending in endings)  # who was served, and who was told to wait
+    assert any("Too many checkpoints are being pulled for you" in ending for ending in endings)
+
+
+def test_a_visitors_pulls_are_few_and_leave_room_for_others(hub, tiny_checkpoint):
+    for index in range(20):
+        hub.put(f"user/slow-{index}", tiny_checkpoint)
+    hub.faults = [("/api/models/user/slow", "wait")] * 20
+    pool = ModelPool()
+    visitor = Visitor("me", "1.1.1.1")
+    started = [pool.start_pull(f"user/slow-{index}", visitor) for index in range(pulls.MAX_OF_SESSION)]
+    with pytest.raises(HubUnreachable, match="for you already"):
+        pool.start_pull("user/slow-10", Visitor("me", "2.2.2.2"))
+    assert pool.start_pull("user/slow-0", Visitor("me", "1.1.1.1")) is started[0]  # to wait for one under way is free
+    for index in range(pulls.MAX_OF_SESSION, pulls.MAX_OF_ADDRESS):
+        started.append(pool.start_pull(f"user/slow-{index}", Visitor(f"me-{index}", "1.1.1.1")))
+    with pytest.raises(HubUnreachable, match="for you already"):
+        pool.start_pull("user/slow-10", Visitor("me-10", "1.1.1.1"))
+    assert pool.start_pull("user/tiny", Visitor("other", "2.2.2.2")).future.result(20)  # a worker is free
+    hub.go_on.set()
+    assert all(pull.future.result(20) for pull in started)
+    assert pool.start_pull("user/slow-10", Visitor("me", "1.1.1.1")).future.result(20)
+
+
+def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_it_overruns(tmp_path):
+    settings = Settings()
+    runner = ExperimentRunner(settings, ComputeGate())
+    Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
+    loaded = ModelPool().get(DEFAULT_CHECKPOINT)
+    arguments = (str(tmp_path / "thin.png"), "all")
+    slow = dataclasses.replace(loaded, seconds_per_megapixel=settings.max_seconds / 2)
+    assert slow.seconds(400_000, 1) > settings.max_seconds  # though its pixels alone would take a fifth of it
+    with pytest.raises(gr.Error, match="This would take"):
+        runner.run(*arguments, slow, "gaussian", {}, 0, "known", 1)
+    fast = dataclasses.replace(loaded, seconds_per_megapixel=0)
+    impatient = ExperimentRunner(dataclasses.replace(settings, max_seconds=0.0), ComputeGate())
+    with pytest.raises(gr.Error, match="Stopped after"):
+        impatient.run(*arguments, fast, "gaussian", {}, 0, "known", 1)
