@@ -75,7 +75,7 @@ class DenoiseLayout:
             with gr.Column(visible=False, elem_classes="advice", elem_id="offer") as self.offer:
                 gr.Markdown("This photo looks noisy already.")
                 self.offer_button = gr.Button(
-                    f"Denoise it as it is, with {PHOTO_CHECKPOINT}", size="sm", elem_id="offer-button"
+                    f"Denoise it as it is (network: {PHOTO_CHECKPOINT})", size="sm", elem_id="offer-button"
                 )
             self.noisy_already = gr.Checkbox(False, label="My photo is already noisy", elem_id="noisy-already")
             self.notice = gr.Markdown(visible=False, elem_id="notice")
@@ -160,7 +160,8 @@ class DenoiseLayout:
         self.viewer = picture_viewer(elem_id="viewer")
         self.figures = gr.HTML(label="Figures", elem_id="figures", min_height=60, padding=False)
         with gr.Row(elem_id="result-row"):
-            with gr.Column(elem_classes="levels", min_width=260, elem_id="difference-controls"):
+            with gr.Column(elem_classes="levels", min_width=260, elem_id="difference-controls") as column:
+                self.difference_controls = column
                 self.difference_kind = gr.Radio(
                     list(DIFFERENCES.items()), value="removed", label="Difference shows", elem_id="which"
                 )

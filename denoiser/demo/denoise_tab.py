@@ -102,7 +102,7 @@ class DenoiseTab:
             "fn": self.on_noisy_toggled,
             "inputs": [ui.noisy_already, ui.selection, ui.photo_facts],
             "outputs": [
-                *(ui.noise_controls, ui.sigma_mode, ui.manual_controls, ui.difference_kind, ui.selection),
+                *(ui.noise_controls, ui.sigma_mode, ui.manual_controls, ui.difference_controls, ui.selection),
                 *(ui.area, ui.offer, *self.picker.outputs),
             ],
             "trigger_mode": "always_last",
@@ -145,7 +145,7 @@ class DenoiseTab:
             ui.noise_controls: gr.update(visible=not noisy_already),
             ui.sigma_mode: sigma_mode_update(noisy_already, "estimate" if noisy_already else "known"),
             ui.manual_controls: gr.update(visible=False),
-            ui.difference_kind: gr.update(visible=not noisy_already),
+            ui.difference_controls: gr.update(visible=not noisy_already),
             ui.area: self.controls.area(noisy_already, facts),
             ui.offer: gr.update(visible=bool(facts and facts.noisy) and not noisy_already),
         }

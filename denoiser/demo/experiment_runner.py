@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -157,7 +158,8 @@ class ExperimentRunner:
         with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position):
             try:
                 picture, frames = read_first(photo, self.settings.max_pixels)
-                return describe_photo(picture, frames), render_overview(picture, self.settings.interactive_pixels)
+                overview = render_overview(picture, self.settings.interactive_pixels, Path(photo).parent.name)
+                return describe_photo(picture, frames), overview
             finally:
                 trim_memory()
 

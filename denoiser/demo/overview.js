@@ -39,10 +39,14 @@ element.addEventListener("keydown", (event) => {
   clearTimeout(later);
   later = setTimeout(choose, 250);  // one answer for several presses
 });
-// A photo that the browser cannot show (TIFF, HEIC, AVIF) is shown in the box of the upload as our reader sees it.
+// A photo that the browser cannot show (TIFF, HEIC) is shown in the box of the upload as our reader sees it, or not at all.
 function mend() {
   const own = element.querySelector("img"), shown = document.querySelector("#photo img");
-  if (own && shown && shown !== own && shown.complete && !shown.naturalWidth) shown.src = own.src;
+  if (!shown) return;
+  const broken = shown.complete && !shown.naturalWidth;
+  shown.style.visibility = broken ? "hidden" : "";
+  if (broken && own && shown.src.includes(`/${own.dataset.upload}/`)) shown.src = own.src;
 }
-document.addEventListener("error", (event) => { if (event.target.matches?.("#photo img")) mend(); }, true);
+for (const name of ["error", "load"])
+  document.addEventListener(name, (event) => { if (event.target.matches?.("#photo img")) mend(); }, true);
 watch("value", () => { move(0.5, 0.5); mend(); });

@@ -67,7 +67,7 @@ class PhotoControls:
             ui.photo_facts: None,
             ui.notice: gr.update(visible=False),
             ui.area: gr.update(visible=False, value="part" if noisy_already else "shrunk"),
-            ui.overview: "",
+            ui.overview: gr.update(value="") | self.on_area("", None),
             ui.part: MIDDLE,
             ui.offer: gr.update(visible=False),
             ui.file: gr.update(visible=False, value=None),
@@ -80,7 +80,7 @@ class PhotoControls:
             return nothing  # computing it will say what is wrong; an error here would keep it from running
         large = facts.width * facts.height > self.state.settings.interactive_pixels
         offered = facts.noisy and not noisy_already and PHOTO_CHECKPOINT in bundled_checkpoints()
-        shown = {ui.photo_facts: facts, ui.overview: overview, ui.offer: gr.update(visible=offered)}
+        shown = {ui.photo_facts: facts, ui.offer: gr.update(visible=offered)}
         texts = []
         if facts.frames > 1:
             texts.append(f"**{facts.frames} frames or pages.** This is the first of them; the others are not used.")
@@ -92,6 +92,7 @@ class PhotoControls:
         if texts:
             shown[ui.notice] = gr.update(value="\n\n".join(texts), visible=True)
         shown[ui.area] = self.area(noisy_already, facts)
+        shown[ui.overview] = gr.update(value=overview) | self.on_area(shown[ui.area]["value"], facts)
         return nothing | shown
 
     def area(self, noisy_already: bool, facts: PhotoFacts | None) -> dict:
@@ -233,7 +234,7 @@ class PhotoControls:
         ui, read = self.layout, "(...values) => [location.search.slice(0, 2000), ...values.slice(1)]"
         outputs = [
             *(ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode, ui.manual_controls),
-            *(ui.sigma, ui.strength, ui.difference_kind, *ui.noise_groups, *ui.parameter_sliders),
+            *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
         ]
         for opened in (page.load, ui.address_opened.click):
             opened(self.on_address_opened, ui.address, outputs, js=read, **IMMEDIATE).success(**computing)

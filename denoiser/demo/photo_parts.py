@@ -46,12 +46,13 @@ def to_integers(picture: Picture) -> Picture:
     return changed.with_pixels(picture.pixels)
 
 
-def render_overview(picture: Picture, part_pixels: int) -> str:
+def render_overview(picture: Picture, part_pixels: int, upload: str) -> str:
     """A photo in small as HTML, as our own reader sees it, with the frame of the part that is worked on.
 
     Args:
         picture: The whole photo.
         part_pixels: Size of the part.
+        upload: Name of the folder of the upload, by which overview.js knows it.
     """
     small = picture.downscale(OVERVIEW_PIXELS)
     pixels = np.rint(small.pixels.clip(0, 1) * 255).astype(np.uint8)
@@ -62,6 +63,7 @@ def render_overview(picture: Picture, part_pixels: int) -> str:
         "overview.html",
         jpeg=base64.b64encode(file.getvalue()).decode(),
         share=min(1.0, (part_pixels / (height * width)) ** 0.5),
+        upload=upload,
         width=small.pixels.shape[1],
         height=small.pixels.shape[0],
     )

@@ -132,7 +132,7 @@ def test_a_place_that_is_none_is_the_middle(part):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_the_overview_is_of_any_depth_and_its_frame_as_large_as_the_part(photo, dtype):
     scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
-    html = render_overview(read((photo.astype(np.float64) * scale).astype(dtype)), 256 * 256 // 4)
+    html = render_overview(read((photo.astype(np.float64) * scale).astype(dtype)), 256 * 256 // 4, "hash")
     assert re.search(r'data-share="0\.5"', html) and html.count("data:image/jpeg;base64,") == 1
 
 

@@ -155,6 +155,26 @@ def test_a_level_beyond_the_range_says_so_and_a_button_lowers_it(visitor):
     assert page.input_value(hidden) == f"{NOISES['camera'].parameters[0].default:g}"  # others' levels are not raised
 
 
+def test_nothing_stays_of_the_photo_before(visitor, large, photo):
+    page = visitor.page
+    visitor.after(lambda: visitor.upload("large.png", png(large)))
+    visitor.after(lambda: page.click("#offer-button"))
+    assert page.is_visible(".overview-part") and not page.is_visible("#difference-controls")
+    visitor.after(lambda: visitor.upload("small.tif", tiff(photo[:100, :200])))
+    for element in (".overview-part", "#notice", "#area"):
+        page.wait_for_selector(element, state="hidden")
+    # Our small picture in the place of what the browser cannot show is of this photo, not of the one before.
+    page.wait_for_function(
+        "() => { const shown = document.querySelector('#photo img'); "
+        "return shown.naturalWidth && shown.naturalWidth === 2 * shown.naturalHeight; }"
+    )
+    visitor.upload("bad.png", b"no picture at all")
+    page.get_by_text("is not a picture").wait_for()
+    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'hidden'")
+    visitor.after(lambda: visitor.upload("good.png", png(photo)))
+    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'visible'")
+
+
 def test_heic_avif_and_the_first_of_several_frames_are_read(visitor, photo):
     pytest.importorskip("pi_heif", reason="HEIC needs the extra: pip install -e '.[formats]'")
     page, file = visitor.page, io.BytesIO()
