@@ -106,7 +106,7 @@ function setDownload(name, picture, live) {
   const link = figures[name].querySelector("a");
   link.hidden = live;
   link.setAttribute("aria-label", `Save the ${name} picture`);
-  link.title = "Save this picture (PNG, lossless)";
+  link.title = `Save this picture (PNG, ${size.width} × ${size.height})`;
   link.download = picture.file ?? "difference.png";
   if (picture.url) link.href = picture.url;
   else link.href = "#";

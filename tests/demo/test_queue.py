@@ -1,5 +1,6 @@
 """Who is served when many ask: bounds for one visitor, places behind a full queue, who leaves, what takes too long."""
 
+import asyncio
 import dataclasses
 import json
 import re
@@ -17,6 +18,7 @@ from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
 from denoiser.demo import pulls
 from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.experiment_runner import ExperimentRunner
+from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.pulls import Visitor
 from denoiser.demo.settings import Settings
@@ -159,3 +161,54 @@ def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_
     impatient = ExperimentRunner(dataclasses.replace(settings, max_seconds=0.0), ComputeGate())
     with pytest.raises(gr.Error, match="Stopped after"):
         impatient.run(*arguments, fast, "gaussian", {}, 0, "known", 1)
+
+
+class HeldCalls:
+    """An application whose answers wait, behind the limits of MCP calls."""
+
+    def __init__(self):
+        self.limits, self.go_on, self.headers, self.statuses = McpLimits(self.answer, 1000), asyncio.Event(), [], []
+
+    async def answer(self, scope, receive, send):
+        self.headers.append(scope["headers"])
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def call(self, *headers):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": f"{MCP_ROUTE}/",
+            "headers": headers,
+            "client": ("10.1.1.1", 80),
+        }
+
+        async def send(message):
+            self.statuses.append(message.get("status"))
+
+        await self.limits(scope, None, send)
+
+
+def test_mcp_calls_under_way_are_bounded_and_those_after_them_are_answered():
+    async def talk():
+        held = HeldCalls()
+        under_way = [asyncio.create_task(held.call()) for _ in range(MAX_CALLS)]
+        await asyncio.sleep(0)  # all of them wait now
+        await held.call()
+        assert len(held.headers) == MAX_CALLS and held.statuses[0] == 503
+        held.go_on.set()
+        await asyncio.gather(*under_way)
+        await held.call()
+        assert len(held.headers) == MAX_CALLS + 1 and held.statuses[-1] == 200
+
+    asyncio.run(talk())
+
+
+def test_the_address_of_an_mcp_caller_is_the_one_that_the_server_sees():
+    async def talk():
+        held = HeldCalls()
+        held.go_on.set()
+        await held.call((b"X-Forwarded-For", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8"), (b"accept", b"x"))
+        assert held.headers == [[(b"accept", b"x"), (b"x-forwarded-for", b"10.1.1.1")]]
+
+    asyncio.run(talk())
