@@ -4,7 +4,6 @@ The crops and noise of a step depend on the seed, the step's number and the stag
 same ones when it resumes, and several processes, each with its share, see the global batch of one.
 """
 
-import copy
 import dataclasses
 import itertools
 import json
@@ -14,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import date
 
 import torch
@@ -28,14 +27,13 @@ from denoiser.hub.card_sections import MIN_GAIN, mean_gain
 
 from . import evaluate, report
 from .config import ConfigError, Stage
-from .data.sampler import BatchSampler, data_loader
+from .data.sampler import Batch, BatchSampler, data_loader
 from .facts import print_summary, run_facts
-from .losses import LOSSES
-from .optim import build_optimizer, learning_rate, update_ema
 from .pictures import read_pictures
 from .plan import Plan, recipe
 from .profile import step_profiler
 from .state import STATE_FILE, read_json, save_checkpoint, save_state
+from .step import TrainingStep
 from .validation import group_means, overall_psnr
 from .without_clean import read_noisy_pictures, write_outcome
 
@@ -55,12 +53,11 @@ class Trainer:
             log_with=plan.tracker,
         )
         self.device, self.is_main = self.accelerator.device, self.accelerator.is_main_process
-        self.step, self.seconds, self.rate, self.progress = 0, 0.0, 0.0, 0.0
+        self.step, self.seconds, self.progress = 0, 0.0, 0.0
         self.loss, self.loss_name = torch.zeros((), device=self.device), None
         self.diverged, self.saved, self.best = False, True, -math.inf
         self._signals: list[int] = []
         self._stages: deque[Stage] = deque()
-        self._compiled: set[tuple[int, int]] = set()
 
     # -- prepare
 
@@ -78,26 +75,16 @@ class Trainer:
             self.pictures = read_noisy_pictures(self.plan, self.device)
         else:
             self.pictures = read_pictures(self.plan, self.device, self.accelerator.local_main_process_first)
-        self._prepare_network()
+        self.training_step = TrainingStep(self.plan, self.accelerator)
         self._restore()
-        self.facts = run_facts(self.plan, self.pictures, self.model, self.accelerator.num_processes)
+        self.facts = run_facts(self.plan, self.pictures, self.training_step.model, self.accelerator.num_processes)
         if self.is_main:
             print_summary(self.plan, self.pictures, self.facts)
-
-    def _prepare_network(self) -> None:
-        self.model = self.plan.model.to(self.device, memory_format=torch.channels_last).train()
-        self.average = copy.deepcopy(self.model).eval()
-        self.optimizer = build_optimizer(self.model, self.config.optimizer)
-        self.teacher = self.plan.teacher
-        if self.teacher:
-            self.teacher.to(self.device, memory_format=torch.channels_last)
 
     def _restore(self) -> None:
         state = self.plan.state
         if state:
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.training_step.restore(state)
             self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
             self.loss, self.loss_name = state["loss"].to(self.device), state["loss_name"]
             if self.is_main:
@@ -105,16 +92,12 @@ class Trainer:
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.device)).tolist()
         if len(set(steps)) > 1:
             raise ConfigError(f"{self.run} is not the same folder on all machines; put it on a shared disk")
-        prepared, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        # Compiled for each stage's size: with dynamic sizes inductor has failed.
-        self._forward = torch.compile(prepared, dynamic=False) if self.config.compile else prepared
-        if self.teacher:
-            self._teacher_forward = torch.compile(self.teacher, dynamic=False) if self.config.compile else self.teacher
+        self.training_step.prepare()
         for name, now in (("commits", report.commit()), ("machines", evaluate.machine(self.device))):
             if now not in self.plan.lineage[name]:
                 self.plan.lineage[name].append(now)
         if not state:  # initial weights may diverge before the first save
-            self.best = overall_psnr(self.pictures.validation.measure(self.average))
+            self.best = overall_psnr(self.pictures.validation.measure(self.training_step.average))
 
     # -- step
 
@@ -137,62 +120,26 @@ class Trainer:
             self._stages.append(next((stage for stage in stages if share < stage.until), stages[-1]))
             yield number, self._stages[-1]
 
-    def _train_step(self, batches: Iterator) -> bool:
-        """One update of the weights and of their average; returns whether the network was compiled in it."""
-        settings = self.config.optimizer
-        self.rate = learning_rate(settings, self.step, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * group["scale"]
+    def _train_step(self, batches: Iterator[Batch]) -> bool:
+        """Make one step; returns whether the network was compiled in it."""
         with record_function("draw"):
-            clean, noisy, level = next(batches)
+            batch = next(batches)
         stage = self._stages.popleft()
-        compiles = self.config.compile and (stage.batch, stage.patch) not in self._compiled
-        if compiles:
-            self._compiled.add((stage.batch, stage.patch))
-            if self.is_main:
-                print(f"compiling for crops of {stage.patch}x{stage.patch}, outside the budget: this can take minutes")
-        loss_function = LOSSES[stage.loss]
-        with record_function("forward"):
-            if self.plan.objective:
-                loss = self.plan.objective.loss(self._network, noisy, level, self._generator())
-            else:
-                restored = self._network(noisy, level)
-                loss = loss_function(restored, clean)
-            if stage.distill:
-                with torch.no_grad(), self.accelerator.autocast():
-                    target = self._teacher_forward(noisy, None if self.teacher.config.blind else level)
-                loss = torch.lerp(loss, loss_function(restored, target.float()), stage.distill)
-        with record_function("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
-            self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
-        with record_function("optimizer"):
-            self.optimizer.step()
-            update_ema(self.average, self.model, self.step, settings.ema)
-        healthy = loss.detach() + 0 * norm  # a gradient that is not finite shows in the loss, too
+        if (compiles := self.training_step.compiles(stage)) and self.is_main:
+            print(f"compiling for crops of {stage.patch}x{stage.patch}, outside the budget: this can take minutes")
+        loss = self.training_step(batch, stage, self.step, self.progress)
         # Losses of two kinds are not averaged with each other.
         name = self.config.objective["kind"] if self.config.objective else stage.loss
-        self.loss = torch.lerp(self.loss, healthy, 0.01) if name == self.loss_name else healthy
+        self.loss = torch.lerp(self.loss, loss, 0.01) if name == self.loss_name else loss
         self.loss_name = name
         self.step += 1
         return compiles
-
-    def _network(self, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The network's estimate, float32; a blind one is not given the level."""
-        with self.accelerator.autocast():
-            return self._forward(noisy, None if self.model.config.blind else level).float()
-
-    def _generator(self) -> torch.Generator:
-        """For what an objective draws: of the seed, the step and the process, apart from what the sampler draws."""
-        processes = self.accelerator.num_processes
-        number = (self.config.seed * 1_000_003 + self.step) * processes + self.accelerator.process_index
-        return torch.Generator(self.device).manual_seed(2**40 + number)
 
     # -- validate and save
 
     def save(self) -> dict[str, float] | None:
         """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has diverged."""
-        results = self.pictures.validation.measure(self.average)
+        results = self.pictures.validation.measure(self.training_step.average)
         scores = group_means(results)
         if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
             return None
@@ -212,9 +159,6 @@ class Trainer:
             recipe=recipe(self.config),
             budget=dataclasses.asdict(self.config.budget),
             decay_only=bool(self.plan.state and self.plan.state["decay_only"]),
-            model=self.model.state_dict(),
-            average=self.average.state_dict(),
-            optimizer=self.optimizer.state_dict(),
             step=self.step,
             seconds=self.seconds,
             loss=self.loss.cpu(),
@@ -222,9 +166,15 @@ class Trainer:
             best=self.best,
             lineage=self.plan.lineage,
             stream=self.pictures.photographs.state if self.config.data.window else None,
+            **self.training_step.state(),
         )
-        save_checkpoint(self.average, self.run / "checkpoint", self.config.checkpoint_dtype)
-        record = {"step": self.step, "seconds": round(self.seconds, 1), "loss": float(self.loss), "rate": self.rate}
+        save_checkpoint(self.training_step.average, self.run / "checkpoint", self.config.checkpoint_dtype)
+        record = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "loss": float(self.loss),
+            "rate": self.training_step.rate,
+        }
         record |= {"objective": self.loss_name} | scores
         with open(self.run / report.LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record | {"groups": results}) + "\n")
@@ -234,7 +184,7 @@ class Trainer:
         """Draw the curve and the samples."""
         if self.plan.objective:
             report.draw_curve(self.run)
-            self.pictures.validation.draw(self.run, self.average)
+            self.pictures.validation.draw(self.run, self.training_step.average)
             return
         noises = self.pictures.validation.noises
         shown = [noises[level] for level in ("25", "50") if level in noises] or list(noises.values())[:2]
@@ -291,19 +241,7 @@ class Trainer:
         saved_at, drawn_at, scores = time.monotonic(), -math.inf, {}
         looked_at, looked_step = saved_at, self.step
         self._should_stop()
-        sampler = BatchSampler(
-            self.pictures.photographs,
-            None if self.plan.paired else self.plan.mixture,
-            self.config.data,
-            self.config.seed,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            self.plan.objective,
-        )
-        streamed = self.pictures.photographs if self.config.data.window else None
-        # A stream is read ahead by a thread of its own.
-        workers = self.plan.options.workers if self.device.type == "cpu" and not streamed else 0
-        batches = data_loader(sampler, self._requests(), workers)
+        batches = self._batches()
         profiler = step_profiler(self.device) if self.plan.options.profile and self.is_main else None
         if profiler:
             profiler.start()
@@ -321,9 +259,8 @@ class Trainer:
                 speed = (self.step - looked_step) / (now - looked_at)
                 looked_at, looked_step = now, self.step
                 shown = {"step": self.step, "loss": f"{float(self.loss):.5f}", "steps/s": f"{speed:.1f}"}
-                bar.set_postfix(
-                    {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in scores.items()} | shown
-                )
+                decibels = {name.replace("psnr_", "dB@"): f"{value:.2f}" for name, value in scores.items()}
+                bar.set_postfix(decibels | shown)
             self.seconds += 0.0 if compiled else time.monotonic() - started
             bar.update(1 if steps else int(self.seconds) - bar.n)
             if save_now:
@@ -338,9 +275,24 @@ class Trainer:
         bar.close()
         if profiler:
             profiler.stop()
-        del batches  # its workers end now
-        if streamed:
-            streamed.close()
+        batches.close()  # its workers end now
+        if self.config.data.window:
+            self.pictures.photographs.close()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """The batches to come, drawn ahead on a CPU."""
+        sampler = BatchSampler(
+            self.pictures.photographs,
+            None if self.plan.paired else self.plan.mixture,
+            self.config.data,
+            self.config.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            self.plan.objective,
+        )
+        # A stream is read ahead by a thread of its own.
+        on_cpu = self.device.type == "cpu" and not self.config.data.window
+        return data_loader(sampler, self._requests(), self.plan.options.workers if on_cpu else 0)
 
     def _report_divergence(self) -> None:
         saved = (self.run / STATE_FILE).exists()
@@ -355,14 +307,14 @@ class Trainer:
         """Write what a finished run leaves, and measure it; returns the exit status."""
         length = {"steps": self.step, "minutes": self.seconds / 60, "finished": date.today().isoformat()}
         if self.plan.objective:
-            gain = write_outcome(self.run, self.facts | length, self.plan, self.pictures, self.average)
+            gain = write_outcome(self.run, self.facts | length, self.plan, self.pictures, self.training_step.average)
         else:
             report.write_facts(self.run, self.facts | length)
             measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
             measured += ["--name", "held-out photographs", "--device", self.device.type]
             if evaluate.main([str(self.run), *measured]):
                 return 1
-            report.draw_failure(self.run, *self.pictures.validation.find_worst(self.average))
+            report.draw_failure(self.run, *self.pictures.validation.find_worst(self.training_step.average))
             gain = mean_gain(read_json(self.run / evaluate.EVALUATION_FILE))
         if gain < MIN_GAIN:
             print(

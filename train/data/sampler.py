@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -114,7 +114,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def data_loader(sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], workers: int) -> Iterator[Batch]:
+def data_loader(
+    sampler: BatchSampler, requests: Iterable[tuple[int, Stage]], workers: int
+) -> Generator[Batch, None, None]:
     """A batch for each request, in order; ``workers`` processes draw ahead (at 0 each is drawn when it is asked for).
 
     Requests are taken two a worker ahead. On a GPU nothing is drawn ahead: kernels are queued before they are needed.
