@@ -86,7 +86,9 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
 
 def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(browser, demo, visitor, photo):
     page, other = visitor.page, Visitor(browser, demo.url)
-    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (17, 17, 1)))))
+    visitor.after(lambda: visitor.upload("cancelled.png", png(np.tile(photo, (17, 17, 1)))))
+    page.click("#file-format input")
+    page.get_by_role("option", name="TIFF").click()
     page.click("#full-size")
     page.get_by_text("done, about").wait_for()
     other.after(lambda: other.slide("gaussian-sigma", 0.6))  # in between
@@ -97,7 +99,7 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(browser, dem
     for seen in (visitor, other):  # answered after the tile under way, the last of the file
         seen.after(functools.partial(seen.slide, "gaussian-sigma", 0.3))
     assert page.is_enabled("#full-size") and not page.is_visible("#file") and not page.is_visible("#job")
-    assert not list(demo.log.parent.rglob("large-denoised.png"))
+    assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
     other.context.close()
 
 
@@ -249,7 +251,7 @@ def test_an_address_sets_every_control(visitor):
         "?noise=camera&sigma=15&quality=60&seed=7&strength=0.5&sigma_mode=manual&sigma_given=30&checkpoint=color-small"
     )
     opened(visitor, query, "checkpoint color-small")
-    values = {"camera-sigma": "15", "camera-quality": "60", "strength": "0.5", "sigma-manual": "30"}
+    values = {"camera-sigma": "15", "camera-quality": "60", "strength": "0.5", "sigma": "30"}
     for element, value in values.items():
         assert visitor.page.input_value(f"#{element} input[type=number]") == value
     assert visitor.page.input_value("#seed input") == "7"
