@@ -70,8 +70,10 @@ def undo_clipping(
     height, width = restored.shape[:2]
     for outer, inner, target in tiles(height, width, TILE, MARGIN, CELL):  # bounds the memory
         values, observed = (_planes(picture[outer]) for picture in (restored, noisy))
-        per_pixel = isinstance(level, np.ndarray) and level.ndim > 0
-        spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL)) if per_pixel else float(level)
+        if isinstance(level, np.ndarray) and level.ndim:
+            spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL))
+        else:
+            spread = float(level)
         if black:
             values = _undo_black(values, observed, spread)
         if white:
