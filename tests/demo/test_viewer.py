@@ -54,6 +54,49 @@ def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(browser, de
     visitor.context.close()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_explanations_stand_beside_their_labels_and_open_in_full(browser, demo, width, height):
+    visitor = Visitor(browser, demo.url, width, height)
+    marks = visitor.page.locator(".block.info-mark:visible summary")
+    assert marks.count() == 5
+    for index in range(marks.count()):
+        mark = marks.nth(index)
+        mark.scroll_into_view_if_needed()
+        aside, below = mark.evaluate(
+            """mark => {
+              const name = mark.getAttribute("aria-label").replace("About: ", ""), range = document.createRange();
+              const labels = [...mark.closest(".levels").querySelectorAll("[data-testid=block-info]")];
+              range.selectNodeContents(labels.find((label) => label.textContent.trim() === name));
+              const text = range.getBoundingClientRect(), box = mark.getBoundingClientRect();
+              return [box.left - text.right, (box.top + box.bottom - text.top - text.bottom) / 2];
+            }"""
+        )
+        assert 0 <= aside <= 16 and abs(below) <= 4
+        mark.click()
+        hidden = mark.evaluate(
+            """mark => {
+              const { left, right, top, bottom } = mark.nextElementSibling.getBoundingClientRect();
+              const corners = [left + 9, right - 9].flatMap((x) => [[x, top + 9], [x, bottom - 9]]);
+              return corners.filter(([x, y]) => !mark.nextElementSibling.contains(document.elementFromPoint(x, y)));
+            }"""
+        )
+        assert hidden == []
+        visitor.page.keyboard.press("Escape")
+    visitor.context.close()
+
+
+def test_results_stay_in_sight_of_controls_further_down(browser, demo, photo):
+    visitor = Visitor(browser, demo.url, 1366, 768)
+    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (5, 7, 1)))))
+    visitor.page.get_by_label("A part").click()
+    visitor.page.wait_for_selector(".overview-part")
+    visitor.page.evaluate("document.querySelector('#strength').scrollIntoView({ block: 'end' })")
+    assert visitor.page.evaluate("scrollY") > 60  # else all of it is in sight anyway
+    for selector, box in zip(("#viewer", "#figures", "#strength"), boxes(visitor, "#viewer", "#figures", "#strength")):
+        assert is_seen(box, 1366, 769), selector
+    visitor.context.close()
+
+
 def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(browser, demo):
     visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
     seen = [
