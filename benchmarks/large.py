@@ -37,30 +37,26 @@ def write_picture(path: Path, megapixels: float) -> None:
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def measure_file(checkpoint: str, source: Path, target: Path) -> dict[str, float]:
-    """Seconds of reading, denoising and writing, and peak memory in MB, of this process."""
+def measure(checkpoint: str, source: Path, target: Path) -> dict[str, float]:
+    """Seconds of each part, and the peak memory of this process in MB before the network is measured by itself."""
     denoiser = Denoiser.from_pretrained(checkpoint, device="cpu")
     times = [time.perf_counter()]
     frames = read_frames(source)
     times.append(time.perf_counter())
-    result = denoiser(frames.pop())
+    frames = [denoiser(frames.pop())]
     times.append(time.perf_counter())
-    save_image(result, target)
+    save_image(frames, target)
     times.append(time.perf_counter())
-    parts = dict(zip(("read", "denoise", "write"), np.diff(times).tolist()))
-    return parts | {"all": times[-1] - times[0], "MB": peak_memory(torch.device("cpu"))}
-
-
-def measure_network(checkpoint: str, source: Path) -> dict[str, float]:
-    """Seconds of the estimate of the noise, and of the network alone."""
-    denoiser, picture = Denoiser.from_pretrained(checkpoint, device="cpu"), read(source)
+    parts: dict[str, float] = dict(zip(("read", "denoise", "write"), np.diff(times).tolist()))
+    parts |= {"all": times[-1] - times[0], "MB": peak_memory(torch.device("cpu"))}
+    picture = read(source)
     started = time.perf_counter()
     NetworkInput(picture, None, denoiser.model.config.blind)
     estimated = time.perf_counter()
-    level = None if denoiser.model.config.blind else np.float32([15 / 255])
+    level = None if denoiser.model.config.blind else np.array([15 / 255], np.float32)
     pixels = picture.pixels[:, :, None]
-    apply_tiled(lambda tile: denoiser._infer(tile, level), pixels, TILE, MARGIN, denoiser.model.multiple)
-    return {"estimate": estimated - started, "network": time.perf_counter() - estimated}
+    apply_tiled(lambda tile: denoiser._infer(tile, level), pixels, TILE, MARGIN, denoiser.model.multiple, in_place=True)
+    return parts | {"estimate": estimated - started, "network": time.perf_counter() - estimated}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,15 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description="Large pictures, file to file.")
     parser.add_argument("checkpoint")
     parser.add_argument("--megapixels", type=float, nargs="+", default=[24, 100])
-    parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)  # what the fresh process measures
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # what the fresh process measures
     options = parser.parse_args(arguments)
     if options.part:
-        kind, source, target = options.part
-        measured = (
-            measure_file(options.checkpoint, Path(source), Path(target))
-            if kind == "file"
-            else measure_network(options.checkpoint, Path(source))
-        )
+        measured = measure(options.checkpoint, *map(Path, options.part))
         print(*(f"{name}={value}" for name, value in measured.items()))
         return 0
     try:
@@ -91,12 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "noisy.png", Path(folder) / "clean.png"
             write_picture(source, megapixels)
-            measured: dict[str, float] = {}
-            for kind in ("file", "network"):
-                command = [sys.executable, "-m", "benchmarks.large", options.checkpoint]
-                command += ["--part", kind, str(source), str(target)]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                measured |= {name: float(value) for name, _, value in (p.partition("=") for p in done.stdout.split())}
+            command = [sys.executable, "-m", "benchmarks.large", options.checkpoint, "--part", str(source), str(target)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        measured = {name: float(value) for name, _, value in (part.partition("=") for part in done.stdout.split())}
         columns = [measured[name] for name in ("read", "denoise", "estimate", "network", "write")]
         ratio = measured["all"] / measured["network"]
         cells = [f"{value:.1f}" for value in columns] + [f"{ratio:.2f}", f"{measured['MB']:.0f}"]

@@ -10,7 +10,7 @@ import argparse
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from denoiser import add_noise, estimate_sigma
 
@@ -52,6 +52,62 @@ def screenshot(seed: int) -> Image.Image:
     return screen
 
 
+def sheet_music(seed: int) -> Image.Image:
+    """Staves of five thin lines with notes."""
+    sheet, random = Image.new("L", SIZE, 255), np.random.default_rng(seed)
+    draw = ImageDraw.Draw(sheet)
+    for top in range(20, SIZE[1] - 40, 50):
+        for line in range(5):
+            draw.line((10, top + 6 * line, SIZE[0] - 10, top + 6 * line), fill=0)
+        for left in range(30, SIZE[0] - 30, 22 + 4 * (seed % 3)):
+            y = top + 3 * int(random.integers(0, 9))
+            draw.ellipse((left, y - 3, left + 8, y + 3), fill=0)
+            draw.line((left + 8, y, left + 8, y - 20), fill=0)
+    return sheet
+
+
+def street_map(seed: int) -> Image.Image:
+    """Flat areas, roads with borders, and names."""
+    plan, random = Image.new("RGB", SIZE, (242, 239, 233)), np.random.default_rng(seed)
+    draw, font = ImageDraw.Draw(plan), ImageFont.load_default(11)
+    for fill in ((170, 211, 223), (205, 235, 176), (224, 223, 223)) * 3:
+        draw.polygon([tuple(map(int, random.integers(0, SIZE))) for _ in range(4)], fill=fill)
+    for width, fill in ((9, (247, 250, 191)), (5, (255, 255, 255))) * 5:
+        road = [tuple(map(int, random.integers(0, SIZE))) for _ in range(3)]
+        draw.line(road, fill=(150, 150, 140), width=width + 2)
+        draw.line(road, fill=fill, width=width)
+    for _ in range(25):
+        draw.text(tuple(map(int, random.integers(0, SIZE))), "Long Street", fill=(60, 60, 60), font=font)
+    return plan
+
+
+def pixel_art(seed: int) -> Image.Image:
+    """Squares of 4 x 4 pixels in few colors."""
+    random = np.random.default_rng(seed)
+    colors = random.integers(0, 256, (8, 3), np.uint8)
+    small = colors[random.integers(0, 8, (SIZE[1] // 4, SIZE[0] // 4))]
+    return Image.fromarray(small.repeat(4, 0).repeat(4, 1))
+
+
+def scan(seed: int) -> Image.Image:
+    """A text page as a scanner gives it: soft letters on paper that is darker at one side."""
+    page = text_page(seed).filter(ImageFilter.GaussianBlur(0.7))
+    shade = np.linspace(0.98, 0.9, SIZE[0], dtype=np.float32)
+    return Image.fromarray(np.rint(np.asarray(page) * shade).astype(np.uint8))
+
+
+DRAWN = {
+    "text": text_page,
+    "line art": line_art,
+    "screenshots": screenshot,
+    "sheet music": sheet_music,
+    "maps": street_map,
+    "pixel art": pixel_art,
+    "scans": scan,
+}
+"""Kinds of pictures that are no photographs, and what draws one."""
+
+
 def as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     """A picture through JPEG."""
     buffer = io.BytesIO()
@@ -71,12 +127,11 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def groups(photographs: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Clean pictures by kind, float32 (H, W, C)."""
-    drawn = {"text": text_page, "line art": line_art, "screenshots": screenshot}
     return {
         "photographs": photographs,
         "the same, gray": [np.rint(one.mean(2, keepdims=True) * 255) / np.float32(255) for one in photographs],
         "half as bright": [one / 2 for one in photographs],
-        **{name: [_pixels(draw(seed)) for seed in range(6)] for name, draw in drawn.items()},
+        **{name: [_pixels(draw(seed)) for seed in range(6)] for name, draw in DRAWN.items()},
         "JPEG 75": [as_jpeg(one, 75) for one in photographs],
         "JPEG 90": [as_jpeg(one, 90) for one in photographs],
         "upscaled x2": [upscaled(one) for one in photographs],

@@ -11,22 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from .adaptation import adapt
 from .command_line import FORMATS, check_options, parse_arguments
 from .errors import DenoiserError
 from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
-from .images.codecs import to_frames
 from .images.frame import Frame
-from .images.picture import Picture
 from .pipeline import Denoiser
 from .techniques import apply_technique
 
 Progress = Callable[[float], object]
 Source = tuple[list[Frame], Path, str]
-Method = Callable[[Frame, Progress], Image.Image | Picture]
+Method = Callable[[Frame, Progress], Frame]
 
 
 def load_method(options: argparse.Namespace) -> Method:
@@ -41,13 +38,13 @@ def load_method(options: argparse.Namespace) -> Method:
         options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
     )
 
-    def denoise(source: Frame, progress: Progress) -> Image.Image | Picture:
+    def denoise(source: Frame, progress: Progress) -> Frame:
         used = denoiser
         if options.adapt:
             adapted = adapt(denoiser, source, options.adapt, options.sigma)
             tqdm.write(str(adapted), file=sys.stderr)
             used = adapted.denoiser
-        return used(source, options.sigma, options.strength, progress)  # pyright: ignore[reportReturnType]
+        return used(source, options.sigma, options.strength, progress)
 
     return denoise
 
@@ -114,7 +111,7 @@ class Run:
                 bar.n = round(start + 0.99 * (index + share) / len(frames), 2)
                 bar.update(0)
 
-            results.append(to_frames(self.denoise(frames[index], progress))[0])
+            results.append(self.denoise(frames[index], progress))
         return results, path
 
     def _finish(self, written: tuple[Job, Future[str]] | None) -> None:

@@ -27,9 +27,7 @@ from .images.tiling import apply_tiled, computed_pixels
 from .models import DenoisingAutoencoder, load_model
 from .network_input import NetworkInput, Sigma, sigma_of_each
 
-_logger = logging.getLogger(__name__)
-
-ArrayLike = TypeVar("ArrayLike", np.ndarray, torch.Tensor)
+Same = TypeVar("Same", np.ndarray, torch.Tensor, Frame)
 
 TILE = 768
 """Side of a tile without its margin, pixels. Pictures up to the area of a tile with its margins are computed whole."""
@@ -49,12 +47,8 @@ class Denoiser:
             times the time (Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR
             2016).
         name: Its name in messages.
-        revision: Its commit on the Hub.
-        note: What the user should know about how it was loaded.
-
-    Attributes:
         revision: The commit of the weights on the Hub; None for a folder or a bundled checkpoint.
-        note: Such as that a cached copy is used because the Hub did not answer; "" if there is none.
+        note: How it was loaded, such as that a cached copy is used because the Hub did not answer; else "".
     """
 
     def __init__(
@@ -96,9 +90,7 @@ class Denoiser:
                 tried in this order.
             revision: Branch, tag or commit on the Hub.
             token: For private repositories; False asks anonymously even if one is stored.
-            device: See :class:`Denoiser`.
-            dtype: See :class:`Denoiser`.
-            self_ensemble: See :class:`Denoiser`.
+            device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
 
         Raises:
@@ -116,7 +108,7 @@ class Denoiser:
     ) -> "Denoiser":
         """Load a checkpoint that :func:`denoiser.hub.checkpoints.find_checkpoint` found."""
         if found.note:
-            _logger.warning("%s: %s", found.name, found.note)
+            logging.getLogger(__name__).warning("%s: %s", found.name, found.note)
         model = load_model(found.folder, label=found.name)
         return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note)
 
@@ -142,7 +134,7 @@ class Denoiser:
     @overload
     def __call__(
         self,
-        image: str | os.PathLike[str] | IO[bytes] | Frame | Image.Image,
+        image: str | os.PathLike[str] | IO[bytes] | Image.Image,
         sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
@@ -151,12 +143,12 @@ class Denoiser:
     @overload
     def __call__(
         self,
-        image: ArrayLike,
+        image: Same,
         sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> ArrayLike: ...
+    ) -> Same: ...
     def __call__(
         self,
         image: ImageLike,
@@ -164,7 +156,7 @@ class Denoiser:
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
         max_pixels: int = MAX_PIXELS,
-    ) -> Image.Image | Picture | np.ndarray | torch.Tensor:
+    ) -> Image.Image | Frame | Picture | np.ndarray | torch.Tensor:
         """Denoise a picture.
 
         Args:
@@ -183,7 +175,7 @@ class Denoiser:
 
         Returns:
             The denoised picture: same kind, size, depth and channel count. For a file it is a PIL image, or a
-            :class:`Picture` where PIL has no such images (16-bit color); :func:`save_image` takes both. Floats are not
+            :class:`Picture` where PIL has no such images (16-bit color); :func:`save_image` takes all. Floats are not
             clipped.
 
         Raises:
@@ -234,12 +226,12 @@ class Denoiser:
             inputs = [NetworkInput(picture, one, self.model.config.blind) for picture, one in some]
             for (clean, _), group in itertools.groupby(inputs, lambda one: (one.clean, one.pixels.shape)):
                 alike = list(group)
-                if not clean:
-                    first, share = len(results) / len(pictures), len(alike) / len(pictures)
-                    report = progress and (lambda done, first=first, share=share: progress(first + share * done))
-                    results += self._denoise_alike(alike, strength, report, in_place)
-                else:
+                if clean:
                     results += [one.restore(one.pixels) for one in alike]
+                    continue
+                first, share = len(results) / len(pictures), len(alike) / len(pictures)
+                report = progress and (lambda done, first=first, share=share: progress(first + share * done))
+                results += self._denoise_alike(alike, strength, report, in_place)
         return results
 
     def _denoise_alike(
@@ -279,8 +271,7 @@ class Denoiser:
         # (H, W, 1, C) in memory is channels_last: no copy before the first convolution.
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 3, 0, 1)
         given = None if level is None else torch.from_numpy(np.ascontiguousarray(level)).to(self.device)
-        if given is not None:
-            given = given.permute(2, 0, 1)[:, None] if given.ndim == 3 else given
+        given = given.permute(2, 0, 1)[:, None] if given is not None and given.ndim == 3 else given
         wanted = self.model.config.channels
         if channels < wanted:
             x = x.expand(batch, wanted, height, width)

@@ -19,8 +19,11 @@ from denoiser import (
     add_noise,
     bundled_checkpoints,
     pipeline,
+    read_frames,
+    save_image,
 )
 from denoiser.analysis.metrics import psnr
+from denoiser.images.frame import Frame
 from denoiser.images.picture import read
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
 from denoiser.pipeline import MARGIN, TILE
@@ -371,3 +374,29 @@ def test_a_denoiser_can_be_sent_to_a_spawned_process(tmp_path):
         [sys.executable, tmp_path / "spawned.py"], capture_output=True, text=True, timeout=240, env=environment
     )
     assert done.stdout.strip() == "done", done.stderr
+
+
+def test_a_callback_that_raises_stops_before_the_next_tile(tiny, photo, monkeypatch):
+    monkeypatch.setattr(pipeline, "TILE", 32)
+    monkeypatch.setattr(pipeline, "MARGIN", 8)
+    infer, computed = Denoiser._infer, []
+    monkeypatch.setattr(Denoiser, "_infer", lambda self, *given: computed.append(1) or infer(self, *given))
+
+    def stop_at_the_third(share):
+        if len(computed) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        tiny(photo[:128, :128], 20, progress=stop_at_the_third)
+    assert len(computed) == 3
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_frame_becomes_a_frame(tiny, photo, tmp_path, depth):
+    planes = photo[:40, :56].astype(depth) * (257 if depth == np.uint16 else 1)
+    frame = Frame(planes, float(np.iinfo(depth).max), {"comment": "mine"})
+    denoised = tiny(frame, 20)
+    assert isinstance(denoised, Frame) and denoised.info == frame.info and denoised.maximum == frame.maximum
+    assert np.array_equal(denoised.planes, tiny(planes, 20))
+    save_image([denoised, frame], tmp_path / "a.tif")
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, denoised.planes)

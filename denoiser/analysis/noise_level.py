@@ -14,8 +14,13 @@ MIN_GRAPHICS = 0.6
 PATCH = 8
 MAX_PATCHES, MIN_PATCHES = 15_000, 2_000
 MAX_COLORS = 250_000
-BLOCK = 16
+BLOCK = 8
 """Side of the blocks of wavelet coefficients of which the quietest are taken."""
+MIN_WHITE = 0.9
+"""Level from which on white noise is more than rounding to 8 bits can be."""
+QUIET, QUIET_SHARE = 0.02, 0.75
+"""The quietest blocks are at this quantile of their medians; white noise on photographs then has this share of its
+level (0.73 without any texture)."""
 
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
@@ -35,8 +40,9 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     Zhu and Heng, "An Efficient Statistical Method for Image Noise Level Estimation", ICCV 2015). That is accurate to a
     few percent on the most detailed photograph, but misses noise that JPEG, scaling or a camera has smoothed. The
     finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage",
-    Biometrika 1994) measure such noise, but count fine texture as noise: a few levels too much on detailed photographs,
-    tens on text. The first estimate is used unless the quiet parts of the picture are much noisier.
+    Biometrika 1994) measure such noise, but count fine texture as noise, so only the quietest parts of the picture are
+    taken. The first estimate is used unless these parts are much noisier and the noise of the colors is not white.
+    Half the brightness gives half the estimate.
 
     A gray picture stored as three equal planes is treated as gray, and so is a toned one; a constant plane is ignored.
     Areas with clipped noise are excluded; if nothing else remains, the clipping is corrected for.
@@ -54,13 +60,17 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     pixels = sample_parts(pixels)
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
         pixels = pixels.mean(axis=2, keepdims=True)
-    overall, quiet = _from_wavelets(pixels)
+    level = _from_wavelets(pixels)
     directions = _color_directions(pixels)
     # One direction means a gray picture; its patches are not redundant enough.
     smallest = _from_patches(pixels, directions) if directions.shape[1] > 1 else None
-    if smallest is not None and (smallest > 0.6 * quiet or smallest < 0.3):
-        return smallest
-    return overall if quiet > 2 else quiet  # if the quiet parts have almost no noise, the rest is texture
+    if smallest is None:
+        return level
+    # Where the color with the least texture holds white noise beyond that of rounding, all else is texture. Where it
+    # holds none, the brightness may have what JPEG or a camera has left of noise.
+    diagonal = pywt.dwt2(pixels @ directions[:, 0], "db2")[1][2]
+    white = smallest > MIN_WHITE and float(np.median(np.abs(diagonal))) * TO_SIGMA < 1.25 * smallest
+    return smallest if white or smallest > 0.6 * level else level
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:
@@ -105,8 +115,8 @@ def _color_directions(pixels: np.ndarray) -> np.ndarray:
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
 
 
-def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
-    """Sigma from the median of the finest diagonal coefficients: of the whole picture, and of its quiet blocks."""
+def _from_wavelets(pixels: np.ndarray) -> float:
+    """Sigma from the median of the finest diagonal coefficients of the quietest blocks; of all where they agree."""
     _, (_, _, diagonal) = pywt.dwt2(pixels, "db2", axes=(0, 1))
     levels, blocks = [], []
     for index, plane in enumerate(np.moveaxis(np.abs(diagonal), -1, 0)):
@@ -124,7 +134,8 @@ def _from_wavelets(pixels: np.ndarray) -> tuple[float, float]:
         medians = np.median(cut, axis=1)
         blocks.append(medians[medians > 1e-6] * TO_SIGMA)  # False for NaN, the median of an excluded block
     overall, medians = sum(levels) / max(1, len(levels)), np.concatenate(blocks)
-    return overall, float(np.quantile(medians, 0.2)) if medians.size else overall
+    quiet = float(np.quantile(medians, QUIET)) / QUIET_SHARE if medians.size else overall
+    return overall if overall < 1.1 * quiet else quiet
 
 
 def _from_patches(pixels: np.ndarray, directions: np.ndarray) -> float | None:

@@ -131,7 +131,9 @@ def _is_only_page(image: Image.Image) -> bool:
 
 
 def save_image(
-    image: "Image.Image | Picture | Sequence[Image.Image | Picture]", path: str | os.PathLike[str], fast: bool = False
+    image: "Image.Image | Frame | Picture | Sequence[Image.Image | Frame | Picture]",
+    path: str | os.PathLike[str],
+    fast: bool = False,
 ) -> None:
     """Write a picture with its color profile, EXIF, XMP, resolution and text, atomically.
 
@@ -185,13 +187,17 @@ def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> Non
         partial.unlink(missing_ok=True)
 
 
-def to_frames(image: "Image.Image | Picture | Sequence[Image.Image | Picture]") -> list[Frame]:
+def to_frames(
+    image: "Image.Image | Frame | Picture | Sequence[Image.Image | Frame | Picture]",
+) -> list[Frame]:
     """What :func:`save_image` takes, as frames."""
     if isinstance(image, Image.Image):
         frames = from_pil(image, Request("the image", 2**62))
         white = float(image.info.get("maximum", frames[0].maximum))
         return [Frame(frame.planes, white, frame.info) for frame in frames]
-    return [to_frames(item)[0] for item in image] if isinstance(image, Sequence) else [image.to_frame()]
+    if isinstance(image, Sequence):
+        return [to_frames(item)[0] for item in image]
+    return [image if isinstance(image, Frame) else image.to_frame()]
 
 
 def to_pil(frame: Frame) -> Image.Image:

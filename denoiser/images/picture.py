@@ -46,7 +46,8 @@ class Picture:
         maximum: The value of white where the picture was read from: 255, 65535, 4095 for 12 bits, or 1.0.
         dtype: The type of its values there.
         info: Color profile, EXIF and the like, see :attr:`denoiser.images.frame.Frame.info`.
-        like: An empty array or tensor of the kind, dtype and number of dimensions of the result; None for a PIL image.
+        like: An empty array or tensor of the kind, dtype and number of dimensions of the result; :class:`Frame` where
+            that is one; None for a PIL image.
         beyond: What floats have beyond the range of ``pixels``, (H, W, C), or None: highlights, added to the result.
     """
 
@@ -55,7 +56,7 @@ class Picture:
     maximum: float
     dtype: np.dtype[Any]
     info: dict[str, Any] = field(default_factory=dict[str, Any])
-    like: np.ndarray | torch.Tensor | None = None
+    like: np.ndarray | torch.Tensor | type[Frame] | None = None
     beyond: np.ndarray | None = None
 
     @property
@@ -129,7 +130,7 @@ class Picture:
         """
         return codecs.to_pil(self.to_frame())
 
-    def restore(self, pixels: np.ndarray) -> "Image.Image | np.ndarray | torch.Tensor | Picture":
+    def restore(self, pixels: np.ndarray) -> "Image.Image | Frame | np.ndarray | torch.Tensor | Picture":
         """``pixels`` (H, W, C) as the same kind, depth and channel count as the source, alpha untouched.
 
         Integers are clipped and rounded to nearest. What was read from a file becomes a PIL image, or a
@@ -141,7 +142,10 @@ class Picture:
         if self.like is None:
             deep_color = self.dtype != np.uint8 and (pixels.shape[2] > 1 or self.alpha is not None)
             return picture if deep_color else picture.to_pil()
-        planes = picture.to_frame().planes
+        frame = picture.to_frame()
+        if isinstance(self.like, type):
+            return frame
+        planes = frame.planes
         if self.like.ndim == 2:
             planes = planes[..., 0]
         if isinstance(self.like, np.ndarray):
@@ -210,7 +214,7 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
         TypeError: ``source`` is none of the above.
     """
     if isinstance(source, Frame):
-        return Picture.from_frame(source)
+        return dataclasses.replace(Picture.from_frame(source), like=Frame)
     if isinstance(source, np.ndarray):
         return _from_array(source, source[:0].copy(), max_pixels)
     if isinstance(source, torch.Tensor):

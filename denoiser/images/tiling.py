@@ -96,23 +96,37 @@ def apply_tiled(
     height, width = pixels.shape[:2]
     pieces = list(tiles(height, width, size, margin, multiple))
     result = pixels if in_place else np.empty_like(pixels)
+    border = _round_up(margin, multiple)
     pending: list[tuple[tuple[slice, slice], np.ndarray]] = []
     for done, (outer, inner, target) in enumerate(pieces, start=1):
-        while pending and (not in_place or pending[0][0][0].stop <= outer[0].start):
-            rows_and_columns, values = pending.pop(0)
-            result[rows_and_columns] = values
+        while pending and pending[0][0][0].stop <= outer[0].start:
+            where, values = pending.pop(0)
+            result[where] = values
         values = function(pixels[outer], *(one[outer] for one in maps))[inner]
-        for rows in _rows_by_reader(target[0], _round_up(margin, multiple)):
-            pending.append(((rows, target[1]), values[rows.start - target[0].start : rows.stop - target[0].start]))
-        pending.sort(key=lambda piece: piece[0][0].stop)
+        if in_place:
+            pending += _keep_borders(values, target, border)
+            pending.sort(key=lambda piece: piece[0][0].stop)
+            rows, columns = (slice(side.start, max(side.start, side.stop - border)) for side in target)
+            result[rows, columns] = values[: rows.stop - rows.start, : columns.stop - columns.start]
+        else:
+            result[target] = values
         if progress:
             progress(done / len(pieces))
-    for rows_and_columns, values in pending:
-        result[rows_and_columns] = values
+    for where, values in pending:
+        result[where] = values
     return result
 
 
-def _rows_by_reader(rows: slice, margin: int) -> list[slice]:
-    """The rows of a tile that the tiles below it do not read, and those that are in their margin."""
-    border = max(rows.start, rows.stop - margin)
-    return [part for part in (slice(rows.start, border), slice(border, rows.stop)) if part.start < part.stop]
+def _keep_borders(
+    values: np.ndarray, target: tuple[slice, slice], border: int
+) -> list[tuple[tuple[slice, slice], np.ndarray]]:
+    """Copies of the borders of a tile that the tiles to the right and below read, and where they belong."""
+    rows, columns = target
+    bottom, right = (max(side.start, side.stop - border) for side in target)
+    return [
+        ((slice(bottom, rows.stop), columns), values[bottom - rows.start :].copy()),
+        (
+            (slice(rows.start, bottom), slice(right, columns.stop)),
+            values[: bottom - rows.start, right - columns.start :].copy(),
+        ),
+    ]

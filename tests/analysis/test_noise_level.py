@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from denoiser import Denoiser, add_noise, estimate_sigma
+from benchmarks import noise_level as drawn
+from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
 from denoiser.analysis import noise_level
 from denoiser.analysis.metrics import psnr
 from denoiser.analysis.noise_level import MAX_PATCHES, is_graphic
@@ -31,10 +32,27 @@ def test_on_a_detailed_color_photograph_the_estimate_is_within_ten_percent(photo
 
 
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
-def test_on_a_gray_photograph_texture_raises_the_estimate(photo, sigma):
+def test_on_a_gray_photograph_texture_raises_the_estimate_little(photo, sigma):
     noisy = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
-    assert sigma * 0.95 < estimate_sigma(noisy) < sigma + 8
-    assert sigma * 0.9 < estimate_sigma(as_file(noisy)) < sigma + 8
+    assert sigma * 0.85 < estimate_sigma(noisy) < sigma * 1.2 + 1.5
+    assert sigma * 0.85 < estimate_sigma(as_file(noisy)) < sigma * 1.2 + 1.5
+
+
+def textured(channels: int) -> np.ndarray:
+    """Fine texture of brightness over all but a corner, as grass or a facade has it, without color noise."""
+    random = np.random.default_rng(0)
+    fine = 0.5 + 0.06 * random.standard_normal((256, 320, 1)) * (random.random((256, 320, 1)) < 0.7)
+    fine[:64, :96] = np.linspace(0.4, 0.6, 96)[:, None]
+    return as_file(np.float32(fine * [0.9, 1, 0.8][:channels]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [1, 2, 5, 15])
+def test_texture_of_brightness_is_not_taken_for_noise(channels, sigma):
+    noisy = add_noise(textured(channels), "gaussian", sigma=sigma)
+    found = estimate_sigma(as_file(noisy))
+    assert 0.85 * sigma <= found < (1.3 if channels == 1 else 1.1) * sigma + 1.5  # the texture's own deviation is 13
+    assert estimate_sigma(noisy / 2) == pytest.approx(estimate_sigma(noisy) / 2, rel=0.05, abs=0.1)
 
 
 @given(sigma=st.floats(0, 75), low=st.floats(0.3, 0.5), seed=st.integers(0, 99))
@@ -151,6 +169,30 @@ def test_a_clean_text_page_comes_back_as_it_was(name, size):
         scan = as_jpeg(page, quality)
         before, after = (psnr(page / 255, other / 255) for other in (scan, denoiser(scan)))
         assert after > min(before - 0.5, 45)
+
+
+CLEAN_PHOTOS = {
+    "as it is": lambda x: x,
+    "half as bright": lambda x: as_file(x / 2),
+    "gray": lambda x: as_file(x.mean(2, keepdims=True)),
+    "JPEG 75": lambda x: drawn.as_jpeg(x, 75),
+    "JPEG 90": lambda x: drawn.as_jpeg(x, 90),
+    "upscaled": lambda x: drawn.upscaled(x[:80, :80]),
+    "flat": lambda x: np.full_like(x, 0.3),
+}
+
+
+@pytest.mark.parametrize("name", bundled_checkpoints())
+def test_a_clean_picture_of_any_kind_comes_back(photo, name):
+    denoiser = Denoiser.from_pretrained(name, device="cpu")
+    pictures = {kind: np.asarray(draw(1), np.float32)[:160, :160] / 255 for kind, draw in drawn.DRAWN.items()}
+    pictures["dim text"] = pictures["text"] / 4
+    pictures["text in JPEG"] = drawn.as_jpeg(np.dstack([pictures["text"]] * 3), 75)
+    if not denoiser.model.config.blind:  # without a level, a network takes the texture of some photographs for noise
+        pictures |= {kind: change(photo[:160, :160] / np.float32(255)) for kind, change in CLEAN_PHOTOS.items()}
+    for kind, picture in pictures.items():
+        before = np.rint(picture * 255).astype(np.uint8)
+        assert psnr(before / 255, denoiser(before) / 255) >= 45, kind
 
 
 @pytest.mark.parametrize("sigma", [5, 15, 40])
