@@ -11,7 +11,7 @@ from ..images.picture import Picture
 
 PHOTO_CHECKPOINT = "photo"
 """The bundled checkpoint for photos that are noisy already."""
-NOISY_SIGMA = 3.0
+NOISY_SIGMA = 2.5
 """8-bit levels. From here on a photo counts as noisy."""
 GRID = 3
 """The noise level is estimated in so many parts along each side."""
