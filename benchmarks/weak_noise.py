@@ -15,11 +15,18 @@ import yaml
 
 from denoiser import Denoiser, DenoiserError, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
-from train.data.sources import find_images
+from train.data.sources import Source, find_images
 from train.validation import center_crops
 
 SIGMAS = (0.5, 1, 2, 3, 5)
 HELD_OUT = Path(__file__).parents[1] / "train" / "held_out.yaml"
+
+
+def held_out(sources: list[Source]) -> list[Source]:
+    """Those named in ``train/held_out.yaml``; all if there are none."""
+    groups = yaml.safe_load(HELD_OUT.read_text(encoding="utf-8"))
+    named = {name for names in groups.values() for name in names}
+    return [source for source in sources if source.name in named] or sources
 
 
 def gains(denoiser: Denoiser, crops: list[np.ndarray], sigma: float) -> list[float]:
@@ -42,10 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=192, help="side of the crops (default 192)")
     options = parser.parse_args(arguments)
     try:
-        sources = find_images(options.data)
-        groups = yaml.safe_load(HELD_OUT.read_text(encoding="utf-8"))
-        named = {name for names in groups.values() for name in names}
-        sources = [source for source in sources if source.name in named] or sources
+        sources = held_out(find_images(options.data))
         denoisers = {name: Denoiser.from_pretrained(name) for name in options.checkpoints or bundled_checkpoints()}
     except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

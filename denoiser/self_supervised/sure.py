@@ -3,14 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
+from ..analysis.sure import STEP, stein_risk, unclipped
 from ._base import Network, Objective
-
-STEP = 0.1
-"""Step of the finite difference, relative to the noise: large against the rounding of float32, and of TF32 on a GPU."""
-WINDOW, MAX_CLIPPED = 9, 0.04
-"""Where more than this share of the values in a window of this side is black or white, noise counts as cut off."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +50,6 @@ class Sure(Objective):
         probe = torch.randn(noisy.shape, generator=generator, device=noisy.device, dtype=noisy.dtype)
         step = (STEP * level).clamp(min=1e-4).view(-1, 1, 1, 1)
         restored, moved = network(torch.cat([noisy, noisy + step * probe]), torch.cat([level, level])).chunk(2)
-        divergence = variance * probe * (moved - restored) / step
-        risk = (restored - noisy).square() - variance + 2 * divergence
-        clipped = ((noisy == 0) | (noisy == 1)).float()
-        share = F.avg_pool2d(clipped, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
-        usable = (share <= MAX_CLIPPED).float()
+        risk = stein_risk(noisy, restored, (moved - restored) / step, probe, variance)
+        usable = unclipped(noisy)
         return (risk * usable).sum((1, 2, 3)) / usable.sum((1, 2, 3)).clamp(min=1)

@@ -1,5 +1,7 @@
 """Classical methods beside the networks, under one call form."""
 
-from .registry import TECHNIQUES, Technique, apply_technique
+from .comparison import Outcome, compare
+from .registry import TECHNIQUES, apply_technique
+from .technique import Parameter, Technique, learned
 
-__all__ = ["TECHNIQUES", "Technique", "apply_technique"]
+__all__ = ["TECHNIQUES", "Outcome", "Parameter", "Technique", "apply_technique", "compare", "learned"]

@@ -1,78 +1,113 @@
 """Classical methods, thin calls into SciPy and scikit-image.
 
-All take float32 pixels (H, W, C) and the standard deviation of the noise on the same [0, 1] scale, and return the same
-shape. What each sets from the noise level is in its docstring; the factors were set on six held-out photographs.
+All take float32 pixels (H, W, C), the standard deviation of the noise on the same [0, 1] scale, and parameters of their
+own, and return the same shape. The first line of each docstring is what people read: the principle and what to expect.
+``registry.py`` has the parameters' rules and the sources.
 """
 
 import numpy as np
 from scipy import ndimage
 from skimage import restoration
 
+from ..errors import DenoiserError
 
-def gaussian_filter(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """A weighted mean of the neighborhood, the same everywhere. Fast, and blurs edges as much as noise.
+TINY = 1e-6
+"""Least noise level that is computed with: the methods divide by it."""
 
-    Width: sigma / 28 pixels, sigma in 8-bit units. Source: Gonzalez and Woods, "Digital Image Processing", 3.5.
-    """
-    width = 255 * sigma / 28
+
+def gaussian_filter(pixels: np.ndarray, sigma: float, width: float) -> np.ndarray:
+    """A weighted mean of the neighborhood, the same everywhere. Fast, and blurs edges as much as noise."""
     return ndimage.gaussian_filter(pixels, (width, width, 0), mode="reflect")
 
 
-def median_filter(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """The middle value of the neighborhood. Removes single outliers, keeps edges, and loses thin lines.
-
-    Window: 3 x 3, and 5 x 5 from 30 levels on. Source: Tukey, "Exploratory Data Analysis", 1977.
-    """
-    side = 5 if 255 * sigma >= 30 else 3
-    return ndimage.median_filter(pixels, (side, side, 1), mode="reflect")
+def median_filter(pixels: np.ndarray, sigma: float, side: float) -> np.ndarray:
+    """The middle value of the neighborhood. Removes single outliers, keeps edges, and loses thin lines."""
+    return ndimage.median_filter(pixels, (int(side), int(side), 1), mode="reflect")
 
 
-def wiener_filter(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Shrinks each pixel to the mean of its window, the more the less the window varies. Noise stays at edges.
-
-    Window: 5 x 5. Source: Lee, "Digital Image Enhancement and Noise Filtering by Use of Local Statistics", PAMI 1980.
-    """
+def wiener_filter(pixels: np.ndarray, sigma: float, side: float, noise: float) -> np.ndarray:
+    """Shrinks each pixel to the mean of its window, the more the less the window varies. Noise stays at edges."""
     # scipy.signal.wiener divides by zero where a window is constant.
-    mean = ndimage.uniform_filter(pixels, 5, axes=(0, 1), mode="reflect")
-    variance = ndimage.uniform_filter(pixels**2, 5, axes=(0, 1), mode="reflect") - mean**2
-    noise = max(sigma, 1e-6) ** 2
-    return mean + np.maximum(variance - noise, 0) / np.maximum(variance, noise) * (pixels - mean)
+    mean = ndimage.uniform_filter(pixels, int(side), axes=(0, 1), mode="reflect")
+    variance = ndimage.uniform_filter(pixels**2, int(side), axes=(0, 1), mode="reflect") - mean**2
+    expected = max(noise * sigma, TINY) ** 2
+    return mean + np.maximum(variance - expected, 0) / np.maximum(variance, expected) * (pixels - mean)
 
 
-def bilateral_filter(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """A mean whose weights fall with distance and with difference in color. Keeps edges, turns slopes into steps.
-
-    Deviation of color: sigma; of space: 2.5 pixels. Source: Tomasi and Manduchi, ICCV 1998.
-    """
-    color = pixels.shape[2] == 3
-    options = {"sigma_color": max(sigma, 1e-3), "sigma_spatial": 2.5, "win_size": 9}
-    planes = pixels.clip(0, 1) if color else pixels[..., 0].clip(0, 1)
-    smooth = restoration.denoise_bilateral(planes, channel_axis=-1 if color else None, **options)
-    return smooth.astype(np.float32).reshape(pixels.shape)
+def bilateral_filter(pixels: np.ndarray, sigma: float, color: float, space: float) -> np.ndarray:
+    """A mean whose weights fall with distance and with difference in color. Keeps edges, turns slopes into steps."""
+    low = pixels.min()  # scikit-image refuses negative values, which unclipped noise has
+    planes = pixels - low if pixels.shape[2] == 3 else pixels[..., 0] - low
+    options = {"sigma_color": max(color * sigma, TINY), "sigma_spatial": space, "win_size": 2 * round(2 * space) + 1}
+    smooth = restoration.denoise_bilateral(planes, channel_axis=-1 if planes.ndim == 3 else None, **options)
+    return smooth.reshape(pixels.shape) + low
 
 
-def total_variation(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """The picture near the noisy one with little gradient in total. Clean edges; slopes become stairs.
-
-    Weight: 0.7 sigma. Source: Rudin, Osher and Fatemi, Physica D 1992; solved as in Chambolle, JMIV 2004.
-    """
-    return restoration.denoise_tv_chambolle(pixels, weight=max(0.7 * sigma, 1e-6), channel_axis=-1).astype(np.float32)
+def total_variation(pixels: np.ndarray, sigma: float, weight: float) -> np.ndarray:
+    """The picture near the noisy one with little gradient in total. Clean edges; slopes become stairs."""
+    return restoration.denoise_tv_chambolle(pixels, weight=max(weight * sigma, TINY), channel_axis=-1)
 
 
-def wavelet_shrinkage(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Small wavelet coefficients go to zero. Fast, adapts to each scale; ripples beside edges.
-
-    Threshold of each band: sigma^2 / the deviation of its signal. Source: Chang, Yu and Vetterli, "Adaptive Wavelet
-    Thresholding for Image Denoising and Compression" (BayesShrink), TIP 2000.
-    """
-    options = {"sigma": max(sigma, 1e-6), "method": "BayesShrink", "mode": "soft", "rescale_sigma": False}
-    return restoration.denoise_wavelet(pixels, channel_axis=-1, **options).astype(np.float32).reshape(pixels.shape)
+def bayes_shrinkage(pixels: np.ndarray, sigma: float, noise: float) -> np.ndarray:
+    """Small wavelet coefficients go to zero, by a threshold for each scale. Fast, with ripples beside edges."""
+    return _shrink(pixels, noise * sigma, "BayesShrink")
 
 
-def nonlocal_means(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """A mean of pixels whose surroundings look alike. Strong on repeated patterns; blotches where nothing repeats.
+def visu_shrinkage(pixels: np.ndarray, sigma: float, threshold: float) -> np.ndarray:
+    """Wavelet coefficients below one threshold, set by the largest of noise, go to zero. Smooth, and loses texture."""
+    return _shrink(pixels, threshold * sigma, "VisuShrink")
 
-    Patches: 5 x 5, at most 6 pixels away; decay 0.6 sigma. Source: Buades, Coll and Morel, CVPR 2005.
-    """
-    options = {"h": max(0.6 * sigma, 1e-6), "sigma": sigma, "patch_size": 5, "patch_distance": 6, "fast_mode": True}
-    return restoration.denoise_nl_means(pixels, channel_axis=-1, **options).astype(np.float32).reshape(pixels.shape)
+
+def _shrink(pixels: np.ndarray, sigma: float, method: str) -> np.ndarray:
+    options = {"sigma": max(sigma, TINY), "method": method, "mode": "soft", "rescale_sigma": False}
+    return restoration.denoise_wavelet(pixels, channel_axis=-1, **options)
+
+
+def patch_pca(pixels: np.ndarray, sigma: float, threshold: float, side: float) -> np.ndarray:
+    """Patches in the basis of their principal components, without the small coefficients. Keeps what often repeats."""
+    side, (height, width, channels) = int(side), pixels.shape
+    border = side - 1  # with it, each pixel is in as many patches
+    padded = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="reflect")
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))
+    every = max(1, int((height * width / 20_000) ** 0.5))
+    sample = patches[::every, ::every].reshape(-1, channels * side**2)
+    mean = sample.mean(0)
+    _, basis = np.linalg.eigh(np.cov(sample, rowvar=False))
+    basis = basis.astype(pixels.dtype)
+    total = np.zeros_like(padded)
+    for top in range(0, len(patches), 32):  # by bands: all patches at once would take as many times the memory
+        band = patches[top : top + 32]
+        coefficients = (band.reshape(-1, len(mean)) - mean) @ basis
+        coefficients[np.abs(coefficients) < threshold * sigma] = 0
+        restored = (coefficients @ basis.T + mean).reshape(band.shape)
+        for row in range(side):
+            for column in range(side):
+                area = total[top + row : top + row + len(band), column : column + band.shape[1]]
+                area += restored[..., row, column]
+    return total[border : border + height, border : border + width] / side**2
+
+
+def nonlocal_means(pixels: np.ndarray, sigma: float, decay: float, side: float, reach: float) -> np.ndarray:
+    """A mean of pixels whose surroundings look alike. Strong on repeated patterns; blotches where nothing repeats."""
+    options = {"patch_size": int(side), "patch_distance": int(reach), "fast_mode": True, "channel_axis": -1}
+    smooth = restoration.denoise_nl_means(pixels, h=max(decay * sigma, TINY), sigma=sigma, **options)
+    return smooth.reshape(pixels.shape)
+
+
+def bm3d(pixels: np.ndarray, sigma: float, noise: float) -> np.ndarray:
+    """Patches that look alike are stacked; small coefficients of the stack go to zero. The best without training."""
+    try:
+        from bm3d import bm3d as gray
+        from bm3d import bm3d_rgb as color
+    except ImportError:
+        raise DenoiserError(
+            "BM3D needs its authors' package, which is for non-commercial use only: pip install "
+            "'denoising-autoencoder[bm3d]'"
+        ) from None
+    if not np.ptp(pixels):
+        return pixels
+    level = max(noise * sigma, TINY)
+    if np.ptp(pixels, axis=2).any():
+        return color(pixels, level)
+    # It divides by the range of the color differences, which is zero here.
+    return gray(pixels[..., 0], level).reshape(*pixels.shape[:2], 1).repeat(pixels.shape[2], axis=2)

@@ -1,14 +1,25 @@
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from denoiser import add_noise
+from denoiser import Denoiser, DenoiserError, add_noise
 from denoiser.__main__ import main
 from denoiser.analysis.metrics import psnr
-from denoiser.techniques import TECHNIQUES, apply_technique
+from denoiser.techniques import TECHNIQUES, Technique, apply_technique, compare, learned
 
-NAMES = list(TECHNIQUES)
+NAMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(not technique.available, reason=f"{technique.package} is not installed, an extra"),
+    )
+    for name, technique in TECHNIQUES.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +37,17 @@ def test_each_is_better_than_nothing_at_its_noise_and_keeps_the_mean(clean, name
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_each_takes_noise_that_leaves_the_range_and_gray(clean, name):
+    gray = clean[:48, :64].mean(2, keepdims=True)
+    for pixels in (gray, gray.repeat(3, axis=2)):
+        noisy = add_noise(pixels, "gaussian", sigma=30)
+        noisy = noisy[..., :1].repeat(pixels.shape[2], axis=2)
+        denoised = TECHNIQUES[name].denoise(noisy, 30)
+        assert denoised.dtype == np.float32 and denoised.shape == pixels.shape and np.isfinite(denoised).all()
+        assert psnr(pixels, denoised) > psnr(pixels, noisy)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_leaves_a_flat_picture_flat(name):
     flat = np.full((24, 30, 3), 100, np.uint8)
     assert np.array_equal(apply_technique(flat, name, 25), flat)
@@ -36,10 +58,87 @@ def test_the_same_kind_comes_back(name, tmp_path):
     gray = np.random.default_rng(0).integers(0, 256, (9, 31), np.uint8)
     Image.fromarray(gray).save(tmp_path / "a.png")
     assert apply_technique(tmp_path / "a.png", name, 10).size == (31, 9)
-    for given in (gray, gray[..., None].repeat(4, 2), gray.astype(np.uint16) * 257, torch.from_numpy(gray)):
-        result = apply_technique(given, name, 10)
-        assert type(result) is type(given) and result.shape == given.shape and result.dtype == given.dtype
+    for given_one in (gray, gray[..., None].repeat(4, 2), gray.astype(np.uint16) * 257, torch.from_numpy(gray)):
+        result = apply_technique(given_one, name, 10)
+        assert type(result) is type(given_one) and result.shape == given_one.shape and result.dtype == given_one.dtype
     assert apply_technique(gray, name).shape == gray.shape  # the level is estimated
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if one.values != ("bm3d",)])
+def test_each_takes_any_size_from_8_on(name):
+    random = np.random.default_rng(0)
+    for height, width, channels in itertools.product((8, 13, 40), (8, 17), (1, 3)):
+        pixels = random.random((height, width, channels), np.float32)
+        assert TECHNIQUES[name].denoise(pixels, 20).shape == pixels.shape
+
+
+@given(sigma=st.floats(0.5, 100), name=st.sampled_from(list(TECHNIQUES)))
+@settings(max_examples=60)
+def test_rules_stay_within_their_ranges_and_steps(sigma, name):
+    technique = TECHNIQUES[name]
+    for parameter in technique.parameters:
+        value = technique.settings(sigma)[parameter.name]
+        assert parameter.low <= value <= parameter.high and parameter.nearest(value) == pytest.approx(value)
+        moved = technique.settings(sigma, {parameter.name: parameter.high})
+        assert moved[parameter.name] == pytest.approx(parameter.high)
+
+
+def test_every_technique_says_what_it_is():
+    for technique in TECHNIQUES.values():
+        assert technique.family in ("spatial", "variational", "transform", "non-local")
+        assert technique.principle.count(". ") >= 1 and technique.principle.endswith(".")
+        assert technique.cost and technique.source and technique.parameters
+
+
+def test_parameters_can_be_moved(clean):
+    weak, strong = (apply_technique(clean, "gaussian", 25, width=width) for width in (0.2, 3))
+    assert np.abs(np.diff(strong, axis=0)).mean() < np.abs(np.diff(weak, axis=0)).mean() / 2
+    with pytest.raises(ValueError, match="gaussian has no parameter reach; it has width"):
+        apply_technique(clean, "gaussian", 25, reach=3)
+    with pytest.raises(ValueError, match=r"width must be from 0\.1 to 4, got 9"):
+        apply_technique(clean, "gaussian", 25, width=9)
+
+
+def test_large_pictures_are_computed_in_tiles_without_seams_and_can_be_stopped():
+    pixels = np.random.default_rng(0).random((1000, 1100, 1), np.float32)
+    shares = []
+    tiled = TECHNIQUES["median"].denoise(pixels, 25, shares.append)
+    assert len(shares) > 1 and shares == sorted(shares) and shares[-1] == 1
+    assert np.array_equal(tiled, TECHNIQUES["median"].apply(pixels, 25 / 255, **TECHNIQUES["median"].settings(25)))
+
+    def stop(share):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        TECHNIQUES["median"].denoise(pixels, 25, stop)
+
+
+def test_a_missing_package_is_one_sentence(clean, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "bm3d", None)  # as if it were not installed
+    with pytest.raises(DenoiserError, match=r"non-commercial use only: pip install 'denoising-autoencoder\[bm3d\]'"):
+        apply_technique(clean, "bm3d", 25)
+    assert not dataclasses.replace(TECHNIQUES["bm3d"], package="no_such_package").available
+
+
+def test_techniques_and_checkpoints_are_compared_one_by_one(clean, tiny_model):
+    denoiser = Denoiser(tiny_model, dtype="float32")
+    noisy, shares = add_noise(clean, "gaussian", sigma=25), []
+    chosen = [TECHNIQUES["tv"], TECHNIQUES["gaussian"], learned(denoiser, "tiny")]
+    outcomes = compare(noisy, 25, chosen, clean, shares.append, {"gaussian": {"width": 0.1}})
+    first = next(outcomes)
+    assert first.technique.name == "tv" and shares == pytest.approx([1 / 3])  # the others wait
+    others = list(outcomes)
+    assert [one.technique.family for one in others] == ["spatial", "learned"] and shares[-1] == 1
+    assert first.figures["psnr"] == psnr(clean, first.pixels) > psnr(clean, noisy) + 3
+    assert others[0].figures["psnr"] == pytest.approx(psnr(clean, noisy.clip(0, 1)), abs=0.1)  # its width was moved
+    expected = np.rint(denoiser(noisy, 25).clip(0, 1) * 255) / 255
+    assert np.abs(others[1].pixels - expected).max() < 1e-6
+    assert not next(compare(noisy, 25, chosen)).figures
+
+
+def test_a_technique_of_ones_own_needs_four_things():
+    double = Technique("double", "Double", "spatial", lambda pixels, sigma: 2 * pixels)
+    assert double.denoise(np.ones((9, 9, 1), np.float32), 5).mean() == 2
 
 
 def test_what_cannot_be_done_is_said(clean):
