@@ -1,5 +1,6 @@
 """What several tests need: a picture, a small checkpoint with random weights, and the running demo."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -11,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +179,9 @@ def demo(tmp_path_factory, hub_server):
     left = sorted(folder.rglob("*.png"))
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, "visitors' pictures stay on the disk of a demo that was stopped"
+
+
+def run_async(coroutine):
+    """The result of a coroutine, in a thread of its own: where a browser has been used, this one has a loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

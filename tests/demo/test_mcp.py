@@ -1,6 +1,5 @@
 """The endpoint as a tool, as MCP clients call it."""
 
-import asyncio
 import base64
 import io
 import json
@@ -16,6 +15,8 @@ pytest.importorskip("mcp", reason="the MCP server needs the extra: pip install -
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
+from tests.conftest import run_async
+
 ROUTE = "/gradio_api/mcp"
 
 
@@ -30,7 +31,7 @@ def ask(demo, call):
             await session.initialize()
             return await call(session)
 
-    return asyncio.run(talk())
+    return run_async(talk())
 
 
 def denoise(demo, **arguments):

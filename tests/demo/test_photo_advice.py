@@ -24,7 +24,7 @@ from denoiser.demo.result_files import ResultFiles
 from denoiser.demo.settings import Settings
 from denoiser.hub.facts import Facts
 from denoiser.images.picture import read
-from tests.conftest import PHOTO, ROOT
+from tests.conftest import PHOTO, ROOT, run_async
 
 CLEAN = sorted(path for path in (ROOT / "examples").glob("*.jpg") if "noisy" not in path.stem)
 NOISY = ROOT / "examples" / "harbour-noisy.jpg"
@@ -169,7 +169,7 @@ def collect(iterator) -> list:
     async def run():
         return [told async for told in iterator]
 
-    return asyncio.run(run())
+    return run_async(run())
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "JPEG"])
@@ -230,7 +230,7 @@ def test_who_closes_it_ends_the_computation_between_tiles(tmp_path, large, loade
             await asyncio.sleep(0.05)
         return False
 
-    assert asyncio.run(cancel())
+    assert run_async(cancel())
     assert not list((tmp_path / "results").rglob("*.png"))
     assert shares[-1][1]  # the last look found it cancelled
 

@@ -142,8 +142,9 @@ def test_a_gray_network_says_so_of_a_color_photo_alone(visitor, photo):
     visitor.after(lambda: visitor.upload("gray.png", png(photo[..., 1])))
     assert not page.is_visible("#advice")
     visitor.after(lambda: visitor.upload("color.png", png(photo)))
-    visitor.after(lambda: page.click("#advice-button"))
-    assert "checkpoint color-base" in visitor.figures() and not page.is_visible("#advice")
+    page.click("#advice-button")
+    visitor.until("checkpoint color-base")
+    page.wait_for_selector("#advice", state="hidden")
 
 
 def test_a_level_beyond_the_range_says_so_and_a_button_lowers_it(visitor):

@@ -22,7 +22,7 @@ from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.pulls import Visitor
 from denoiser.demo.settings import Settings
-from tests.conftest import Demo
+from tests.conftest import Demo, run_async
 
 from .stranger import API, JSON, Stranger
 
@@ -201,7 +201,7 @@ def test_mcp_calls_under_way_are_bounded_and_those_after_them_are_answered():
         await held.call()
         assert len(held.headers) == MAX_CALLS + 1 and held.statuses[-1] == 200
 
-    asyncio.run(talk())
+    run_async(talk())
 
 
 def test_the_address_of_an_mcp_caller_is_the_one_that_the_server_sees():
@@ -211,4 +211,4 @@ def test_the_address_of_an_mcp_caller_is_the_one_that_the_server_sees():
         await held.call((b"X-Forwarded-For", b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8"), (b"accept", b"x"))
         assert held.headers == [[(b"accept", b"x"), (b"x-forwarded-for", b"10.1.1.1")]]
 
-    asyncio.run(talk())
+    run_async(talk())
