@@ -4,7 +4,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.feature import structure_tensor, structure_tensor_eigenvalues
 
-SCALE = 2.0
+SCALE = 2
 """Deviation of the Gaussian window over which gradients are gathered, pixels."""
 MIN_GRADIENT = 4 / 255
 """Root mean square gradient of brightness below which an area is flat, per pixel."""

@@ -20,6 +20,7 @@ https://arxiv.org/abs/1811.04121; the uncertainty: Manor and Michaeli, "On the P
 ICLR 2024, https://arxiv.org/abs/2309.13598.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,7 +101,7 @@ class RiskEstimate:
 
 
 def _psnr(mse: float) -> float:
-    return -10 * float(np.log10(mse)) if mse > 0 else float("inf")
+    return -10 * math.log10(mse) if mse > 0 else float("inf")
 
 
 def noise_variance(noisy: np.ndarray, noise: float | PoissonGaussian) -> np.ndarray:
@@ -125,7 +126,7 @@ def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGa
         ValueError: There is no noise, or it is cut off at black or white everywhere.
     """
     variance = noise_variance(noisy, noise)
-    level = float(np.mean(variance).clip(min=0)) ** 0.5
+    level = max(float(np.mean(variance)), 0.0) ** 0.5
     if level < 1e-4:
         raise ValueError("SURE needs the level of the noise, which is above 0")
     mask = unclipped(torch.from_numpy(np.ascontiguousarray(noisy)).float().permute(2, 0, 1)[None])
@@ -133,7 +134,7 @@ def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGa
     count = float(usable.sum())
     if not count:
         raise ValueError("the noise is cut off at black or white everywhere: nothing can be said of this picture")
-    probe = np.random.default_rng(seed).choice(np.float32([-1, 1]), noisy.shape)
+    probe = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), noisy.shape)
     restored = denoise(noisy)
     change = (denoise(noisy + np.float32(STEP * level) * probe) - restored).astype(np.float64) / (STEP * level)
     removed = (noisy - restored).astype(np.float64)

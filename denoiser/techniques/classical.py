@@ -110,4 +110,4 @@ def bm3d(pixels: np.ndarray, sigma: float, noise: float) -> np.ndarray:
     if np.ptp(pixels, axis=2).any():
         return color(pixels, level)
     # It divides by the range of the color differences, which is zero here.
-    return gray(pixels[..., 0], level).reshape(*pixels.shape[:2], 1).repeat(pixels.shape[2], axis=2)
+    return np.asarray(gray(pixels[..., 0], level)).reshape(*pixels.shape[:2], 1).repeat(pixels.shape[2], axis=2)

@@ -1,0 +1,85 @@
+"""That the benchmarks of techniques and of SURE work; what they measure is for their tables to say."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import sure, techniques, tune_techniques
+from denoiser import Denoiser, DenoiserError
+from denoiser.techniques import TECHNIQUES, Parameter
+
+
+@pytest.fixture
+def sets(photo, tmp_path):
+    """Test sets of one small picture each."""
+    for folder, picture in {"cbsd68": photo[:64, :80], "set12": photo[:64, :64, 0]}.items():
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
+    return tmp_path
+
+
+def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, capsys):
+    pytest.importorskip("torchmetrics", reason="VIF needs torchmetrics, of the extra dev")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- techniques -->\nold\n<!-- /techniques -->\nafter\n")
+    options = ["--data", str(sets), "--sets", "cbsd68", "set12", "--noises", "gaussian", "jpeg", "--crop", "48"]
+    options += ["--only", "gaussian", "tv", "--write", str(page), "--plots", str(tmp_path)]
+    assert techniques.main(options) == 0
+    printed = capsys.readouterr().out
+    for name in ("(noisy)", "gaussian", "tv"):
+        assert len(re.findall(rf"^\| {re.escape(name)} \|", printed, re.MULTILINE)) == 3
+    row = next(line for line in printed.splitlines() if line.startswith("| tv | variational |"))
+    psnrs = [float(value) for value in row.split("|")[3].split("/")]
+    assert len(psnrs) == 3 and psnrs == sorted(psnrs, reverse=True) and 15 < psnrs[1] < 40
+    written = page.read_text()
+    assert written.startswith("before\n") and written.endswith("after\n") and "old" not in written and row in written
+    for plot in ("techniques-time.png", "techniques-regions.png"):
+        with Image.open(tmp_path / plot) as image:
+            assert image.width > 500
+
+
+def test_a_region_has_its_own_error():
+    clean = np.zeros((10, 10, 1), np.float32)
+    labels = np.repeat([0, 1], 50).reshape(10, 10)
+    errors = techniques.by_region(clean, clean + 0.1 * labels[..., None], labels)
+    assert errors["flat"] == 0 and errors["edge"] == pytest.approx(0.01) and np.isnan(errors["texture"])
+
+
+def test_what_is_missing_is_said(sets, capsys):
+    assert techniques.main(["--data", str(sets), "--only", "no-such"]) == 2
+    assert "error: " in capsys.readouterr().err
+    with pytest.raises(DenoiserError):
+        techniques.technique_named("no-such")
+
+
+def test_the_best_line_is_found():
+    parameter = Parameter("width", "", "", 0.5, 4, 0, 1)
+    values = tune_techniques.grid(parameter)
+    best = np.interp(tune_techniques.SIGMAS, (5, 75), (values[1], values[-2]))
+    measured = np.array([30 - (values - one) ** 2 for one in best])
+    line = tune_techniques.best_line(parameter, measured)
+    assert [line.at(sigma) for sigma in tune_techniques.SIGMAS] == pytest.approx(best, abs=0.2)
+    constant = tune_techniques.best_line(parameter, np.array([30 - (values - values[4]) ** 2] * 5))
+    assert constant.slope == 0 and constant.base == pytest.approx(values[4])
+
+
+def test_tuning_gains_on_a_bad_rule(photo):
+    crops = [photo[:40, :40].astype(np.float32) / 255]
+    bad = replace(TECHNIQUES["gaussian"].parameters[0], base=4, slope=0)
+    tuned = tune_techniques.tune(replace(TECHNIQUES["gaussian"], parameters=(bad,)), crops)
+    assert tuned.parameters[0].at(5) < 1 and tuned.parameters[0].slope > 0
+
+
+def test_sure_is_compared_with_the_true_psnr(photo, tiny_model, tmp_path):
+    denoiser, clean = Denoiser(tiny_model, dtype="float32"), photo[:96, :96].astype(np.float32) / 255
+    rows = [sure.measure(denoiser, clean, sure.CASES[1], seed) for seed in range(2)]
+    for row in rows:
+        assert abs(row.estimated - row.true) < 5 * row.standard_error
+    line = sure.line("tiny", sure.CASES[1], rows)
+    assert line.startswith(f"| `tiny` | gaussian, sigma 25 | {(rows[0].true + rows[1].true) / 2:.2f} |")
+    sure.plot({"gaussian": rows}, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.width > 500
