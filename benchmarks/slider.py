@@ -8,6 +8,7 @@ drawn, and off the browser's list of requests where the time between release and
 parts of one picture are timed alone, in this process. A visitor's network and screen come on top.
 """
 
+import argparse
 import os
 import shutil
 import socket
@@ -171,8 +172,11 @@ def parts(checkpoint: str) -> dict[str, float]:
         }
 
 
-def main(checkpoints: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.slider", description="Measure the page's sliders.")
+    parser.add_argument("checkpoints", nargs="*", default=CHECKPOINTS, help="names as in the page's menu")
+    checkpoints = parser.parse_args(arguments).checkpoints
     chromium = shutil.which("chromium")
     if chromium is None:
         print("error: this needs chromium on the PATH", file=sys.stderr)
@@ -194,4 +198,4 @@ def main(checkpoints: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(CHECKPOINTS)))
+    sys.exit(main())
