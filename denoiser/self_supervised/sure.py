@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..analysis.sure import STEP, stein_risk, unclipped
+from ..analysis.sure import stein_risk, unclipped
 from ._base import Network, Objective
+
+STEP = 0.1
+"""Step of the finite difference, relative to the noise: large against the rounding of float32, and of TF32 on a GPU."""
 
 
 @dataclass(frozen=True)
