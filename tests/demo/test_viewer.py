@@ -392,7 +392,8 @@ def test_focus_can_be_seen_wherever_the_tab_key_leads(visitor):
         page.keyboard.press("Tab")
         name, outlined = page.evaluate(
             """() => { const e = document.activeElement;  // gradio draws some of a box around its input
-              const styles = [e, e.parentElement, e.parentElement?.parentElement].map(x => getComputedStyle(x));
+              const boxes = [e, e.parentElement, e.parentElement?.parentElement].filter(Boolean);
+              const styles = boxes.map(x => getComputedStyle(x));
               return [e.id || e.className || e.tagName,
                       styles.some(s => s.outlineStyle != "none" && parseFloat(s.outlineWidth) >= 2)] }"""
         )
