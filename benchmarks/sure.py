@@ -1,7 +1,7 @@
 """How near SURE's estimate, made without the clean picture, comes to the true PSNR, at known noise.
 
     python -m benchmarks.sure color-base gray-base --data data/cbsd68
-    python -m benchmarks.sure color-base --data data/cbsd68 --every 8 --crop 256 --plot docs/figures/sure.png
+    python -m benchmarks.sure color-base --data data/cbsd68 --every 8 --crop 256 --plot docs/sure.png
 
 Noise as in the literature: neither clipped nor rounded. For each noise: the mean PSNR over the pictures, true and
 estimated; of single pictures the mean difference, the standard error that the estimate gives itself, and the largest

@@ -2,7 +2,7 @@
 
     python -m benchmarks.techniques --data data
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only gaussian nlm color-base --noises gaussian
-    python -m benchmarks.techniques --data data --every 12 --crop 128 --write docs/techniques.md --plots docs/figures
+    python -m benchmarks.techniques --data data --every 12 --crop 128 --write docs/techniques.md --plots docs
 
 ``--data`` holds ``cbsd68/``, ``kodak24/``, ``set12/``. Every noise has three strengths. Noisy pictures are neither
 clipped nor rounded; the methods are given the deviation of the noise, and their results are clipped and rounded
