@@ -59,9 +59,11 @@ class Run:
     """
 
     def __init__(self, jobs: list[Job], denoise: Method, options: argparse.Namespace):
-        self.jobs, self.denoise, self.options = jobs, denoise, options
+        self.jobs: list[Job] = jobs
+        self.denoise: Method = denoise
+        self.options: argparse.Namespace = options
         self.results: list[dict[str, Any]] = []
-        self.interrupted = False
+        self.interrupted: bool = False
 
     def run(self) -> None:
         """Do them all; what became of each is in ``results``."""

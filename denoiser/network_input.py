@@ -74,8 +74,8 @@ class NetworkInput:
         if self._hidden is not None:
             pixels = fill_hidden(pixels, self._hidden)
         self._is_gray = pixels.shape[2] == 3 and is_gray(pixels)
-        self.pixels = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
-        self.clean = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
+        self.pixels: np.ndarray = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
+        self.clean: bool = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
             sigma = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:

@@ -95,7 +95,7 @@ class Stabilizer:
         deviation = np.maximum(deviation, max(float(np.interp(1, self._values, deviation)) / contrast, 1e-4))
         steps = (1 / deviation[1:] + 1 / deviation[:-1]) / 2 * self._values[1]
         transformed = np.append(0, np.cumsum(steps))
-        self.sigma = 1 / float(np.interp(1, self._values, transformed))
+        self.sigma: float = 1 / float(np.interp(1, self._values, transformed))
         self._transformed = transformed * self.sigma
         if low < 0:  # there the noise is that at black
             self._values = np.append(low, self._values)

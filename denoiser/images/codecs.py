@@ -18,7 +18,7 @@ from .frame import Frame, Request, apply_cmyk_profile, refuse_reduced
 if TYPE_CHECKING:
     from .picture import Picture
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 # What Pillow reads without loss. Others it may reduce to 8 bits silently (PPM, JPEG 2000, SGI), and for some run an
 # external program (EPS).
@@ -164,7 +164,7 @@ def prepare(path: Path, frames: Sequence[Frame]) -> None:
     check_format(path, frames)
     words = metadata.lost(frames[0].info, _WRITTEN[path.suffix.lower()])
     if words:
-        logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
+        _logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
 
 
 def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import ImageTooLarge, ImageUnreadable, SeveralFrames
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 DEPTHS = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 """Types of pixels that are read."""
@@ -89,7 +89,7 @@ class Request(NamedTuple):
 
     def warn(self, message: str) -> None:
         """Say what was dropped or changed of this file."""
-        logger.warning("%s: %s", self.name, message)
+        _logger.warning("%s: %s", self.name, message)
 
 
 # The PIL modes that are read, and the mode of the result. A palette cannot hold denoised colors.

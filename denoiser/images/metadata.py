@@ -35,7 +35,7 @@ LABELS = {
 """
 
 _COMMON = ("icc_profile", "exif", "xmp", "resolution")
-KEPT = {
+KEPT: dict[str, tuple[str, ...]] = {
     "PNG": (*_COMMON, "gamma", "chromaticity", "srgb", "cicp", "mdcv", "clli", "text", "comment", "duration", "loop"),
     "TIFF": _COMMON,
     "JPEG": (*_COMMON, "xmp_extended", "comment"),

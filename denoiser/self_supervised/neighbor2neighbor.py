@@ -50,7 +50,7 @@ class Neighbor2Neighbor(Objective):
     source = "Huang et al., CVPR 2021, https://arxiv.org/abs/2101.02824"
     assumption = "The noise has mean zero and is independent between neighboring pixels."
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.regularization <= 100:
             raise ValueError(f"regularization must be from 0 to 100, got {self.regularization:g}")
 

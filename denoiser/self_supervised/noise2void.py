@@ -89,7 +89,7 @@ class Noise2Void(Objective):
         "default between all pixels)."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.structure) != 2 or not all(0 <= reach <= 32 for reach in self.structure):
             raise ValueError(f"structure must be two numbers, rows and columns, 0 to 32, got {list(self.structure)}")
         if not 2 <= self.cell <= 64:

@@ -38,7 +38,7 @@ class Sure(Objective):
     assumption = "The noise is Gaussian (or a sensor's), independent between pixels, and its level is right."
     float32 = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.sigma is not None and not 0 < self.sigma <= 255:
             raise ValueError(f"sigma must be above 0 and at most 255 (8-bit units), got {self.sigma:g}")
         if not 0 <= self.gain <= 255:

@@ -74,7 +74,7 @@ class Technique:
     package: str = ""
     principle: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.principle:
             object.__setattr__(self, "principle", (self.apply.__doc__ or "").partition("\n")[0])
 
