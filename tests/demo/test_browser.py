@@ -108,6 +108,7 @@ def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor, name):
     visitor.page.click("#checkpoint input")
     visitor.page.get_by_role("option", name=name).click()
     visitor.until(f"checkpoint {name}")
+    visitor.settle()
     visitor.page.click("#noisy-already input")
     visitor.until("no PSNR")
     assert f"checkpoint {name}" in visitor.figures()

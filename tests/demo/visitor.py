@@ -73,6 +73,10 @@ class Visitor:
         """Wait until the figures say something."""
         self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
 
+    def settle(self) -> None:
+        """Wait until all figures of what is shown are there."""
+        self.page.wait_for_function(COMPLETE, arg=["", -1])
+
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
         if clear.count():
