@@ -59,7 +59,7 @@ def test_texture_of_brightness_is_not_taken_for_noise(channels, sigma):
 @settings(deadline=None, max_examples=25)
 def test_on_a_smooth_picture_the_estimate_is_the_noise_level(sigma, low, seed):
     smooth = np.repeat(np.linspace(low, low + 0.2, 96, dtype=np.float32)[None], 96, axis=0)[..., None].repeat(3, 2)
-    assert estimate_sigma(add_noise(smooth, "gaussian", seed, sigma=sigma)) == pytest.approx(sigma, rel=0.06, abs=0.1)
+    assert estimate_sigma(add_noise(smooth, "gaussian", seed, sigma=sigma)) == pytest.approx(sigma, rel=0.06, abs=0.15)
 
 
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
