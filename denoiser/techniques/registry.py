@@ -56,7 +56,7 @@ TECHNIQUES: dict[str, Technique] = {
             "spatial",
             classical.bilateral_filter,
             (
-                _relative("color", "Tolerance", 0.5, 6, 0.615, 0.00227),
+                _relative("color", "Tolerance", 0.5, 6, 1.07, 0.00393),
                 Parameter("space", "Reach", "pixels", 0.5, 4, 0, 2.74),
             ),
             "a weight for each of 25 to 289 neighbors",
