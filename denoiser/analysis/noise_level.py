@@ -58,8 +58,11 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels):
         return 0.0
     pixels = sample_parts(pixels)
-    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
-        pixels = pixels.mean(axis=2, keepdims=True)
+    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG or weak noise
+        gray = pixels.mean(axis=2, keepdims=True)
+        differences = pixels - gray
+        # Their deviation is the part of the planes' noise that the mean has lost.
+        return float(np.hypot(_from_wavelets(gray), 255 * differences.std(axis=(0, 1)).mean()))
     level = _from_wavelets(pixels)
     directions = _color_directions(pixels)
     # One direction means a gray picture; its patches are not redundant enough.

@@ -34,8 +34,9 @@ def test_on_a_detailed_color_photograph_the_estimate_is_within_ten_percent(photo
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
 def test_on_a_gray_photograph_texture_raises_the_estimate_little(photo, sigma):
     noisy = add_noise(clean(photo, 1), "gaussian", sigma=sigma)
-    assert sigma * 0.85 < estimate_sigma(noisy) < sigma * 1.2 + 1.5
-    assert sigma * 0.85 < estimate_sigma(as_file(noisy)) < sigma * 1.2 + 1.5
+    most = min(sigma * 1.2 + 1.5, sigma + 8)
+    assert sigma * 0.95 < estimate_sigma(noisy) < most
+    assert sigma * 0.9 < estimate_sigma(as_file(noisy)) < most
 
 
 def textured(channels: int) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_texture_of_brightness_is_not_taken_for_noise(channels, sigma):
 @settings(deadline=None, max_examples=25)
 def test_on_a_smooth_picture_the_estimate_is_the_noise_level(sigma, low, seed):
     smooth = np.repeat(np.linspace(low, low + 0.2, 96, dtype=np.float32)[None], 96, axis=0)[..., None].repeat(3, 2)
-    assert estimate_sigma(add_noise(smooth, "gaussian", seed, sigma=sigma)) == pytest.approx(sigma, rel=0.06, abs=0.15)
+    assert estimate_sigma(add_noise(smooth, "gaussian", seed, sigma=sigma)) == pytest.approx(sigma, rel=0.06, abs=0.1)
 
 
 @pytest.mark.parametrize("sigma", [2, 10, 25, 50])
