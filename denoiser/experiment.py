@@ -51,6 +51,44 @@ class Experiment:
     figures: dict[str, tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class Degraded:
+    """A picture with noise, and what is known of it.
+
+    Attributes:
+        clean: The picture before noise was added, or None if none was.
+        noisy: With noise, of the same depth.
+        sigma_added: Standard deviation of the noise before clipping, 8-bit units; None without added noise.
+        model: Of the noise that was added, where its variance depends on the signal.
+    """
+
+    clean: Picture | None
+    noisy: Picture
+    sigma_added: float | None = None
+    model: PoissonGaussian | None = None
+
+    def noise(self, known: bool = True) -> float | PoissonGaussian:
+        """The noise that was added, as a level in 8-bit units or a model; estimated if it is not to be ``known``."""
+        if not known or self.sigma_added is None:
+            return estimate_noise(self.noisy)
+        return self.model or min(self.sigma_added, 255.0)
+
+
+def degrade(
+    picture: Picture,
+    noise: str | None,
+    parameters: dict[str, float] | None = None,
+    seed: int = 0,
+    pause: Callable[[], object] | None = None,
+) -> Degraded:
+    """Add noise to a picture, as a file holds it; the arguments are those of :func:`run`."""
+    if noise is None:
+        return Degraded(None, picture)
+    pixels = add_noise(picture.pixels, noise, seed, **(parameters or {}))
+    added = mean_squared_error(picture.pixels, pixels, pause) ** 0.5 * 255
+    return Degraded(picture, picture.with_pixels(pixels), added, _model(noise, parameters or {}))
+
+
 def run(
     denoiser: Denoiser,
     picture: Picture,
@@ -80,32 +118,19 @@ def run(
     Raises:
         ValueError: A parameter is out of range; the message says which.
     """
-    pause = (lambda: progress(0.0)) if progress else None
-    clean, added, noisy = None, None, picture
-    if noise is not None:
-        clean = picture
-        degraded = add_noise(picture.pixels, noise, seed, **(parameters or {}))
-        added = mean_squared_error(picture.pixels, degraded, pause) ** 0.5 * 255
-        noisy = picture.with_pixels(degraded)
-        del degraded  # an array of a large picture takes hundreds of megabytes
-    given: float | PoissonGaussian
-    if sigma == "known" and noise is not None and added is not None:
-        given = _model(noise, parameters or {}) or min(added, 255.0)
-    elif isinstance(sigma, str):
-        given = estimate_noise(noisy)
-    else:
-        given = float(sigma)
+    start = degrade(picture, noise, parameters, seed, (lambda: progress(0.0)) if progress else None)
+    noisy, given = start.noisy, start.noise(sigma == "known") if isinstance(sigma, str) else float(sigma)
     started = time.perf_counter()
     pixels = denoiser.denoise_pixels(noisy, given, strength, progress)
     seconds = time.perf_counter() - started
     denoised = noisy.with_pixels(pixels)
     del pixels
     result = Experiment(
-        clean=clean,
+        clean=start.clean,
         noisy=noisy,
         denoised=denoised,
-        sigma_added=added,
-        sigma_used=None if denoiser.model.config.blind else _level(given, noisy),
+        sigma_added=start.sigma_added,
+        sigma_used=None if denoiser.model.config.blind else mean_level(given, noisy),
         removed=_deviation(noisy, denoised) * 255,
         seconds=seconds,
         figures={},
@@ -123,7 +148,7 @@ def _model(noise: str, parameters: dict[str, float]) -> PoissonGaussian | None:
     return PoissonGaussian(0, 0, values["sigma"]) if noise == "speckle" else None
 
 
-def _level(noise: float | PoissonGaussian, noisy: Picture) -> float:
+def mean_level(noise: float | PoissonGaussian, noisy: Picture) -> float:
     """The standard deviation of noise over a picture, 8-bit units."""
     if not isinstance(noise, PoissonGaussian):
         return noise

@@ -11,7 +11,7 @@ from PIL import Image
 from denoiser import Denoiser, DenoiserError, add_noise
 from denoiser.__main__ import main
 from denoiser.analysis.metrics import psnr
-from denoiser.techniques import TECHNIQUES, Technique, apply_technique, compare, learned
+from denoiser.techniques import TECHNIQUES, Technique, apply_technique, compare, learned, sweep
 
 NAMES = [
     pytest.param(
@@ -134,6 +134,23 @@ def test_techniques_and_checkpoints_are_compared_one_by_one(clean, tiny_model):
     expected = np.rint(denoiser(noisy, 25).clip(0, 1) * 255) / 255
     assert np.abs(others[1].pixels - expected).max() < 1e-6
     assert not next(compare(noisy, 25, chosen)).figures
+
+
+def test_outcomes_are_assessed_without_a_clean_picture(clean):
+    noisy = add_noise(clean, "gaussian", sigma=20)
+    (outcome,) = compare(noisy, 20, [TECHNIQUES["tv"]], noise=20)
+    assert outcome.risk.psnr == pytest.approx(psnr(clean, outcome.pixels), abs=0.7) and not outcome.figures
+    assert outcome.residual.expected == pytest.approx(20)
+    (measured,) = compare(noisy, 20, [TECHNIQUES["gaussian"]], clean, parameters={"gaussian": {"width": 3}}, noise=20)
+    assert measured.risk is None and not measured.residual.looks_like_noise
+    assert next(compare(np.zeros_like(noisy), 20, [TECHNIQUES["tv"]], noise=20)).risk is None  # black everywhere
+
+
+def test_a_sweep_gives_every_technique_at_every_level(clean):
+    chosen = [TECHNIQUES["gaussian"], TECHNIQUES["tv"]]
+    found = [(level, one.technique.name, one.figures["psnr"]) for level, one in sweep(clean, (5, 50), chosen, seed=3)]
+    assert [one[:2] for one in found] == [(5, "gaussian"), (5, "tv"), (50, "gaussian"), (50, "tv")]
+    assert all(weak[2] > strong[2] + 3 for weak, strong in zip(found, found[2:]))
 
 
 def test_a_technique_of_ones_own_needs_four_things():
