@@ -10,6 +10,7 @@ from .adaptation import adapt
 from .analysis.noise_level import estimate_sigma
 from .analysis.noise_model import PoissonGaussian
 from .errors import (
+    CannotPublish,
     CheckpointGated,
     CheckpointInvalid,
     CheckpointNotFound,
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT_CHECKPOINT",
     "NOISES",
     "Bottleneck",
+    "CannotPublish",
     "CheckpointGated",
     "CheckpointInvalid",
     "CheckpointNotFound",

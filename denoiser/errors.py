@@ -21,6 +21,10 @@ class HubUnreachable(DenoiserError):
     """The Hub did not answer, and the checkpoint is neither bundled nor cached."""
 
 
+class CannotPublish(DenoiserError):
+    """Nothing was pushed to the Hub."""
+
+
 class ImageUnreadable(DenoiserError, ValueError):
     """The picture cannot be read, or not without loss."""
 

@@ -15,12 +15,14 @@ from typing import IO, TypeVar, overload
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 
 from .devices import pick_device, pick_dtype, survive_forks
-from .download.checkpoint_files import MAX_WEIGHTS_BYTES
+from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
+from .hub.push import explain_failure, push, write_checkpoint
 from .images.frame import Frame
 from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
@@ -49,6 +51,7 @@ class Denoiser:
         name: Its name in messages.
         revision: The commit of the weights on the Hub; None for a folder or a bundled checkpoint.
         note: How it was loaded, such as that a cached copy is used because the Hub did not answer; else "".
+        folder: Where its weights and its card are, if it was loaded.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Denoiser:
         name: str = "",
         revision: str | None = None,
         note: str = "",
+        folder: Path | None = None,
     ):
         survive_forks()
         self.device: torch.device = pick_device(str(device))
@@ -71,6 +75,7 @@ class Denoiser:
         self.name: str = name
         self.revision: str | None = revision
         self.note: str = note
+        self.folder: Path | None = folder
 
     @classmethod
     def from_pretrained(
@@ -110,7 +115,69 @@ class Denoiser:
         if found.note:
             logging.getLogger(__name__).warning("%s: %s", found.name, found.note)
         model = load_model(found.folder, label=found.name)
-        return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note)
+        return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note, found.folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint into a folder, which :meth:`from_pretrained` and ``python -m train.publish`` take.
+
+        The card is that of the checkpoint it was loaded from, if the weights are still those; else one that says what
+        the network is. Words that a person has written in the folder's card stay.
+
+        Raises:
+            ValueError: The metadata of the folder's card is not YAML.
+            OSError: It cannot be written.
+        """
+        target = Path(folder).expanduser()
+        existing = (target / CARD_FILE).read_text(encoding="utf-8") if (target / CARD_FILE).exists() else None
+        self._write(target, target.resolve().name, existing)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        branch: str | None = None,
+        tag: str | None = None,
+        create_pr: bool = False,
+        token: str | None = None,
+        commit_message: str = "",
+    ) -> str:
+        """Push the checkpoint to the Hub, with its card, in one commit; see :meth:`save_pretrained`.
+
+        Safe to repeat: a card that a person has edited keeps their words, and a push that changes nothing makes no
+        commit.
+
+        Args:
+            repo_id: "user/name"; it is created if needed.
+            private: Create it private.
+            branch: Push to it; it is created if needed.
+            tag: Tag the commit.
+            create_pr: Open a pull request, in anyone's repository.
+            token: By default the one that ``hf auth login`` stored, or HF_TOKEN.
+            commit_message: By default "Upload NAME".
+
+        Returns:
+            The address of the commit or the pull request.
+
+        Raises:
+            CannotPublish: No token, no right to write, or a repository that holds something else.
+            HubUnreachable: The Hub does not answer.
+        """
+        message = commit_message or f"Upload {self.name or type(self.model).__name__}"
+
+        def fill(target: Path, existing: str | None) -> None:
+            self._write(target, repo_id, existing)
+
+        try:
+            return push(HfApi(token=token), repo_id, fill, message, private, branch, tag, create_pr)
+        except Exception as error:
+            if failure := explain_failure(error, repo_id):
+                raise failure from error
+            raise
+
+    def _write(self, target: Path, name: str, existing: str | None) -> None:
+        source = self.folder and Checkpoint(self.name, self.folder, self.revision)
+        write_checkpoint(self.model, source, target, name, existing)
 
     @property
     def sigma_range(self) -> tuple[float, float]:

@@ -19,7 +19,6 @@ from denoiser import DenoiserError
 
 from . import publish
 from .config import ConfigError
-from .hub_checks import CannotPublish
 from .plan import make_plan
 from .state import escape_unprintable, lock_run
 from .trainer import Trainer
@@ -85,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = make_plan(options)
         lock = None if plan.finished or os.environ.get("RANK", "0") != "0" else lock_run(options.output)
-    except (ConfigError, DenoiserError, CannotPublish, OSError, ValueError, RuntimeError) as error:
+    except (ConfigError, DenoiserError, OSError, ValueError, RuntimeError) as error:
         if is_local_main:
             print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,19 +7,17 @@ import yaml
 from PIL import Image
 
 from denoiser.download.checkpoint_files import CARD_FILE
-from denoiser.errors import CheckpointInvalid
+from denoiser.errors import CannotPublish, CheckpointInvalid
 from denoiser.hub import card
 from denoiser.hub.card_sections import MIN_GAIN, mean_gain
+from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
+from denoiser.hub.push import copy_checkpoint
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash
-from .hub_checks import CannotPublish
 from .report import CURVE_FILE, FAILURE_FILE, RUN_FILE, SAMPLES_FILE
 from .state import read_json, write_text
-
-PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, card.RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
-"""What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
 
 
 def assemble(source: Path, target: Path, name: str, existing: str | None, force: bool = False) -> list[Path]:
@@ -37,7 +35,8 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
     """
     try:
         if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
-            _copy_checkpoint(source, target, name, existing)
+            load_model(source)
+            copy_checkpoint(Checkpoint(name, source), target, name, existing)
         else:
             _assemble_run(source, target, name, existing, force)
     except CheckpointInvalid as error:
@@ -87,16 +86,4 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
     for file, content in evaluation_files(evaluation).items():
         (target / EVALUATION_FOLDER).mkdir(exist_ok=True)
         write_text(target / EVALUATION_FOLDER / file, content)
-    write_text(target / CARD_FILE, text)
-
-
-def _copy_checkpoint(folder: Path, target: Path, name: str, existing: str | None) -> None:
-    """A checkpoint folder as it is; in its card the name becomes that of the repository."""
-    load_model(folder)
-    text = card.rename((folder / CARD_FILE).read_text(encoding="utf-8"), name)
-    text = card.merge(existing, text)
-    for pattern in PUBLISHED:
-        for path in folder.glob(pattern):
-            (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / path.relative_to(folder))
     write_text(target / CARD_FILE, text)

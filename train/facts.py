@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from denoiser.analysis.noise_correlation import SHARED
+from denoiser.hub.card import describe
 from denoiser.models import DenoisingAutoencoder
 
 from . import report
@@ -26,10 +27,7 @@ def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, proce
     used = Counter(source.name for source in training) - Counter(photographs.unused)
     return {
         "config": dataclasses.asdict(plan.config),
-        "model": dataclasses.asdict(model.config),
-        "model_class": type(model).__name__,
-        "compression": getattr(model, "compression", None),
-        "parameters": count_parameters(model),
+        **describe(model),
         "data": {
             "training": len(training) - len(photographs.skipped),
             "held_out": len(pictures.validation.crops),

@@ -12,6 +12,7 @@ import torch
 from accelerate.tracking import get_available_trackers
 
 from denoiser.hub.card import HUB_PREFIX
+from denoiser.hub.push_checks import check_target
 from denoiser.models import DenoisingAutoencoder
 from denoiser.self_supervised import OBJECTIVES, Objective
 
@@ -21,7 +22,6 @@ from .data.mixture import NoiseMixture
 from .data.noisy import find_scenes
 from .data.sources import Source, find_images, fingerprint, match_pairs
 from .evaluate import EVALUATION_FILE
-from .hub_checks import check_target
 from .lineage import load_network, load_teacher, resume_lineage, start_lineage
 from .state import load_state
 from .transfer import transfer_weights
@@ -78,7 +78,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     """Check everything.
 
     Raises:
-        ConfigError, DenoiserError, CannotPublish, OSError, ValueError, RuntimeError: Each says what is wrong.
+        ConfigError, DenoiserError, OSError, ValueError, RuntimeError: Each says what is wrong.
     """
     config = load_config(options.config)
     if options.seed is not None:

@@ -16,78 +16,62 @@ import tempfile
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub import errors as hub_errors
 
-from denoiser.download.client_errors import is_network_error
+from denoiser.errors import CannotPublish, HubUnreachable
+from denoiser.hub.push import explain_failure, find_network_error
+from denoiser.hub.push import push as hub_push
+from denoiser.hub.push_checks import check_repo_id, existing_card
 
 from .assemble import assemble
-from .hub_checks import CannotPublish, check_options, check_repo_id, check_target, existing_card
 from .state import escape_unprintable
 
 
 def push(options: argparse.Namespace) -> str:
-    """Publish to the Hub; returns the address of the commit or pull request, or what would be pushed.
+    """Publish to the Hub; returns the address of the commit or pull request.
 
     Raises:
         CannotPublish: Something is wrong that the message names.
     """
-    api, repo_id = huggingface_hub.HfApi(), options.repo_id
-    check_repo_id(repo_id)
-    if not options.dry_run:
-        print(f"publishing as {check_target(repo_id, others=options.create_pr)}")
-        check_options(api, repo_id, options.private, options.branch, options.tag)
-    with tempfile.TemporaryDirectory() as folder:
-        target, note = Path(folder), ""
-        try:
-            existing, commit = existing_card(api, repo_id, options.branch)
-        except Exception as error:
-            if not (options.dry_run and find_network_error(error)):
-                raise
-            existing, commit = None, None
-            note = "\nThe Hub was not asked: if it has a card, what people wrote in it stays."
-        files = assemble(options.run, target, repo_id, existing, options.force)
-        sizes = ((file.relative_to(target), file.stat().st_size / 1e3) for file in files)
-        listing = "\n".join(f"  {name}  {size:,.0f} kB" for name, size in sizes)
-        if options.dry_run:
-            return f"would push to {repo_id}:\n{listing}{note}"
-        print(listing)
-        if not options.create_pr:
-            api.create_repo(repo_id, private=options.private or None, exist_ok=True)
-        if options.branch:
-            api.create_branch(repo_id, branch=options.branch, exist_ok=True)
-        try:
-            done = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=target,
-                revision=options.branch,
-                commit_message=f"Publish {options.run.resolve().name}",
-                parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
-                create_pr=options.create_pr,
-            )
-        except ValueError as error:  # the Hub's check of the card's metadata
-            raise CannotPublish(f"the Hub does not take the card: {error}") from error
-        if options.tag:
-            set_tag(api, repo_id, options.tag, done)
-        return str(done.pr_url or done.commit_url)
+    repo_id = options.repo_id
+
+    def fill(target: Path, existing: str | None) -> None:
+        print(list_files(assemble(options.run, target, repo_id, existing, options.force), target))
+
+    return hub_push(
+        huggingface_hub.HfApi(),
+        repo_id,
+        fill,
+        f"Publish {options.run.resolve().name}",
+        options.private,
+        options.branch,
+        options.tag,
+        options.create_pr,
+        announce=lambda account: print(f"publishing as {account}"),
+    )
 
 
-def set_tag(api: huggingface_hub.HfApi, repo_id: str, tag: str, done: huggingface_hub.CommitInfo) -> None:
-    """Tag a commit.
+def try_push(options: argparse.Namespace) -> str:
+    """What would be pushed, and why a card that is there already may be missing in it.
 
     Raises:
-        CannotPublish: The tag is on another commit, which the Hub does not report.
+        CannotPublish: Something is wrong that the message names.
     """
-    api.create_tag(repo_id, tag=tag, revision=done.oid, exist_ok=True)
-    tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
-    if tagged != {done.oid}:
-        raise CannotPublish(f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another")
+    check_repo_id(options.repo_id)
+    existing, note = None, ""
+    try:
+        existing, _ = existing_card(huggingface_hub.HfApi(), options.repo_id, options.branch)
+    except Exception as error:
+        if not find_network_error(error):
+            raise
+        note = "\nThe Hub was not asked: if it has a card, what people wrote in it stays."
+    with tempfile.TemporaryDirectory() as folder:
+        files = assemble(options.run, Path(folder), options.repo_id, existing, options.force)
+        return f"would push to {options.repo_id}:\n{list_files(files, Path(folder))}{note}"
 
 
-def find_network_error(error: BaseException | None) -> BaseException | None:
-    """The network error that an error is or was raised from: the client wraps what goes wrong in an upload."""
-    while error and not is_network_error(error):
-        error = error.__cause__
-    return error
+def list_files(files: list[Path], folder: Path) -> str:
+    """Names and sizes."""
+    return "\n".join(f"  {file.relative_to(folder)}  {file.stat().st_size / 1e3:,.0f} kB" for file in files)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -123,25 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
             assemble(options.run, options.folder, options.folder.name, existing, options.force)
             print(options.folder)
         else:
-            print(push(options))
-    except CannotPublish as error:
+            print(try_push(options) if options.dry_run else push(options))
+    except (CannotPublish, HubUnreachable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except hub_errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        reason = {
-            401: "the token is wrong or has run out: log in again with `hf auth login`",
-            403: f"this token may not write to {options.repo_id}: it needs write access to that account",
-            404: f"{options.repo_id} cannot be written: no such account, or no access to it",
-            412: f"{options.repo_id} was changed meanwhile",
-        }.get(status, f"the Hub answered {status}: {error.server_message or 'try again later'}")
-        print(f"error: {reason}. The run is as it was; the same command can be repeated.", file=sys.stderr)
-        return 1
     except Exception as error:
-        if not (cause := find_network_error(error)):
+        if not (failure := explain_failure(error, options.repo_id)):
             raise
-        print(f"error: the Hub cannot be reached ({type(cause).__name__}: {cause}).", file=sys.stderr)
-        print("The run is as it was; the same command can be repeated.", file=sys.stderr)
+        print(f"error: {failure}. The run is as it was; the same command can be repeated.", file=sys.stderr)
         return 1
     return 0
 

@@ -6,13 +6,15 @@ Everything in a card comes from two records: ``run.json`` (data, procedure, conf
 stays.
 """
 
+import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..models import DenoisingAutoencoder
 from .card_sections import (
     RECIPE_FILE,
     SAMPLES_FILE,
@@ -28,14 +30,40 @@ from .card_sections import (
 from .card_without_clean import scores_without_clean
 from .evaluation_files import HUB_DATASETS
 
-__all__ = ["RECIPE_FILE", "SAMPLES_FILE", "SECTION", "TAGS", "merge", "plain", "rename", "render", "section"]
+__all__ = [
+    "RECIPE_FILE",
+    "SAMPLES_FILE",
+    "SECTION",
+    "TAGS",
+    "describe",
+    "link_files",
+    "merge",
+    "plain",
+    "rename",
+    "render",
+    "section",
+]
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
 TASK = "Image denoising"
+NOT_RECORDED = "Not recorded."
 HUB_PREFIX = "hf://datasets/"
 METRICS = ("psnr", "ssim")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
+
+
+def describe(model: DenoisingAutoencoder, name: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """What a network says of itself: the part of a run's record that needs no run.
+
+    ``name`` and ``revision`` are the checkpoint that its weights come from, if any.
+    """
+    return {
+        "model": dataclasses.asdict(cast(Any, model.config)),
+        "model_class": type(model).__name__,
+        "compression": getattr(model, "compression", None),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    } | ({"init_card": {"name": name, "revision": revision}} if name else {})
 
 
 def render(
@@ -48,7 +76,8 @@ def render(
     """The card of a run.
 
     Args:
-        run: The run's record, as ``train`` writes it to run.json.
+        run: The run's record, as ``train`` writes it to run.json, or what :func:`describe` returns: then the card says
+            that nothing is recorded of the training.
         evaluation: Measurements, as ``train.evaluate`` writes them to evaluation.json.
         name: The argument of ``from_pretrained``: "user/repo" or a bundled name.
         existing: The existing card, if any; what others wrote in it stays.
@@ -57,8 +86,8 @@ def render(
     Raises:
         ValueError: There are no measurements, though there were clean pictures.
     """
-    method = run.get("self_supervised")
-    if not (evaluation or method):
+    method, recorded = run.get("self_supervised"), "data" in run
+    if recorded and not (evaluation or method):
         raise ValueError("the run has no measurements; run `python -m train.evaluate RUN --data DIR` first")
     title = name.rpartition("/")[2]
     fresh = ModelCard.from_template(
@@ -71,12 +100,13 @@ def render(
         model_class=run["model_class"],
         about=about(run),
         limits=limits(run, evaluation, failure),
-        data=training_data(run),
-        procedure=procedure(run),
+        data=training_data(run) if recorded else NOT_RECORDED,
+        procedure=procedure(run) if recorded else NOT_RECORDED,
         evaluation="\n\n".join(
             ([scores_without_clean(method, SAMPLES_FILE)] if method else [])
             + ([evaluation_table(evaluation, name)] if evaluation else [])
-        ),
+        )
+        or NOT_RECORDED,
     )
     return merge(existing, str(fresh))
 
@@ -88,6 +118,11 @@ def rename(text: str, name: str) -> str:
         return text
     text = text.replace(f'from_pretrained("{old[1]}")', f'from_pretrained("{name}")')
     return text.replace(f"train.evaluate {old[1]} ", f"train.evaluate {name} ")
+
+
+def link_files(text: str, address: str) -> str:
+    """A card whose relative links lead to ``address``, where its pictures are."""
+    return re.sub(r"\]\((?![a-z]+:|[#/])", f"]({address}", text)
 
 
 def section(text: str, name: str) -> str | None:
@@ -121,8 +156,8 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
         pipeline_tag="image-to-image",
         tags=list(TAGS),
         model_name=title,
-        eval_results=results,
-        metrics=list(METRICS),
+        eval_results=results or None,
+        metrics=list(METRICS) if "data" in run else None,
         **_lineage(run, evaluation),
         denoiser=plain(  # shown in menus without a download
             {name: run["model"][name] for name in ("architecture", "channels", "sigma_range", "blind")}
@@ -136,7 +171,7 @@ def _lineage(run: dict[str, Any], evaluation: list[dict[str, Any]]) -> dict[str,
     """The repositories on the Hub that the weights come from, and the data sets there, for the metadata."""
     ancestors = [run.get("init_card") or {}, run.get("teacher") or {}]
     models = [ancestor["name"].partition("@")[0] for ancestor in ancestors if ancestor.get("revision")]
-    places = [place for place in run["data"].get("places") or () if place.startswith(HUB_PREFIX)]
+    places = [place for place in run.get("data", {}).get("places") or () if place.startswith(HUB_PREFIX)]
     datasets = ["/".join(place.removeprefix(HUB_PREFIX).split("/")[:2]) for place in places]
     datasets += [HUB_DATASETS[entry["dataset"]] for entry in evaluation if entry["dataset"] in HUB_DATASETS]
     found = {"base_model": list(dict.fromkeys(models)), "datasets": list(dict.fromkeys(datasets))}

@@ -37,6 +37,10 @@ _WHITE_LIMITS = (
     "of phone photographs are partly taken for texture and kept (blind checkpoints are for those)."
 )
 _OTHER_LIMITS = "For noise like that it was trained on ({noise}); on other noise it may do worse, or nothing."
+_UNRECORDED = (
+    "How these weights were trained is not recorded here, nor how well they do: measure them first, for example with "
+    "`python -m train.evaluate NAME --data DIR`."
+)
 _GIVEN_LEVEL_LIMITS = " A noise level above the true one smooths, one below it leaves noise."
 _ALL_LIMITS = (
     " Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture "
@@ -68,6 +72,8 @@ def about(run: dict[str, Any]) -> str:
 
 def _noise_kind(run: dict[str, Any]) -> str:
     """The noise of a run: "white" (Gaussian only), "camera" (camera noise among others), or "other"."""
+    if "data" not in run:
+        return "other"
     kinds = {component["kind"] for component in run["config"].get("noise") or ()}
     if run["data"]["paired"] or run.get("self_supervised"):
         return "other"
@@ -82,6 +88,9 @@ def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool)
     text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
     if method := run.get("self_supervised"):
         text = limits_without_clean(method)
+    elif "data" not in run:
+        start = run.get("init_card")
+        text = _UNRECORDED + (f" They started from the weights of `{start['name']}`." if start else "")
     elif text is None:
         mixture = None if run["data"]["paired"] else _mixture_text(run["config"].get("noise"))
         text = _OTHER_LIMITS.format(noise=mixture or "that of its pairs")

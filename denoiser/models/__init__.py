@@ -6,6 +6,7 @@ A new architecture is one file here with its config and its network, and one ent
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
@@ -27,6 +28,7 @@ __all__ = [
     "check_config_file",
     "config_from_dict",
     "count_parameters",
+    "holds_weights",
     "load_model",
     "model_class",
 ]
@@ -65,6 +67,16 @@ def count_parameters(config: ModelConfig) -> int:
     with torch.device("meta"):
         model: torch.nn.Module = ARCHITECTURES[config.architecture](config)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def holds_weights(folder: Path, model: DenoisingAutoencoder) -> bool:
+    """Whether a checkpoint folder holds exactly the weights of ``model``."""
+    path = folder / WEIGHTS_FILE
+    saved = safetensors.torch.load_file(path) if path.is_file() else {}
+    weights = model.state_dict()
+    return saved.keys() == weights.keys() and all(
+        torch.equal(saved[name].float(), weight.cpu()) for name, weight in weights.items()
+    )
 
 
 def load_model(

@@ -1,18 +1,16 @@
 """Checks before a push: the name, the token, and what the repository holds already."""
 
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from denoiser.download.client_errors import is_network_error
-from denoiser.hub import card
-
-
-class CannotPublish(Exception):
-    """Nothing was published; the message says why and what to do."""
+from ..download.client_errors import is_network_error
+from ..errors import CannotPublish, HubUnreachable
+from . import card
 
 
 def check_repo_id(repo_id: str) -> tuple[str, str]:
@@ -33,25 +31,27 @@ def check_repo_id(repo_id: str) -> tuple[str, str]:
     return owner, name
 
 
-def check_target(repo_id: str, others: bool = False) -> str:
+def check_target(repo_id: str, others: bool = False, api: huggingface_hub.HfApi | None = None) -> str:
     """Find out before any work whether a push can succeed; returns the account.
 
     Args:
         repo_id: "user/name".
         others: Whether it may be anyone's, and must be there: for pull requests.
+        api: The client; by default one with the token that huggingface_hub finds.
 
     Raises:
         CannotPublish: No token or a wrong one; no valid name, one of another account, or one that holds what is no
             checkpoint of ours.
+        HubUnreachable: The Hub does not answer.
     """
     owner, name = check_repo_id(repo_id)
-    account = check_token()
+    api = api or huggingface_hub.HfApi()
+    account = check_token(api)
     who = account["name"]
     if not others and owner not in {who, *(organization["name"] for organization in account.get("orgs") or ())}:
         raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
     if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
         raise CannotPublish("this token may only read: make one that may write, and log in with `hf auth login`")
-    api = huggingface_hub.HfApi()
     try:
         info = api.model_info(repo_id)
     except hub_errors.RepositoryNotFoundError as error:
@@ -105,14 +105,15 @@ def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branc
         raise CannotPublish(f"{repo_id} has a tag {tag} already, on another commit: choose another, or delete that one")
 
 
-def check_token() -> dict:
-    """The account of the token that huggingface_hub finds, as the Hub describes it: name, orgs, auth.
+def check_token(api: huggingface_hub.HfApi) -> dict[str, Any]:
+    """The account of the client's token, as the Hub describes it: name, orgs, auth.
 
     Raises:
-        CannotPublish: There is no token, the Hub does not take it, or does not answer.
+        CannotPublish: There is no token, or the Hub does not take it.
+        HubUnreachable: The Hub does not answer.
     """
     try:
-        return huggingface_hub.HfApi().whoami()
+        return api.whoami()
     except hub_errors.LocalTokenNotFoundError as error:
         raise CannotPublish("there is no token: log in with `hf auth login`, or set HF_TOKEN") from error
     except hub_errors.HfHubHTTPError as error:
@@ -124,7 +125,7 @@ def check_token() -> dict:
 
 
 def unreachable(error: Exception) -> Exception:
-    """CannotPublish for a network error; any other error unchanged."""
+    """HubUnreachable for a network error; any other error unchanged."""
     if not is_network_error(error):
         return error
-    return CannotPublish(f"the Hub cannot be reached ({type(error).__name__}: {error})")
+    return HubUnreachable(f"the Hub cannot be reached ({type(error).__name__}: {error})")

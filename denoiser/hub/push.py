@@ -1,0 +1,161 @@
+"""Checkpoints on their way out: what a folder of one holds, and a push of it to the Hub in one commit."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+
+from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from ..download.client_errors import is_network_error
+from ..errors import CannotPublish, DenoiserError, HubUnreachable
+from ..models import DenoisingAutoencoder, holds_weights
+from . import card
+from .checkpoints import ADDRESS, Checkpoint
+from .evaluation_files import EVALUATION_FOLDER
+from .push_checks import check_options, check_target, existing_card
+
+PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, card.RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
+"""What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
+
+
+def write_checkpoint(
+    model: DenoisingAutoencoder, source: Checkpoint | None, target: Path, name: str, existing: str | None
+) -> None:
+    """Write the folder of a network: config, weights and card.
+
+    Args:
+        model: The network.
+        source: What it was loaded from. If its weights are still those, its card and pictures are taken along; a card
+            with the figures of other weights would be wrong.
+        target: The folder, made if needed.
+        name: The argument of ``from_pretrained`` in the card.
+        existing: The card that is there already; what a person wrote in it stays.
+    """
+    if source and (source.folder / CARD_FILE).is_file() and holds_weights(source.folder, model):
+        copy_checkpoint(source, target, name, existing)
+        return
+    text = card.render(card.describe(model, source and source.name, source and source.revision), [], name, existing)
+    model.save_pretrained(target)
+    _write_card(target, text)
+
+
+def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str | None) -> None:
+    """Copy a checkpoint folder that has a card, in which the name becomes ``name``; see :func:`write_checkpoint`."""
+    text = card.rename((source.folder / CARD_FILE).read_text(encoding="utf-8"), name)
+    if source.revision:  # its pictures were not fetched
+        text = card.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
+    text = card.merge(existing, text)
+    target.mkdir(parents=True, exist_ok=True)
+    if not target.samefile(source.folder):
+        for path in (path for pattern in PUBLISHED for path in source.folder.glob(pattern)):
+            copy = target / path.relative_to(source.folder)
+            copy.parent.mkdir(exist_ok=True)
+            copy.unlink(missing_ok=True)  # someone may have it open: as it was
+            shutil.copyfile(path, copy)
+    _write_card(target, text)
+
+
+def _write_card(folder: Path, text: str) -> None:
+    """Write a card at once: there may be one with a person's words."""
+    partial = folder / f".{CARD_FILE}"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(folder / CARD_FILE)
+
+
+def push(
+    api: huggingface_hub.HfApi,
+    repo_id: str,
+    fill: Callable[[Path, str | None], object],
+    message: str,
+    private: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    create_pr: bool = False,
+    announce: Callable[[str], object] = lambda account: None,
+) -> str:
+    """Push a folder in one commit; a push that changes nothing makes none.
+
+    Args:
+        api: The client, with its token.
+        repo_id: "user/name"; it is created if needed.
+        fill: Writes the files into an empty folder, given the card that is there already.
+        message: Of the commit.
+        private: Create the repository private.
+        branch: Push to it; it is created if needed.
+        tag: Tag the commit.
+        create_pr: Open a pull request, in a repository that is there.
+        announce: Called with the account, once it is known that it may write.
+
+    Returns:
+        The address of the commit or the pull request.
+
+    Raises:
+        CannotPublish: No token or the wrong one, a repository that holds something else, and the like.
+        HubUnreachable: The Hub does not answer when it is asked about them.
+        Exception: Later, those of the client, which :func:`explain_failure` explains.
+    """
+    announce(check_target(repo_id, create_pr, api))
+    check_options(api, repo_id, private, branch, tag)
+    with tempfile.TemporaryDirectory() as folder:
+        existing, commit = existing_card(api, repo_id, branch)
+        fill(Path(folder), existing)
+        if not create_pr:
+            api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if branch:
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        try:
+            done = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=branch,
+                commit_message=message,
+                parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
+                create_pr=create_pr,
+            )
+        except ValueError as error:  # the Hub's check of the card's metadata
+            raise CannotPublish(f"the Hub does not take the card: {error}") from error
+    if tag:
+        _set_tag(api, repo_id, tag, done)
+    return str(done.pr_url or done.commit_url)
+
+
+def _set_tag(api: huggingface_hub.HfApi, repo_id: str, tag: str, done: huggingface_hub.CommitInfo) -> None:
+    """Tag a commit.
+
+    Raises:
+        CannotPublish: The tag is on another commit, which the Hub does not report.
+    """
+    api.create_tag(repo_id, tag=tag, revision=done.oid, exist_ok=True)
+    tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
+    if tagged != {done.oid}:
+        raise CannotPublish(f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another")
+
+
+def explain_failure(error: Exception, repo_id: str) -> DenoiserError | None:
+    """An error of the Hub's client during a push as one of ours that says why; None for any other error."""
+    if isinstance(error, DenoiserError):
+        return None
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        status = error.response.status_code
+        reason = {
+            401: "the token is wrong or has run out: log in again with `hf auth login`",
+            403: f"this token may not write to {repo_id}: it needs write access to that account",
+            404: f"{repo_id} cannot be written: no such account, or no access to it",
+            412: f"{repo_id} was changed meanwhile",
+        }.get(status)
+        if reason:
+            return CannotPublish(reason)
+        return HubUnreachable(f"the Hub answered {status}: {error.server_message or 'try again later'}")
+    if cause := find_network_error(error):
+        return HubUnreachable(f"the Hub cannot be reached ({type(cause).__name__}: {cause})")
+    return None
+
+
+def find_network_error(error: BaseException | None) -> BaseException | None:
+    """The network error that an error is or was raised from: the client wraps what goes wrong in an upload."""
+    while error and not is_network_error(error):
+        error = error.__cause__
+    return error

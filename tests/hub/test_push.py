@@ -1,0 +1,108 @@
+"""``Denoiser.save_pretrained`` and ``push_to_hub``, with the real client against a Hub on the loopback."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from denoiser import CannotPublish, Denoiser, HubUnreachable
+from denoiser.hub.checkpoints import BUNDLED
+
+
+@pytest.fixture
+def hub(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    return hub
+
+
+@pytest.fixture
+def denoiser(tiny_model):
+    return Denoiser(copy.deepcopy(tiny_model), "cpu", "float32")
+
+
+def pushed(hub, repo_id):
+    repository = hub.repositories[repo_id]
+    return repository.commits[repository.branches["main"]]
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_a_network_comes_back_bit_for_bit_with_a_card(denoiser, hub, tmp_path, photo, place):
+    if place == "hub":
+        assert denoiser.push_to_hub("user/mine").startswith(f"{hub.url}/user/mine/commit/")
+        name = "user/mine"
+    else:
+        denoiser.save_pretrained(name := tmp_path / "new" / "mine")
+    again = Denoiser.from_pretrained(name, device="cpu", dtype="float32")
+    assert again.model.config == denoiser.model.config
+    assert np.array_equal(again(photo[:40, :60], 25), denoiser(photo[:40, :60], 25))
+    text = (again.folder / "README.md").read_text()
+    card = ModelCard(text)
+    assert card.data.denoiser["architecture"] == "unet" and "denoising-autoencoder" in card.data.tags
+    assert f'from_pretrained("{"user/mine" if place == "hub" else "mine"}")' in text
+    assert "Not recorded." in text and "{{" not in text and not card.data.eval_results
+
+
+def test_a_repeated_push_makes_no_commit_and_a_persons_words_stay(denoiser, hub):
+    for _ in range(2):
+        denoiser.push_to_hub("user/mine", tag="v1")
+    repository = hub.repositories["user/mine"]
+    assert len(repository.commits) == 2 and repository.tags["v1"] == repository.branches["main"]
+    files = pushed(hub, "user/mine")
+    repository.commit(files | {"README.md": files["README.md"] + b"\nFor my telescope.\n"})
+    denoiser.push_to_hub("user/mine")
+    assert b"For my telescope." in pushed(hub, "user/mine")["README.md"]
+
+
+def test_a_checkpoint_takes_its_card_and_pictures_along(hub, tmp_path):
+    Denoiser.from_pretrained("color-small").push_to_hub("user/mine", private=True)
+    folder, files = BUNDLED / "color-small", pushed(hub, "user/mine")
+    assert hub.repositories["user/mine"].private
+    assert files.keys() - {".gitattributes"} == {path.name for path in folder.iterdir()}
+    assert all(files[path.name] == path.read_bytes() for path in folder.iterdir() if path.name != "README.md")
+    figures = ModelCard((folder / "README.md").read_text()).data.eval_results
+    assert ModelCard(files["README.md"].decode()).data.eval_results == figures
+    assert b'from_pretrained("user/mine")' in files["README.md"]
+    # What is fetched from the Hub has no pictures: the card of a copy shows those of the original.
+    fetched = Denoiser.from_pretrained("user/mine")
+    fetched.save_pretrained(tmp_path / "copy")
+    text = (tmp_path / "copy" / "README.md").read_text()
+    assert f"(https://huggingface.co/user/mine/resolve/{fetched.revision}/curve.png)" in text
+    assert len(ModelCard(text).data.eval_results) == len(figures)
+    # Saved over itself it stays as it is.
+    again = Denoiser.from_pretrained(tmp_path / "copy")
+    again.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy" / "README.md").read_text() == text
+    # Other weights take no figures along, not even into the folder that has them.
+    with torch.no_grad():
+        again.model.head.weight.mul_(1.01)
+    again.save_pretrained(tmp_path / "copy")
+    text = (tmp_path / "copy" / "README.md").read_text()
+    assert not ModelCard(text).data.eval_results and "| cbsd68 |" not in text
+    assert f"from the weights of `{tmp_path / 'copy'}`" in text
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, "user/mine", "there is no token"),
+        ("token-of-guest", "user/mine", "use guest/mine"),
+        ("token-of-user", "mine", "must be user/name"),
+    ],
+)
+def test_what_keeps_from_a_push_is_said(denoiser, hub, monkeypatch, token, repo_id, message):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(CannotPublish, match=message):
+        denoiser.push_to_hub(repo_id, token=token)
+    assert "user/mine" not in hub.repositories
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, CannotPublish), (500, HubUnreachable)])
+def test_a_push_that_breaks_off_is_told_apart_by_its_error_and_can_be_repeated(denoiser, hub, status, kind):
+    hub.faults = [("POST /api/models/user/mine/commit", status)] * 8
+    with pytest.raises(kind):
+        denoiser.push_to_hub("user/mine")
+    hub.faults.clear()
+    denoiser.push_to_hub("user/mine")
+    assert "model.safetensors" in pushed(hub, "user/mine")
