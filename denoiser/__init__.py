@@ -22,7 +22,7 @@ from .errors import (
 from .hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from .images.codecs import save_image
 from .images.picture import read_frames
-from .models import Bottleneck, Unet
+from .models import Bottleneck, Unet, register_architecture
 from .name_clash import warn_if_name_clashes
 from .noise import NOISES, add_noise
 from .pipeline import Denoiser
@@ -48,6 +48,7 @@ __all__ = [
     "bundled_checkpoints",
     "estimate_sigma",
     "read_frames",
+    "register_architecture",
     "save_image",
 ]
 

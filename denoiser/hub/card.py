@@ -61,6 +61,7 @@ def describe(model: DenoisingAutoencoder, name: str | None = None, revision: str
     return {
         "model": dataclasses.asdict(cast(Any, model.config)),
         "model_class": type(model).__name__,
+        "summary": (type(model).__doc__ or "").strip().partition("\n")[0],
         "compression": getattr(model, "compression", None),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     } | ({"init_card": {"name": name, "revision": revision}} if name else {})

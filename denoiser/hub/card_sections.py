@@ -57,7 +57,8 @@ def about(run: dict[str, Any]) -> str:
     """What the network is: architecture, colors, parameters, noise levels."""
     model = run["model"]
     levels = len(model["widths"])
-    text = _ABOUT[model["architecture"]].format(
+    own = run.get("summary") or f"A network of the architecture `{model['architecture']}`."
+    text = _ABOUT.get(model["architecture"], own.replace("{", "{{").replace("}", "}}")).format(
         coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1),
         compression=run.get("compression") or 0,
         bias_free="" if model.get("bias") else "bias-free ",

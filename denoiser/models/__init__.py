@@ -1,17 +1,20 @@
 """The networks, by architecture name.
 
-A new architecture is one file here with its config and its network, and one entry in ``ARCHITECTURES``.
+A new architecture is one file here with its config and its network, and one entry in ``ARCHITECTURES``; other packages
+add theirs by :func:`register_architecture`.
 """
 
+import dataclasses
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import torch
 
 from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
 from ..errors import CheckpointInvalid
-from ._base import DenoisingAutoencoder, ModelConfig, config_from_dict, read_config
+from ._base import DenoisingAutoencoder, ModelConfig, check_config, config_from_dict, read_config
 from .bottleneck import Bottleneck, BottleneckConfig
 from .unet import Unet, UnetConfig
 
@@ -25,15 +28,48 @@ __all__ = [
     "ModelConfig",
     "Unet",
     "UnetConfig",
+    "check_config",
     "check_config_file",
     "config_from_dict",
     "count_parameters",
     "holds_weights",
     "load_model",
     "model_class",
+    "register_architecture",
 ]
 
 ARCHITECTURES: dict[str, type[DenoisingAutoencoder]] = {"unet": Unet, "bottleneck": Bottleneck}
+
+_REQUIRED = ("architecture", "channels", "widths", "bias", "blind", "sigma_range", "sigma_units")
+_OF_ANOTHER_PACKAGE = re.compile(r"((?:[A-Za-z_]\w*\.)+)[A-Za-z_][\w-]*")
+Network = TypeVar("Network", bound=type[DenoisingAutoencoder])
+
+
+def register_architecture(network: Network) -> Network:
+    """Add the network of another package to ``ARCHITECTURES``, as a decorator of its class.
+
+    The default of the field ``architecture`` in its ``Config`` is its name: "package.name", where ``import package``
+    registers it. That is what ``from_pretrained`` says where a checkpoint is loaded without it.
+
+    Raises:
+        ValueError: The name is of another form or taken by another class, or its config lacks a field of
+            :class:`ModelConfig`.
+    """
+    fields = [field.name for field in dataclasses.fields(cast(Any, network.Config))]
+    if fields[:1] != ["architecture"] or not set(_REQUIRED) <= set(fields):
+        raise ValueError(
+            f"the config of {network.__name__} must have the fields {', '.join(_REQUIRED)}, in front the first"
+        )
+    name = network.Config().architecture
+    if not _OF_ANOTHER_PACKAGE.fullmatch(name):
+        raise ValueError(
+            f"architecture {name!r} must be of the form 'package.name', where `import package` registers it"
+        )
+    known = ARCHITECTURES.get(name)
+    if known and (known.__module__, known.__qualname__) != (network.__module__, network.__qualname__):
+        raise ValueError(f"architecture {name!r} is taken by {known.__module__}.{known.__qualname__}")
+    ARCHITECTURES[name] = network
+    return network
 
 
 def model_class(config: dict[str, Any], where: str) -> type[DenoisingAutoencoder]:
@@ -45,6 +81,11 @@ def model_class(config: dict[str, Any], where: str) -> type[DenoisingAutoencoder
     name = config.get("architecture")
     if name is None:
         raise CheckpointInvalid(f"{where} names no architecture of ours: this is not a denoiser checkpoint.")
+    if isinstance(name, str) and name not in ARCHITECTURES and (other := _OF_ANOTHER_PACKAGE.fullmatch(name)):
+        raise CheckpointInvalid(
+            f"{where} asks for architecture {name[:80]!r} of another package: install that package if you trust it, "
+            f"and `import {other[1][:-1][:80]}` before the checkpoint is loaded."
+        )
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise CheckpointInvalid(
             f"{where} asks for architecture {str(name)[:80]!r}; this version knows {', '.join(sorted(ARCHITECTURES))}."

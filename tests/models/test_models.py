@@ -1,11 +1,22 @@
+import dataclasses
 import json
 
 import pytest
 import safetensors.torch
 import torch
 
-from denoiser import CheckpointInvalid, CheckpointNotFound
-from denoiser.models import ARCHITECTURES, Bottleneck, BottleneckConfig, Unet, UnetConfig, load_model
+from denoiser import CheckpointInvalid, CheckpointNotFound, Denoiser, register_architecture
+from denoiser.hub.checkpoints import find_checkpoint
+from denoiser.hub.facts import facts_of
+from denoiser.models import (
+    ARCHITECTURES,
+    Bottleneck,
+    BottleneckConfig,
+    DenoisingAutoencoder,
+    Unet,
+    UnetConfig,
+    load_model,
+)
 from denoiser.models._base import pad_to_multiple, sigma_map
 
 SMALL = {
@@ -136,6 +147,81 @@ def test_a_saved_checkpoint_loads_bit_for_bit(name, tmp_path):
         assert torch.equal(loaded(x, 0.1), model(x, 0.1))
 
 
+@dataclasses.dataclass(frozen=True)
+class PlainConfig:
+    architecture: str = "somewhere.networks.plain"
+    channels: int = 3
+    widths: tuple[int, ...] = (4,)
+    bias: bool = False
+    blind: bool = True
+    sigma_range: tuple[float, float] = (0.0, 55.0)
+    sigma_units: str = "8-bit"
+
+
+class Plain(DenoisingAutoencoder):
+    """A convolution."""
+
+    Config = PlainConfig
+    multiple = 1
+
+    def __init__(self, config: PlainConfig = PlainConfig()):
+        super().__init__()
+        self.config = config
+        self.conv = torch.nn.Conv2d(config.channels, config.channels, 3, padding=1)
+
+    def encode(self, x, level):
+        return x
+
+    def decode(self, encoded):
+        return self.conv(encoded)
+
+
+def test_a_network_of_another_package_loads_where_it_is_registered(monkeypatch, tmp_path, photo):
+    monkeypatch.setattr("denoiser.models.ARCHITECTURES", dict(ARCHITECTURES))
+    assert register_architecture(register_architecture(Plain)) is Plain
+    denoiser = Denoiser(Plain(), "cpu", "float32")
+    denoiser.save_pretrained(tmp_path / "mine")
+    again = Denoiser.from_pretrained(tmp_path / "mine", device="cpu", dtype="float32")
+    assert isinstance(again.model, Plain) and (again(photo[:9, :7]) == denoiser(photo[:9, :7])).all()
+    facts = facts_of(find_checkpoint(tmp_path / "mine"))
+    assert (facts.architecture, facts.parameters) == ("somewhere.networks.plain", 84)
+    assert "\nA convolution.\n" in (tmp_path / "mine" / "README.md").read_text()
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointInvalid, match=r"'somewhere.networks.plain' of another package: .*`import somewhere\.networks`"
+    ):
+        Denoiser.from_pretrained(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "plain"}, "must be of the form 'package.name'"),
+        ({"architecture": "os.system('x')"}, "must be of the form"),
+        ({"blind": None}, "must have the fields"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(monkeypatch, changes, message):
+    monkeypatch.setattr("denoiser.models.ARCHITECTURES", known := dict(ARCHITECTURES))
+    fields = {field.name: (field.type, field.default) for field in dataclasses.fields(PlainConfig)}
+    fields |= {name: (str, value) for name, value in changes.items()}
+    config = dataclasses.make_dataclass(
+        "Config",
+        [(name, kind, default) for name, (kind, default) in fields.items() if default is not None],
+        frozen=True,
+    )
+    with pytest.raises(ValueError, match=message):
+        register_architecture(type("Other", (Plain,), {"Config": config}))
+    assert known == ARCHITECTURES
+
+
+def test_a_name_is_one_networks(monkeypatch):
+    monkeypatch.setattr("denoiser.models.ARCHITECTURES", dict(ARCHITECTURES))
+    register_architecture(Plain)
+    with pytest.raises(ValueError, match=r"is taken by .*test_models\.Plain"):
+        register_architecture(type("Other", (Plain,), {}))
+
+
 def break_config(**changes):
     def change(folder):
         path = folder / "config.json"
@@ -173,6 +259,7 @@ def replace_by_pickle(folder):
         (lambda folder: (folder / "config.json").write_text(" " * 200_000), "over 100000 bytes"),
         (break_config(architecture="resnet"), "'resnet'; this version knows bottleneck, unet"),
         (break_config(architecture=["unet"]), "asks for architecture"),
+        (break_config(architecture="a.b; c"), "'a.b; c'; this version knows"),
         (break_config(surprise=1), "unknown fields \\['surprise'\\]"),
         (drop_field, "missing fields \\['widths'\\]"),
         (break_config(widths=[8, 12, 10**6]), "widths must be made of integers from 1 to 1024"),
