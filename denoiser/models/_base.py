@@ -13,7 +13,6 @@ from typing import Any, Protocol, Self, cast
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
@@ -25,17 +24,31 @@ from ..errors import CheckpointInvalid, CheckpointNotFound
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad (B, C, H, W) at the bottom and right until H and W are multiples of ``multiple``.
 
-    By reflection where possible (it can be at most size - 1 wide), by replication beyond that: any H, W >= 1 works.
+    By reflection; beyond size - 1 of it, by replication: any H, W >= 1 works. One gather for every size, as conditions
+    on the size would tie a compiled or exported network to the sizes that it was made with.
     """
-    down, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-    if not (down or right):
-        return x
-    reflect = min(down, x.shape[-2] - 1), min(right, x.shape[-1] - 1)
-    if any(reflect):
-        x = F.pad(x, (0, reflect[1], 0, reflect[0]), mode="reflect")
-    if reflect != (down, right):
-        x = F.pad(x, (0, right - reflect[1], 0, down - reflect[0]), mode="replicate")
-    return x
+    height, width = x.shape[-2:]
+    if not torch.compiler.is_compiling() and height % multiple == width % multiple == 0:
+        return x  # the same, without a copy
+    return _gather(x, *(_mirrored_positions(size, multiple, x.device) for size in (height, width)))
+
+
+def _mirrored_positions(size: int, multiple: int, device: torch.device) -> torch.Tensor:
+    """Where the rows (or columns) of a padded picture come from: 0 .. size - 1, and back from there."""
+    padded = ((size - 1) // multiple + 1) * multiple  # in this form torch.export can prove that it is positive
+    return (size - 1 - (torch.arange(padded, device=device) - (size - 1)).abs()).clamp(min=0)
+
+
+def _gather(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The rows and columns of (B, C, H, W) at these positions. With the channels last: several times as fast."""
+    return x.permute(0, 2, 3, 1).index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
+
+
+def _crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The first rows and columns of (B, C, H, W)."""
+    if torch.compiler.is_compiling():  # torch.export cannot prove that a slice lies within the padded size
+        return _gather(x, torch.arange(height, device=x.device), torch.arange(width, device=x.device))
+    return x[..., :height, :width]
 
 
 def sigma_map(sigma: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -129,7 +142,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
                 raise ValueError("this checkpoint is conditioned on the noise level: pass sigma (on the scale of x)")
             level = pad_to_multiple(sigma_map(sigma, x), self.multiple)
         padded = pad_to_multiple(x, self.multiple)
-        return self.decode(self.encode(padded, level))[..., :height, :width]
+        return _crop(self.decode(self.encode(padded, level)), height, width)
 
     @classmethod
     def from_pretrained(
