@@ -22,6 +22,7 @@ from ..pipeline import MARGIN, TILE, Denoiser
 from .compute_gate import ComputeGate
 from .pulls import Pull, Pulls, Visitor
 from .visitor_cache import VisitorCache
+from .zero_gpu import Compute, ZeroGpuDenoiser
 
 MAX_SECONDS_PER_MEGAPIXEL = 20.0
 """A slower checkpoint is refused: it would keep everyone else waiting."""
@@ -80,6 +81,8 @@ class ModelPool:
         cache_folder: Where visitors' checkpoints are cached.
         max_cache_bytes: Disk space for them; when more is taken, those unused longest are deleted.
         gate: Gives a turn in which a new checkpoint is tried out, so that it does not compete with what is computed.
+        zero_gpu: What computes on a ZeroGPU Space. Checkpoints are tried out on the processor there, too: that time
+            bounds what they may take.
     """
 
     def __init__(
@@ -91,12 +94,14 @@ class ModelPool:
         cache_folder: str | Path | None = None,
         max_cache_bytes: int = 4_000_000_000,
         gate: ComputeGate | None = None,
+        zero_gpu: Compute | None = None,
     ):
         self.trusted, self.max_loaded, self.max_memory_bytes = trusted, max_loaded, max_memory_bytes
         self.max_weights_bytes = max_weights_bytes
         self.cache = VisitorCache(cache_folder, max_cache_bytes, self._in_use)
         self._pulls: Pulls[Loaded] = Pulls(self._pull)
         self._gate = gate or ComputeGate()
+        self._zero_gpu = zero_gpu
         self._loaded: dict[str, Loaded] = {}  # the least recently used first
         self._checked_at: dict[str, float] = {}  # when the Hub was asked
         self._seen: dict[str, tuple[str, float]] = {}  # name -> the commit it was, and its speed here
@@ -259,10 +264,12 @@ class ModelPool:
                 "memory. Use it on a larger machine."
             )
         with self._loading:  # one at a time: their weights are in memory twice for a moment
-            denoiser = Denoiser.from_checkpoint(found)
+            denoiser = Denoiser.from_checkpoint(found, "cpu" if self._zero_gpu else "auto")
         commit, seconds = self._seen.get(key, ("", 0.0))
         if commit != (found.revision or "") or not seconds:
             seconds = self._measure_speed(denoiser, found.name)
+        if self._zero_gpu:
+            denoiser = ZeroGpuDenoiser(denoiser, self._zero_gpu)
         return Loaded(denoiser, facts, read_card(found), seconds, found.note)
 
     def _measure_speed(self, denoiser: Denoiser, name: str) -> float:

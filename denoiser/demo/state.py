@@ -9,6 +9,7 @@ from .model_pool import ModelPool
 from .photo_advice import PHOTO_CHECKPOINT
 from .result_files import ResultFiles
 from .settings import Settings
+from .zero_gpu import find_zero_gpu
 
 
 class DemoState:
@@ -26,7 +27,13 @@ class DemoState:
         self.catalogue = Catalogue(
             names=settings.trusted_names, author=settings.author, collection=settings.collection, tag=settings.tag
         )
-        self.model_pool = ModelPool(settings.trusted_names, max_weights_bytes=settings.max_weights_bytes, gate=gate)
+        self.model_pool = ModelPool(
+            settings.trusted_names,
+            max_loaded=len(bundled_checkpoints()) + 2,  # the comparison takes all that are bundled
+            max_weights_bytes=settings.max_weights_bytes,
+            gate=gate,
+            zero_gpu=find_zero_gpu(),
+        )
         self.experiment_runner = ExperimentRunner(settings, gate)
         self.checkpoint, self.note = DEFAULT_CHECKPOINT, ""
 

@@ -24,6 +24,7 @@ from PIL import Image
 import denoiser
 from denoiser.__main__ import main as denoise
 from denoiser.demo.settings import Settings
+from denoiser.download.checkpoint_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from denoiser.models import ARCHITECTURES
 from denoiser.noise import NOISES
 from tests.conftest import PHOTO, ROOT
@@ -262,6 +263,18 @@ def test_hosting_names_the_environment_variables_that_the_code_reads():
     libraries += [gradio / "http_server.py", gradio / "utils.py"]
     theirs = "".join(path.read_text(encoding="utf-8") for path in libraries)
     assert all(f'"{name}"' in theirs for name in named - read)
+
+
+def test_what_a_space_preloads_is_all_that_is_read(hub, tiny_checkpoint):
+    (block,) = blocks(ROOT / "docs" / "hosting.md", "yaml")
+    space = yaml.safe_load(block)
+    (name, files), (model,) = space["preload_from_hub"][0].split(), space["models"]
+    assert name == model and set(files.split(",")) == {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
+    hub.put(name, tiny_checkpoint)
+    for file in files.split(","):  # what the Hub does when it builds a Space
+        huggingface_hub.hf_hub_download(name, file)
+    hub.faults.extend([(name, 503)] * 9)
+    assert denoiser.Denoiser.from_pretrained(name).folder.joinpath(CARD_FILE).is_file()
 
 
 def test_hosting_states_the_limits_of_the_settings():
