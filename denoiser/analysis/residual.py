@@ -59,29 +59,30 @@ class Residual:
         """Whether nothing but noise was found in it."""
         return self.share < MIN_SHARE and self.correlation < SHARED and self.deviation <= MAX_REMOVED * self.expected
 
+    @property
+    def kind(self) -> str:
+        """What was removed: "noise", "part" of it, coarse "grain", "more" than noise, or "structure" in some areas."""
+        if self.deviation < MIN_REMOVED * self.expected:
+            return "part"
+        if self.share >= MIN_SHARE:
+            return "structure"
+        if self.correlation >= SHARED:
+            return "grain"
+        return "more" if self.deviation > MAX_REMOVED * self.expected else "noise"
+
     def __str__(self) -> str:
         """A sentence or two for people."""
-        if self.deviation < MIN_REMOVED * self.expected:
-            return (
-                f"Only part of the noise was removed: {self.deviation:.1f} of {self.expected:.1f} levels. "
-                "If the picture still looks noisy, raise the strength or the noise level."
-            )
-        if self.share >= MIN_SHARE:
-            return (
-                f"Structure was removed in {100 * self.share:.0f} % of the picture: see the map. A lower noise level "
-                "or strength keeps more of it."
-            )
-        if self.correlation >= SHARED:
-            return (
-                "What was removed is shared by neighboring pixels: coarse grain, or fine texture everywhere. Compare "
-                "with a lower strength."
-            )
-        if self.deviation > MAX_REMOVED * self.expected:
-            return (
-                f"More was removed than the noise level says: {self.deviation:.1f} instead of {self.expected:.1f} "
-                "levels. The level is too low, or texture was removed everywhere."
-            )
-        return "What was removed looks like noise."
+        return {
+            "part": f"Only part of the noise was removed: {self.deviation:.1f} of {self.expected:.1f} levels. "
+            "If the picture still looks noisy, raise the strength or the noise level.",
+            "structure": f"Structure was removed in {100 * self.share:.0f} % of the picture: see the map. A lower "
+            "noise level or strength keeps more of it.",
+            "grain": "What was removed is shared by neighboring pixels: coarse grain, or fine texture everywhere. "
+            "Compare with a lower strength.",
+            "more": f"More was removed than the noise level says: {self.deviation:.1f} instead of {self.expected:.1f} "
+            "levels. The level is too low, or texture was removed everywhere.",
+            "noise": "What was removed looks like noise.",
+        }[self.kind]
 
 
 def examine_residual(noisy: np.ndarray, restored: np.ndarray, noise: float | PoissonGaussian) -> Residual:

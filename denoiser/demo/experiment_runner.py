@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from .. import experiment
+from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing, SeveralFrames
 from ..images.picture import Picture, read
 from ..noise import NOISES
@@ -18,7 +19,7 @@ from .guard import current_call
 from .memory import trim_memory
 from .model_pool import Loaded
 from .photo_advice import PhotoFacts, describe_photo
-from .photo_parts import render_overview, take_area, to_integers
+from .photo_parts import locate, render_overview, take_area, to_integers
 from .result_files import DISK_FULL, is_disk_full
 from .settings import Settings
 
@@ -29,8 +30,10 @@ LIVE_SECONDS = 0.03
 LIVE_PIXELS = 256 * 256
 """They are not reduced further: a machine that was busy when the checkpoint was tried out seems slow."""
 
-Answer = TypeVar("Answer")
+CROP_PIXELS = 256 * 256
+"""Of a crop: every technique takes about a second for it, or less."""
 
+Answer = TypeVar("Answer")
 
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 """Of every noise, in the order of the page's sliders."""
@@ -65,6 +68,23 @@ def read_first(photo: str, max_pixels: int) -> tuple[Picture, int]:
         return read(photo, max_pixels), 1
     except SeveralFrames as error:
         return read(photo, max_pixels, page=1), error.count
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A part of a visitor's picture, to look at closely.
+
+    Attributes:
+        clean: The picture before noise was added, or None if none was.
+        noisy: With noise.
+        noise: Its level in 8-bit units or its model: of the whole picture, known or estimated.
+        sigma: The standard deviation of the noise in 8-bit units.
+    """
+
+    clean: Picture | None
+    noisy: Picture
+    noise: float | PoissonGaussian
+    sigma: float
 
 
 class ExperimentRunner:
@@ -113,8 +133,7 @@ class ExperimentRunner:
         Raises:
             gr.Error: Something is wrong with what was asked for, or it takes too long, or nobody waits for it.
         """
-        if not 0 <= seed < 2**64:  # JSON holds no more
-            raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
+        _check_seed(seed)
         call, long = current_call(), not live and self.is_long(photo, area)
         with _explained(), self._gate.turn(long, call.is_cancelled, call.report_position) as turn:
             try:
@@ -134,9 +153,58 @@ class ExperimentRunner:
         Raises:
             gr.Error: Nobody waits for it.
         """
-        call = current_call()
-        with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position, next=True) as turn:
+        with self.turn(next=True) as turn:
             return experiment.measure(result, pause=turn.pause)
+
+    def crop(
+        self,
+        photo: str | None,
+        area: str,
+        place: str,
+        noise: str | None,
+        parameters: dict[str, float],
+        seed: float,
+        sigma: float | str,
+    ) -> Crop:
+        """The picture that :meth:`run` gives the network for these arguments, and of it the part at ``place``.
+
+        Raises:
+            gr.Error: As :meth:`run`.
+        """
+        _check_seed(seed)
+        with self.turn():
+            start = experiment.degrade(self._open(photo, area), noise, parameters, int(seed))
+            given = start.noise(sigma == "known") if isinstance(sigma, str) else float(sigma)
+            part = locate("part", place)
+            return Crop(
+                clean=start.clean and take_area(start.clean, part, CROP_PIXELS),
+                noisy=take_area(start.noisy, part, CROP_PIXELS),
+                noise=given,
+                sigma=experiment.mean_level(given, start.noisy),
+            )
+
+    def crop_overview(self, photo: str | None, area: str) -> str:
+        """The picture with the frame of its crop, as HTML.
+
+        Raises:
+            gr.Error: It cannot be read.
+        """
+        with self.turn():
+            return render_overview(self._open(photo, area), CROP_PIXELS, Path(photo or "").parent.name)
+
+    @contextlib.contextmanager
+    def turn(self, next: bool = False) -> Iterator[Turn]:
+        """A turn of the call under way, for something short; every mistake in it comes back as a sentence.
+
+        Args:
+            next: See :class:`Turn`.
+
+        Raises:
+            gr.Error: What went wrong, or nobody waits for it.
+        """
+        call = current_call()
+        with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position, next=next) as turn:
+            yield turn
 
     def is_long(self, photo: str | None, area: str) -> bool:
         """Whether a photo is computed in tiles, between which others pass."""
@@ -154,8 +222,7 @@ class ExperimentRunner:
         Raises:
             gr.Error: It cannot be read.
         """
-        call = current_call()
-        with _explained(), self._gate.turn(False, call.is_cancelled, call.report_position):
+        with self.turn():
             try:
                 picture, frames = read_first(photo, self.settings.max_pixels)
                 overview = render_overview(picture, self.settings.interactive_pixels, Path(photo).parent.name)
@@ -220,6 +287,11 @@ class ExperimentRunner:
                 "or a faster checkpoint.",
                 print_exception=False,
             )
+
+
+def _check_seed(seed: float) -> None:
+    if not 0 <= seed < 2**64:  # JSON holds no more
+        raise gr.Error("The seed must be a whole number from 0 to 18446744073709551615.", print_exception=False)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 
 from .api import DenoiseApi
 from .checkpoint_picker import checkpoint_choices
+from .compare_tab import CompareTab
 from .denoise_layout import DenoiseLayout
 from .denoise_tab import DenoiseTab
 from .figures import render
@@ -38,8 +39,13 @@ def build_page(state: DemoState) -> GuardedBlocks:
             elem_id="title",
         )
         choices = checkpoint_choices(state.catalogue, state.checkpoint)
-        layout = DenoiseLayout(settings.examples, state.checkpoint, choices)
-        DenoiseTab(state, layout).connect(page)
+        with gr.Tabs(elem_id="tabs"):  # what is in a tab is not made in the browser before it is opened
+            with gr.Tab("Denoise", id="denoise"):
+                layout = DenoiseLayout(settings.examples, state.checkpoint, choices)
+                denoise_tab = DenoiseTab(state, layout)
+                denoise_tab.connect(page)
+            with gr.Tab("Compare techniques", id="compare") as tab:
+                CompareTab(denoise_tab, tab)
         DenoiseApi(state).connect()
     return page
 
@@ -60,7 +66,9 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         enable_monitoring=False,  # on by default, for everyone to read
         server_port=port,
         theme=create_theme(),
-        css="".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css")),
+        css="".join(
+            (FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css", "laboratory.css")
+        ),
         head=render("head.html", script=(FOLDER / "page.js").read_text(encoding="utf-8")),
         max_file_size=settings.max_upload,
         run_history=False,  # it would keep every slider move in the visitor's browser

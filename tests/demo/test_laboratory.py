@@ -1,0 +1,162 @@
+"""The tabs beside the first: techniques beside each other, and the inside of the autoencoder, in a real browser."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from denoiser import Denoiser, add_noise
+from denoiser.analysis.metrics import psnr
+from denoiser.demo.compare_tab import USUAL, read_choice
+from denoiser.techniques import TECHNIQUES
+
+from .visitor import Visitor, png
+
+COMPARED = """() => { const done = JSON.parse(document.querySelector("#comparison .comparison")?.dataset.done ?? "{}");
+  return done.running === "" && done.run > (window.before ?? 0) && done; }"""
+
+
+class Laboratory(Visitor):
+    """A visitor with a small photo, whose crop is all of it."""
+
+    def __init__(self, browser, url, photo, *size, **context):
+        super().__init__(browser, url, *size, **context)
+        self.after(lambda: self.upload("small.png", png(photo[:96, :128])))
+
+    def open(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def compared(self, action) -> None:
+        """Act, and wait until a newer comparison is complete."""
+        done = "JSON.parse(document.querySelector('#comparison .comparison')?.dataset.done ?? '{\"run\": 0}').run"
+        self.page.evaluate(f"() => {{ window.before = {done} }}")
+        action()
+        self.page.wait_for_function(COMPARED)
+
+    def table(self) -> dict[str, list[str]]:
+        """The figures by the names of the techniques, in the order of the table."""
+        rows = self.page.evaluate(
+            """() => [...document.querySelectorAll("#comparison tbody tr")].map(
+              (row) => [row.querySelector("th").firstChild.textContent,
+                        ...[...row.querySelectorAll("td:not(.bars)")].map((cell) => cell.textContent)])"""
+        )
+        return {name: figures for name, *figures in rows}
+
+
+@pytest.fixture(scope="module")
+def laboratory(browser, demo, photo):
+    visitor = Laboratory(browser, demo.url, photo, 1366, 768)
+    visitor.compared(lambda: visitor.open("Compare techniques"))
+    yield visitor
+    assert not visitor.elsewhere and not visitor.problems
+    visitor.context.close()
+
+
+def choose(visitor, *names: str) -> None:
+    """Have exactly these techniques computed."""
+    boxes = [f"#chooser [name='{name}']" for name in names]
+    visitor.page.evaluate(
+        """(boxes) => { for (const box of document.querySelectorAll("#chooser input[type=checkbox]"))
+      box.checked = boxes.slice(1).some((one) => box.matches(one)) }""",
+        boxes,
+    )
+    visitor.compared(lambda: visitor.page.check(boxes[0]))
+
+
+def check_axe(page) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    violations = Axe().run(page).response["violations"]
+    assert not [one["id"] for one in violations if one["impact"] in ("serious", "critical")]
+
+
+def test_the_figures_are_those_of_the_library_and_the_table_sorts(laboratory, photo):
+    clean = photo[:96, :128].astype(np.float32) / 255
+    noisy = np.rint(add_noise(clean, seed=0, sigma=25).clip(0, 1) * 255) / np.float32(255)
+    table = laboratory.table()
+    assert len(table) == len(USUAL)
+    expected = {TECHNIQUES[name].label: TECHNIQUES[name].denoise(noisy, 25) for name in ("gaussian", "tv")}
+    expected["color-base"] = Denoiser.from_pretrained()(noisy, 25)
+    for label, restored in expected.items():
+        rounded = np.rint(restored.clip(0, 1) * 255) / 255
+        assert float(table[label][0].removesuffix(" dB")) == pytest.approx(psnr(clean, rounded), abs=0.05)
+    figures = [float(row[0].removesuffix(" dB")) for row in table.values()]
+    assert figures == sorted(figures, reverse=True)
+    laboratory.page.click("#comparison [data-sort=ssim]")
+    laboratory.page.keyboard.press("Enter")  # the head of the column is still in focus
+    similar = [float(row[1]) for row in laboratory.table().values()]
+    assert similar == sorted(similar)
+    laboratory.page.click("#comparison [data-sort=psnr]")
+
+
+def test_a_moved_parameter_counts_until_it_follows_its_rule_again(laboratory):
+    page = laboratory.page
+    choose(laboratory, "gaussian")
+    before = laboratory.table()
+    assert list(before) == ["Gaussian filter"]
+    page.get_by_role("button", name="About: Gaussian filter").click()
+    assert page.get_by_text("blurs edges as much as noise").is_visible()
+    width = page.locator("#chooser input[data-technique=gaussian]")
+    assert float(width.input_value()) == pytest.approx(TECHNIQUES["gaussian"].settings(25)["width"], abs=0.02)
+    laboratory.compared(lambda: (width.focus(), page.keyboard.press("End")))
+    blurred = laboratory.table()["Gaussian filter"]
+    assert float(blurred[0].removesuffix(" dB")) < float(before["Gaussian filter"][0].removesuffix(" dB")) - 1
+    assert "structure removed" in page.inner_text("#comparison tbody")
+    laboratory.compared(lambda: page.click("#chooser [data-reset='gaussian width']"))
+    assert laboratory.table()["Gaussian filter"][0] == before["Gaussian filter"][0]
+
+
+def test_crops_have_one_zoom_and_show_what_was_removed(laboratory):
+    page = laboratory.page
+    places = "() => [...document.querySelectorAll('#comparison canvas')].map((one) => one.style.cssText.split(';')[2])"
+    page.focus("#comparison .crops")
+    for key in ("+", "+", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    moved = page.evaluate(places)
+    assert len(moved) == 3 and len(set(moved)) == 1 and "translate(-" in moved[0]
+    pixels = "() => document.querySelector('#comparison figure[data-name=gaussian] canvas').toDataURL()"
+    before = page.evaluate(pixels)
+    page.click("#comparison [data-mode=removed]")
+    assert page.evaluate(pixels) != before and "was removed" in page.inner_text("#comparison .crops")
+    page.click("#comparison [data-mode=pictures]")
+
+
+def test_a_comparison_can_be_cancelled(laboratory):
+    page = laboratory.page
+    page.evaluate(
+        """() => { const watcher = new MutationObserver(() => {
+             const button = document.querySelector("#comparison [data-do=cancel]");
+             if (!button.hidden) { button.click(); watcher.disconnect(); } });
+           watcher.observe(document.querySelector(".comparison-state"), { subtree: true, attributes: true }) }"""
+    )
+    choose(laboratory, "wiener", "visushrink", "gray-base", "color-large", "photo", "color-small", "bottleneck-color")
+    assert page.get_by_text("Cancelled").is_visible() and "" in {row[0] for row in laboratory.table().values()}
+
+
+def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
+    page = laboratory.page
+    laboratory.open("Denoise")
+    noisy = np.random.default_rng(0).normal(photo[:96, :96], 20).clip(0, 255).astype(np.uint8)
+    laboratory.after(lambda: laboratory.upload("noisy.png", png(noisy)))
+    laboratory.after(lambda: page.click("#noisy-already input"))
+    laboratory.compared(lambda: laboratory.open("Compare techniques"))
+    assert page.get_by_text("Stein's estimate").is_visible() and not page.is_visible("#comparison [data-mode=missing]")
+    assert all("±" in figures[0] or "over" in figures[0] for figures in laboratory.table().values())
+    check_axe(page)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.recursive(
+            st.none() | st.floats() | st.text() | st.sampled_from(["gaussian", "width"]),
+            lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["techniques", "parameters", "tv"]), inner),
+        ).map(json.dumps),
+    )
+)
+def test_any_choice_is_read(choice):
+    names, parameters = read_choice(choice)
+    assert all(isinstance(name, str) for name in names)
+    assert parameters.keys() <= TECHNIQUES.keys()
