@@ -16,6 +16,7 @@ from tqdm import tqdm
 from .adaptation import adapt
 from .command_line import FORMATS, check_options, parse_arguments
 from .errors import DenoiserError
+from .export import command as export
 from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
 from .images.frame import Frame
 from .pipeline import Denoiser
@@ -163,6 +164,9 @@ class Run:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == [export.NAME]:
+        return export.main(arguments[1:])
     options = parse_arguments(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: nothing half-written

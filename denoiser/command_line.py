@@ -17,6 +17,7 @@ classical methods (--method):
 
 Several pictures, folders, and a new folder written with a trailing slash (-o new/) are done into a folder.
 "-" is standard input or output: denoise - -o - < noisy.png > clean.png
+denoise export CHECKPOINT -o FILE.onnx writes a checkpoint for ONNX Runtime and others: see denoise export --help
 
 exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing done, 130 interrupted
 """

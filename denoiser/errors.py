@@ -25,6 +25,10 @@ class CannotPublish(DenoiserError):
     """Nothing was pushed to the Hub."""
 
 
+class CannotExport(DenoiserError):
+    """No graph was written."""
+
+
 class ImageUnreadable(DenoiserError, ValueError):
     """The picture cannot be read, or not without loss."""
 

@@ -1,0 +1,184 @@
+"""Export: a network as an ONNX graph for any height, width and batch, that says what it takes.
+
+The graph is made by ``torch.onnx.export`` from one traced program. It has the input ``image``, float32 (B, C, H, W) in
+[0, 1], the output ``denoised`` of the same shape, and, unless the checkpoint is blind or a level is fixed, the input
+``sigma``: the noise's standard deviation on the scale of the image, as a map (B, 1, H, W), one level for each picture
+(B, 1, 1, 1) or one for all (1, 1, 1, 1).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
+from ..errors import CannotExport
+from ..hub.checkpoints import Checkpoint
+from ..hub.facts import facts_of
+from ..models import DenoisingAutoencoder, load_model
+from .check import largest_difference, load_session, mean_difference
+from .quantize import quantize
+
+TOLERANCE = 1e-4
+"""Largest accepted difference from the network, on the scale where white is 1."""
+INT8_TOLERANCE = 0.5 / 255
+"""The same of the mean difference (root mean square), where convolutions are in integers."""
+MISSING = "exporting needs more packages ({}): pip install 'denoising-autoencoder[export]'"
+
+
+class Exported(nn.Module):
+    """A network with the inputs of the graph.
+
+    Args:
+        network: To export.
+        sigma: A level that is fixed in the graph, on the scale of the pictures; None leaves it an input.
+    """
+
+    def __init__(self, network: DenoisingAutoencoder, sigma: float | None = None):
+        super().__init__()
+        self.network: DenoisingAutoencoder = network
+        self.sigma: float | None = sigma
+
+    def forward(self, image: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
+        """``image`` (B, C, H, W), ``sigma`` (B, 1, H, W) or broadcast to it -> (B, C, H, W)."""
+        if sigma is None and self.sigma is not None:
+            sigma = image.new_full((1, 1, 1, 1), self.sigma)
+        if sigma is not None:
+            sigma = sigma.expand(image.shape[0], 1, *image.shape[2:])
+        return self.network(image, sigma)
+
+
+def export_onnx(checkpoint: Checkpoint, path: str | Path, sigma: float | None = None, int8: bool = False) -> float:
+    """Write a checkpoint as an ONNX file, after ONNX Runtime computed with it what the network does.
+
+    Args:
+        checkpoint: As :func:`denoiser.hub.checkpoints.find_checkpoint` finds it.
+        path: The file to write; it is replaced only by a graph that passed.
+        sigma: A noise level, 8-bit units, that becomes part of the graph, whose only input is then the picture: what
+            programs expect that load any image model. None makes it an input.
+        int8: Compute the coarse levels in integers, see :mod:`denoiser.export.quantize`.
+
+    Returns:
+        The largest difference from the network over pictures of 20 sizes, where white is 1; with ``int8`` the mean one
+        (root mean square) over photographs.
+
+    Raises:
+        CannotExport: A package is missing, ``sigma`` does not fit, or the graph computes something else.
+        CheckpointInvalid: The checkpoint does not load.
+    """
+    content, difference = make_graph(checkpoint, sigma, int8)
+    _write(content, Path(path))
+    return difference
+
+
+def make_graph(checkpoint: Checkpoint, sigma: float | None = None, int8: bool = False) -> tuple[bytes, float]:
+    """What :func:`export_onnx` writes, and the difference that it returns."""
+    network = load_model(checkpoint.folder, label=checkpoint.name).requires_grad_(False)
+    if sigma is not None and network.config.blind:
+        raise CannotExport(f"{checkpoint.name} takes no noise level: leave sigma out")
+    if sigma is not None and not 0 <= sigma <= 255:
+        raise CannotExport(f"sigma must be from 0 to 255, got {sigma:g}")
+    module = Exported(network, None if sigma is None else sigma / 255).eval()
+    try:
+        content = _graph(module, _metadata(checkpoint, network, sigma, int8))
+        if int8:
+            content = quantize(content, network)
+        difference = (mean_difference if int8 else largest_difference)(load_session(content), module)
+    except ImportError as error:
+        raise CannotExport(MISSING.format(error)) from error
+    if not difference <= (INT8_TOLERANCE if int8 else TOLERANCE):
+        raise CannotExport(f"the graph of {checkpoint.name} differs from the network by {difference:.1e}: not written")
+    return content, difference
+
+
+def _graph(module: Exported, metadata: dict[str, str]) -> bytes:
+    """The serialized ONNX model.
+
+    The trace is made with a level for each picture, ``sigma`` (B, 1, 1, 1), which the graph expands by ONNX's rules of
+    broadcasting: so it takes maps as well, and only the declared shape of the input has to say so.
+    """
+    import onnx
+
+    dim = torch.export.Dim
+    smallest = module.network.multiple + 1  # for smaller pictures torch would make another trace; the graph is the same
+    height, width = dim("height", min=smallest), dim("width", min=smallest)
+    arguments: tuple[torch.Tensor, ...] = (torch.rand(2, module.network.config.channels, 64, 48),)
+    shapes: dict[str, Any] = {"image": {0: dim("batch"), 2: height, 3: width}}
+    if not module.network.config.blind and module.sigma is None:
+        arguments += (torch.rand(2, 1, 1, 1),)
+        shapes["sigma"] = {0: dim("batch")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch, and packages that it would use if they were there
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            arguments,
+            input_names=list(shapes),
+            output_names=["denoised"],
+            dynamic_shapes=tuple(shapes.values()),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program
+    model = program.model_proto
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")  # traces of the Python code, with the paths of this machine
+    graph.ClearField("value_info")
+    for value in graph.input:
+        if value.name == "sigma":
+            names = ("sigma_batch", 1, "sigma_height", "sigma_width")
+            value.CopyFrom(onnx.helper.make_tensor_value_info("sigma", onnx.TensorProto.FLOAT, names))
+    model.doc_string = f"{metadata['name']}: a denoising autoencoder for pictures"
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: float | None, int8: bool) -> dict[str, str]:
+    """What a program or a person has to know who has only the file."""
+    config, facts = network.config, facts_of(checkpoint)
+    low, high = config.sigma_range
+    known = {
+        "name": checkpoint.name,
+        "revision": checkpoint.revision or "",
+        "license": facts.license,
+        "architecture": config.architecture,
+        "channels": "1, gray" if config.channels == 1 else "3, RGB",
+        "image": "float32 (batch, channels, height, width), any size; black 0, white 1",
+        "denoised": "as image, not clamped",
+        "sigma": "standard deviation of the noise on the scale of image: 8-bit level / 255; "
+        "(batch, 1, height, width), or broadcast to it",
+        "sigma_range": f"{low:g} {high:g}",
+        "sigma_units": f"{config.sigma_units} levels, of sigma_range",
+        "precision": "int8 at coarse levels, float32 elsewhere" if int8 else "float32",
+        "config": (checkpoint.folder / CONFIG_FILE).read_text(encoding="utf-8"),
+        "weights_sha256": hashlib.sha256((checkpoint.folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+    }
+    if config.blind:
+        known["sigma"] = "none: the network takes no noise level"
+    elif sigma is not None:
+        known |= {"sigma": "none: fixed in this graph", "fixed_sigma": f"{sigma:g}"}
+    known["config"] = json.dumps(json.loads(known["config"]), sort_keys=True)
+    return {name: value for name, value in known.items() if value}
+
+
+def _write(content: bytes, path: Path) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

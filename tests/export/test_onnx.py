@@ -1,0 +1,167 @@
+"""The exported graph computes what the network does, for any size, and says what it takes."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from denoiser.__main__ import main
+from denoiser.errors import CannotExport
+from denoiser.export import export_onnx, onnx_graph
+from denoiser.hub.checkpoints import Checkpoint
+from denoiser.models import Bottleneck, BottleneckConfig, Unet, UnetConfig, load_model
+
+onnx = pytest.importorskip("onnx", reason="the extra [export] is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
+pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+
+
+def session(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "tiny"
+    tiny_model.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# tiny\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint):
+    path = checkpoint.parent / "tiny.onnx"
+    assert main(["export", str(checkpoint), "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def fixed_graph(checkpoint):
+    """As programs take it that give a graph a picture and nothing else."""
+    path = checkpoint.parent / "fixed.onnx"
+    assert main(["export", str(checkpoint), "-o", str(path), "--sigma", "25"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("batch, height, width", [(1, 1, 1), (2, 3, 50), (3, 8, 8), (1, 65, 7), (2, 37, 80)])
+def test_the_graph_takes_any_size_with_a_map_or_levels(graph, tiny_model, batch, height, width):
+    loaded = session(graph)
+    image, level_map = torch.rand(batch, 3, height, width), torch.rand(batch, 1, height, width) / 5
+    for sigma in (level_map, level_map[:, :, :1, :1], level_map[:1, :, :1, :1]):
+        given = {"image": image.numpy(), "sigma": sigma.contiguous().numpy()}
+        expected = tiny_model(image, sigma.expand(batch, 1, height, width)).detach()
+        assert np.abs(loaded.run(None, given)[0] - expected.numpy()).max() < 1e-5
+
+
+def test_the_graph_says_what_it_takes(graph, checkpoint):
+    known = session(graph).get_modelmeta().custom_metadata_map
+    assert known["name"] == str(checkpoint) and known["license"] == "cc-by-4.0" and known["channels"] == "3, RGB"
+    assert known["sigma_range"] == "0 55" and "level / 255" in known["sigma"] and "white 1" in known["image"]
+    assert re.fullmatch("[0-9a-f]{64}", known["weights_sha256"]) and '"architecture": "unet"' in known["config"]
+    # Its code is not in it, and neither are the folders of this machine beyond the name that it was given.
+    parts = [node.SerializeToString() for node in onnx.load(graph).graph.node]
+    assert not any(b".py" in part for part in parts)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Unet(UnetConfig(channels=1, widths=(8, 12), blocks=(1, 1), unshuffle=1, blind=True)),
+        Bottleneck(BottleneckConfig(widths=(8, 12), blocks=1, latent=6)),
+    ],
+    ids=["blind gray unet", "bottleneck"],
+)
+def test_every_architecture_is_exported(network, tmp_path):
+    network.save_pretrained(tmp_path / "made")
+    assert export_onnx(Checkpoint("made", tmp_path / "made"), tmp_path / "made.onnx") < 1e-4
+    loaded, network = session(tmp_path / "made.onnx"), network.eval()
+    assert [one.name for one in loaded.get_inputs()] == ["image"] + ["sigma"] * (not network.config.blind)
+    image, level = torch.rand(1, network.config.channels, 21, 34), np.full((1, 1, 1, 1), 0.1, np.float32)
+    given = {"image": image.numpy()} | ({} if network.config.blind else {"sigma": level})
+    expected = network(image, None if network.config.blind else 0.1).detach().numpy()
+    assert np.abs(loaded.run(None, given)[0] - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("tile", [16, 37, 64, 200])
+def test_programs_that_give_a_graph_tiles_of_any_size(fixed_graph, checkpoint, photo, tile):
+    """As chaiNNer calls ONNX models: the first input alone, channels read from its shape, tiles with an overlap."""
+    loaded, overlap = onnxruntime.InferenceSession(fixed_graph.read_bytes(), providers=["CPUExecutionProvider"]), 32
+    (given,), (made,) = loaded.get_inputs(), loaded.get_outputs()
+    assert given.type == "tensor(float)" and given.shape[1] == made.shape[1] == 3
+    assert all(isinstance(side, str) for shape in (given.shape, made.shape) for side in shape[2:])
+    image = photo[:90, :131].astype(np.float32) / 255
+    result = np.empty_like(image)
+    for top in range(0, 90, tile):
+        for left in range(0, 131, tile):
+            rows, columns = max(top - overlap, 0), max(left - overlap, 0)
+            part = image[rows : top + tile + overlap, columns : left + tile + overlap].transpose(2, 0, 1)[None]
+            out = loaded.run([made.name], {given.name: part})[0][0].transpose(1, 2, 0)
+            assert out.shape == (*part.shape[2:], 3)
+            target = result[top : top + tile, left : left + tile]
+            target[:] = out[top - rows :, left - columns :][: target.shape[0], : target.shape[1]]
+    network = load_model(checkpoint)
+    x = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
+    whole = network(x, 25 / 255).detach().numpy()[0].transpose(1, 2, 0)
+    # Padding is at other places in tiles that do not start at multiples of 8.
+    assert np.abs(result - whole).max() < (1e-4 if tile % 8 == 0 else 0.1)
+
+
+def test_a_graph_that_computes_something_else_is_not_written(graph, tmp_path, monkeypatch):
+    Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).save_pretrained(tmp_path / "other")
+    monkeypatch.setattr(onnx_graph, "_graph", lambda module, metadata: graph.read_bytes())
+    (tmp_path / "there.onnx").write_bytes(b"as it was")
+    with pytest.raises(CannotExport, match="differs from the network"):
+        export_onnx(Checkpoint("other", tmp_path / "other"), tmp_path / "there.onnx")
+    assert [path.read_bytes() for path in tmp_path.glob("*.onnx")] == [b"as it was"]
+
+
+def test_the_coarse_levels_in_integers(checkpoint, graph, tiny_model):
+    from denoiser.export.quantize import coarse_convolutions, quantize
+
+    assert coarse_convolutions(tiny_model) == {
+        "encoder.1.0.conv1", "encoder.1.0.conv2", "decoder.1.0.conv1", "decoder.1.0.conv2", "down.1",
+        "bottleneck.0.conv1", "bottleneck.0.conv2",
+    }  # fmt: skip
+    content = quantize(graph.read_bytes(), tiny_model)
+    stored = {one.name: one.data_type for one in onnx.load_model_from_string(content).graph.initializer}
+    assert stored["network.bottleneck.0.conv1.weight_quantized"] == onnx.TensorProto.INT8
+    assert stored["network.encoder.0.0.conv1.weight"] == onnx.TensorProto.FLOAT
+    given = {"image": np.random.default_rng(0).random((1, 3, 40, 50), np.float32)}
+    given["sigma"] = np.full((1, 1, 1, 1), 0.1, np.float32)
+    results = [session(one).run(None, given)[0] for one in (content, graph.read_bytes())]
+    assert 0 < np.sqrt(np.mean((results[0] - results[1]) ** 2)) < 0.5 / 255
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["photo", "-o", "x.onnx", "--sigma", "3"], 2, "takes no noise level"),
+        (["unheard-of", "-o", "x.onnx"], 2, "no checkpoint"),
+        (["photo", "-o", "x.png"], None, "denoise ./export"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(arguments, status, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if status:
+        assert main(["export", *arguments]) == status
+    else:
+        with pytest.raises(SystemExit):
+            main(["export", *arguments])
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_the_command(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(CannotExport, match=r"pip install 'denoising-autoencoder\[export\]'"):
+        export_onnx(Checkpoint("tiny", checkpoint), tmp_path / "x.onnx")
+
+
+def test_a_picture_called_export_is_written_with_its_folder(checkpoint, tmp_path, photo, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo[:20, :20]).save("export", format="png")
+    assert main(["./export", "-o", "clean.png", "--checkpoint", str(checkpoint)]) == 0
+    with Image.open("clean.png") as clean:
+        assert clean.size == (20, 20)
