@@ -119,6 +119,10 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         """The output of ``encode`` -> clean pictures (B, C, H, W)."""
         raise NotImplementedError
 
+    def stages(self) -> dict[str, nn.Module]:
+        """The parts that a picture goes through, by their names for people; each returns features (B, C, h, w)."""
+        return {name.capitalize(): module for name, module in self.named_children()}
+
     def forward(self, x: torch.Tensor, sigma: float | torch.Tensor | None = None) -> torch.Tensor:
         """Denoise a batch of pictures.
 

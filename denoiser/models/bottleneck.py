@@ -109,6 +109,13 @@ class Bottleneck(DenoisingAutoencoder):
         """The number of values of the picture, relative to those of the latent."""
         return self.config.channels * 4 ** len(self.config.widths) / self.config.latent
 
+    def stages(self) -> dict[str, nn.Module]:
+        """The encoder and the decoder level by level, 1 being the finest, and the latent between them."""
+        levels, step = len(self.config.widths), 2 * self.config.blocks + 2  # a level's layers and their ReLUs
+        encoder = {f"Encoder {level}": self.encoder[level * step - 1] for level in range(1, levels + 1)}
+        decoder = {f"Decoder {levels - index}": self.decoder[(index + 1) * step - 1] for index in range(levels)}
+        return encoder | {"Latent": self.encoder[-1]} | decoder
+
     def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> torch.Tensor:
         """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent (B, latent, H/2^n, W/2^n)."""
         return self.encoder(x if level is None else torch.cat([x, level], dim=1))

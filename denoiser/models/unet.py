@@ -120,6 +120,12 @@ class Unet(DenoisingAutoencoder):
         with torch.no_grad():
             self.tail.weight.mul_(0.1)  # start close to the identity: no noise removed
 
+    def stages(self) -> dict[str, nn.Module]:
+        """The encoder and the decoder level by level, 1 being the finest, and the bottleneck between them."""
+        encoder = {f"Encoder {level}": stage for level, stage in enumerate(self.encoder, 1)}
+        decoder = {f"Decoder {level}": stage for level, stage in enumerate(self.decoder, 1)}
+        return encoder | {"Bottleneck": self.bottleneck} | dict(reversed(decoder.items()))
+
     def encode(self, x: torch.Tensor, level: torch.Tensor | None) -> tuple[torch.Tensor, list[Any]]:
         """Padded pictures (B, C, H, W) and noise-level map (B, 1, H, W) -> latent and skip connections.
 
