@@ -70,21 +70,27 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         check_format(folder)
         jobs = [Job(sources[0], folder)]
     else:
-        pictures = [
-            (path, folder / (name.with_suffix(extension) if extension else name))
-            for source in sources
-            if source
-            for path, name in _pictures(source, folder)
-        ]
-        names = Counter(target.with_suffix("") for _, target in pictures)
-        jobs = [
-            Job(path, target, () if extension else _alternatives(target, names[target.with_suffix("")] > 1))
-            for path, target in pictures
-        ]
+        pictures = [(path, folder / name) for source in sources if source for path, name in _pictures(source, folder)]
+        jobs = name_results(pictures, extension)
     if not jobs:
         raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
-    _check_outputs(jobs)
+    check_outputs(jobs, {job.source.resolve() for job in jobs if job.source})
     return jobs
+
+
+def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = None) -> list[Job]:
+    """Jobs for pictures in a folder.
+
+    Args:
+        pictures: Files, and where each goes under its own name.
+        extension: Of the results; by default each keeps its own, or takes an alternative.
+    """
+    targets = [target.with_suffix(extension) if extension else target for _, target in pictures]
+    names = Counter(target.with_suffix("") for target in targets)
+    return [
+        Job(path, target, () if extension else _alternatives(target, names[target.with_suffix("")] > 1))
+        for (path, _), target in zip(pictures, targets)
+    ]
 
 
 def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -98,8 +104,8 @@ def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
     return [(path, path.relative_to(source)) for path in found if not path.resolve().is_relative_to(inside)]
 
 
-def _check_outputs(jobs: list[Job]) -> None:
-    originals = {job.source.resolve() for job in jobs if job.source}
+def check_outputs(jobs: list[Job], originals: set[Path]) -> None:
+    """Raise ValueError if two jobs have the same output, or an output is one of the original files."""
     taken: dict[Path, Path | None] = {}
     for job in jobs:
         assert job.target

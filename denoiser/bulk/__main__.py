@@ -1,0 +1,146 @@
+"""Denoise many pictures on all cores and GPUs of a machine or a cluster: ``python -m denoiser.bulk INPUT OUTPUT``."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from ..command_line import FORMATS
+from ..errors import DenoiserError
+from ..hub.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+from ..models import load_model
+
+_EPILOG = """\
+INPUT and OUTPUT are folders, or addresses: s3://bucket/folder, gs://bucket/folder, hf://datasets/user/name/folder.
+Pictures are done as `denoise` does them; Parquet shards get the pictures of one column denoised. Nothing that is
+there is done again: the same command goes on where it stopped. OUTPUT/denoise-manifest.jsonl says what became of each.
+
+exit status: 0 all done, 1 some failed, 2 nothing done, 130 interrupted
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m denoiser.bulk",
+        description="Denoise many pictures, on Ray.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="a folder, a file, or an address")
+    add("output", metavar="OUTPUT", help="a folder, new or of an earlier run, or an address")
+    add(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        help=f"folder, bundled name or user/repo on the Hub ({DEFAULT_CHECKPOINT})",
+    )
+    add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
+    add("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated for each picture)")
+    add("--strength", type=float, default=1.0, help="0 keeps the pictures, 1 denoises fully (default 1)")
+    add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
+    add("--format", choices=list(FORMATS), help="of the results (default: as the inputs)")
+    add("--column", help="of the pictures in Parquet shards (default: the only one that holds any)")
+    add("--overwrite", action="store_true", help="do again what is there")
+    add("--address", help="of a Ray cluster (default: RAY_ADDRESS, or else this machine)")
+    add("--workers", type=int, help="how many (default: one for each GPU, or else for each core)")
+    add("--gpus-per-worker", type=float, default=1.0, help="several workers share a GPU, at 0.5 or less (default 1)")
+    add("--device", default="auto", help="auto, cpu or cuda (default auto: GPUs, where the cluster has any)")
+    options = parser.parse_args(arguments)
+    options.extension = FORMATS.get(options.format)
+    for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
+        if value is not None and not 0 <= value <= high:
+            parser.error(f"--{name} must be from 0 to {high}, got {value:g}")
+    if options.gpus_per_worker <= 0 or (options.workers or 1) < 1:
+        parser.error("--workers and --gpus-per-worker must be positive")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = parse_arguments(arguments)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make Ray print errors that are none
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns about the default that changes
+    try:
+        import ray
+
+        from .manifest import Manifest
+        from .places import Place
+        from .run import existing, plan, run
+    except ModuleNotFoundError as error:
+        print(f"error: this needs Ray Data ({error}): pip install 'denoising-autoencoder[cluster]'", file=sys.stderr)
+        return 2
+    try:
+        found = find_checkpoint(options.checkpoint, options.revision)
+        network = load_model(found.folder, label=found.name)
+        source, output = Place(options.input), Place(options.output)
+        if output.only:
+            raise ValueError(f"{options.output} is a file; the output is a folder")
+        jobs = plan(source, output, source.names(), options.extension)
+        names = output.names()
+        output.delete_partial(names)
+        manifest = Manifest(output, names)
+    except (DenoiserError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    there = {} if options.overwrite else {str(job.source): name for job in jobs if (name := existing(job, set(names)))}
+    waiting = [job for job in jobs if str(job.source) not in there]
+    for name, result in there.items():
+        if manifest.entries.get(name, {}).get("status") != "written":
+            manifest.add({"input": name, "status": "written", "output": result})  # the run ended before it was recorded
+    reports: list[dict[str, Any]] = []
+    started, interrupted, connect = time.monotonic(), False, not ray.is_initialized()
+    try:
+        if waiting:
+            if connect:
+                ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            for report in tqdm(run(network, waiting, options), total=len(waiting), unit="file"):
+                reports.append(report)
+                manifest.add(report)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        manifest.save()
+        if waiting and connect:
+            ray.shutdown()
+    output.delete_partial(output.names())
+    return summarize(reports, len(jobs), len(there), time.monotonic() - started, options, interrupted)
+
+
+def summarize(
+    reports: list[dict[str, Any]],
+    total: int,
+    skipped: int,
+    seconds: float,
+    options: argparse.Namespace,
+    interrupted: bool,
+) -> int:
+    """Say what was done; returns the exit status."""
+    failures = [
+        (report["input"] + (f", row {one['row']}" if "row" in one else ""), one["reason"])
+        for report in reports
+        for one in ([report] if report["status"] == "failed" else report.get("failures", ()))
+    ]
+    written = [report for report in reports if report["status"] == "written"]
+    megapixels = sum(report.get("megapixels", 0) for report in written)
+    say = sys.stderr
+    print(f"wrote {len(written)} files, {megapixels:.1f} megapixels, to {options.output} in {seconds:.0f} s", file=say)
+    if skipped:
+        print(f"{skipped} of {total} files skipped: their outputs exist", file=say)
+    if interrupted:
+        print(f"stopped after {len(reports)} of {total - skipped} files; the same command goes on", file=say)
+    if failures:
+        lines = [f"{name}: {reason}" for name, reason in failures[:20]]
+        more = [f"... and {len(failures) - 20} more, in the manifest"] if len(failures) > 20 else []
+        print(f"{len(failures)} pictures failed:", *lines, *more, sep="\n  ", file=say)
+    return 130 if interrupted else 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

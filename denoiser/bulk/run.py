@@ -1,0 +1,91 @@
+"""The jobs of a bulk run on Ray's actors: what is left to do, and doing it."""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+import ray.data
+
+from ..file_jobs import Job, check_outputs, name_results
+from ..images.codecs import READ_EXTENSIONS
+from ..models import DenoisingAutoencoder
+from .places import Place
+from .worker import SHARD, Shared, Worker
+
+TOGETHER = 4
+"""Jobs that are handed to a worker at a time: as many are done again when it dies."""
+
+
+def plan(source: Place, output: Place, names: list[str], extension: str | None) -> list[Job]:
+    """Jobs for pictures and shards of a place, by their names there.
+
+    Raises:
+        ValueError: There are none, or two have the same output, or input and output are the same folder.
+    """
+    inside = source.contains(output)
+    if inside == "":
+        raise ValueError("input and output are the same folder: choose another output")
+    wanted = [name for name in names if Path(name).suffix.lower() in (*READ_EXTENSIONS, SHARD)]
+    wanted = [name for name in wanted if not any(part.startswith(".") for part in name.split("/"))]
+    wanted = [name for name in wanted if not (inside and name.startswith(f"{inside}/"))]
+    if not wanted:
+        raise ValueError(
+            f"there are no pictures and no shards ({', '.join((*READ_EXTENSIONS, SHARD))}) in {source.address}"
+        )
+    pictures = [(Path(name), Path(name)) for name in wanted if not name.endswith(SHARD)]
+    jobs = name_results(pictures, extension) + [Job(Path(name), Path(name)) for name in wanted if name.endswith(SHARD)]
+    check_outputs(jobs, set())
+    return jobs
+
+
+def existing(job: Job, names: set[str]) -> str | None:
+    """The result of a job, in any of its formats, among the files of the output."""
+    assert job.target
+    return next((path.as_posix() for path in (job.target, *job.alternatives) if path.as_posix() in names), None)
+
+
+def count_workers(options: argparse.Namespace) -> tuple[int, float | None]:
+    """How many workers the cluster takes, and the share of a GPU that each is given; None on processors."""
+    resources = ray.cluster_resources()
+    gpus = resources.get("GPU", 0) if options.device in ("auto", "cuda") else 0
+    if gpus:
+        return options.workers or max(1, int(gpus / options.gpus_per_worker)), options.gpus_per_worker
+    return options.workers or max(1, int(resources.get("CPU", 1))), None
+
+
+def run(network: DenoisingAutoencoder, jobs: list[Job], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Do the jobs on the cluster that Ray is connected to; a report for each, in no order.
+
+    A job whose worker dies is done again by another.
+    """
+    workers, gpus = count_workers(options)
+    device = ("cuda" if gpus else "cpu") if options.device == "auto" else options.device
+    rows = [
+        {"source": str(job.source), "target": str(job.target), "alternatives": [str(path) for path in job.alternatives]}
+        for job in jobs
+    ]
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    done = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / TOGETHER)).map(
+        cast(Any, Worker),  # Ray makes one in each actor
+        fn_constructor_kwargs={
+            "shared": Shared.remote(network),
+            "source": options.input,
+            "output": options.output,
+            "denoiser": {"device": device, "self_ensemble": options.self_ensemble, "name": options.checkpoint},
+            "call": {"sigma": options.sigma, "strength": options.strength},
+            "extension": options.extension,
+            "column": options.column,
+        },
+        compute=ray.data.ActorPoolStrategy(
+            size=min(workers, len(rows)), max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+        ),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
+    for row in done.iter_rows():
+        yield json.loads(row["report"])

@@ -1,0 +1,109 @@
+"""A bulk run on Ray, started once: folder in, folder out, a worker killed, and the same command again."""
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from denoiser import Denoiser
+
+ray = pytest.importorskip("ray", reason="what runs on a cluster: pip install '.[cluster]'")
+pytest.importorskip("ray.data")
+import pyarrow as pa  # noqa: E402
+from pyarrow import parquet  # noqa: E402
+
+from denoiser.bulk.__main__ import main  # noqa: E402
+
+
+@pytest.fixture
+def one_core():
+    """Ray on one core of this machine: one worker."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    yield
+    ray.shutdown()
+
+
+def encode(pixels: np.ndarray, form: str = "png") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def kill_first_worker(folder, killed: list[int]) -> None:
+    """Kill the worker, as a machine that runs out of memory does, once the first results are there."""
+    deadline = time.monotonic() + 120
+    while not list(folder.rglob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    workers = [one for one in psutil.Process().children(recursive=True) if "MapWorker" in "".join(one.cmdline())]
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+        killed.append(worker.pid)
+
+
+def manifest(folder) -> dict[str, dict]:
+    lines = (folder / "denoise-manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    return {line["input"]: line for line in map(json.loads, lines)}
+
+
+def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
+    one_core, tiny_checkpoint, tmp_path, photo, capsys
+):
+    source, output, pictures = tmp_path / "in", tmp_path / "out", {}
+    (source / "deeper").mkdir(parents=True)
+    for index in range(20):
+        name = f"{'deeper/' * (index % 2)}{index}.png"
+        pictures[name] = photo[index : index + 40, index : index + 150]
+        (source / name).write_bytes(encode(pictures[name]))
+    rows = [{"bytes": encode(photo[:30, :20]), "path": "a/0.png"}, {"bytes": b"x", "path": "1.png"}, None]
+    rows += [{"bytes": encode(photo[:20, :40], "bmp"), "path": "2.bmp"}]
+    shard = pa.table({"label": [1, 2, 3, 4], "image": rows})
+    parquet.write_table(shard, source / "shard.parquet")
+    command = [str(source), str(output), "--checkpoint", str(tiny_checkpoint), "--sigma", "20"]
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_first_worker, args=(output, killed))
+    killer.start()
+    status = main(command)
+    killer.join()
+    error = capsys.readouterr().err
+    assert status == 1 and len(killed) == 1 and "wrote 21 files" in error and "shard.parquet, row 1: " in error
+
+    denoiser = Denoiser.from_pretrained(tiny_checkpoint, device="cpu")
+    for name, pixels in pictures.items():
+        with Image.open(output / name) as result:
+            assert np.array_equal(np.asarray(result), denoiser(pixels, 20)), name
+    done = parquet.read_table(output / "shard.parquet")
+    assert done.schema.equals(shard.schema) and done["label"].to_pylist() == [1, 2, 3, 4]
+    cells = done["image"].to_pylist()
+    assert cells[1]["bytes"] is None and cells[2] is None and cells[3]["path"] == "2.bmp"
+    with Image.open(io.BytesIO(cells[0]["bytes"])) as result:
+        assert np.array_equal(np.asarray(result), denoiser(photo[:30, :20], 20))
+    written = manifest(output)
+    assert written.keys() == {*pictures, "shard.parquet"} and all(
+        one["status"] == "written" for one in written.values()
+    )
+    assert written["0.png"]["megapixels"] == 0.006 and written["0.png"]["removed"] > 0.1
+    assert written["shard.parquet"]["pictures"] == 4 and written["shard.parquet"]["failures"][0]["row"] == 1
+    workers = {one["worker"].rpartition("/")[2] for one in written.values()}
+    assert len(workers - {str(killed[0])}) == 1 and not list(output.rglob(".partial-*"))
+
+    # Again: what is there stays, what is missing or failed is done.
+    (output / "3.png").unlink(missing_ok=True)
+    (output / "deeper" / "3.png").unlink()
+    (output / "deeper" / ".partial-0-5.png").write_bytes(b"of a run that was killed")
+    (source / "bad.jpg").write_bytes(b"x")
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.p*")}
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "wrote 1 files" in error and "20 of 22 files skipped" in error and "bad.jpg is not a picture" in error
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items() if not path.name.startswith(".partial"))
+    assert (output / "deeper" / "3.png").is_file() and not list(output.rglob(".partial-*"))
+    again = manifest(output)
+    assert again["bad.jpg"]["status"] == "failed" and again["0.png"] == written["0.png"] and len(again) == 22

@@ -1,0 +1,88 @@
+"""What a bulk run reads and writes, and what it does before it starts Ray."""
+
+import sys
+
+import pytest
+
+pa = pytest.importorskip("pyarrow", reason="what reads stores and shards: pip install '.[cluster]'")
+import fsspec  # noqa: E402
+
+from denoiser.bulk.__main__ import main  # noqa: E402
+from denoiser.bulk.places import Place  # noqa: E402
+from denoiser.bulk.shards import find_column  # noqa: E402
+from tests.hub_server import Repository  # noqa: E402
+
+
+@pytest.fixture(params=["path", "file", "local", "memory"])
+def place(request, tmp_path):
+    """An empty place: of this machine as a path and an address, through fsspec, and a store in memory."""
+    fsspec.filesystem("memory").store.clear()
+    addresses = {"path": str(tmp_path / "p"), "file": f"file://{tmp_path}/p", "local": f"local://{tmp_path}/p"}
+    return Place(addresses.get(request.param, "memory://bucket/p"))
+
+
+def test_files_come_and_go_whole(place, tmp_path, monkeypatch):
+    assert place.names() == []
+    (tmp_path / "a").write_bytes(b"first")
+    place.store(tmp_path / "a", "deep/er/a.bin")
+    (tmp_path / "a").write_bytes(b"second")
+    place.store(tmp_path / "a", "deep/er/a.bin")
+    assert place.names() == ["deep/er/a.bin"]
+    assert place.open("deep/er/a.bin").read() == b"second"
+    (tmp_path / "copy").mkdir()
+    assert place.fetch("deep/er/a.bin", tmp_path / "copy").read_bytes() == b"second"
+    # A worker that dies while it writes leaves the file as it was, and what it had written can be deleted.
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", lambda source, target, size: target.write(b"par") and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            place.store(tmp_path / "a", "deep/er/a.bin")
+    assert place.open("deep/er/a.bin").read() == b"second" and len(place.names()) == 2
+    place.delete_partial(place.names())
+    assert place.names() == ["deep/er/a.bin"]
+    single = Place(f"{place.address}/deep/er/a.bin")
+    assert single.only == "a.bin" and single.names() == ["a.bin"] and single.open("a.bin").read() == b"second"
+
+
+def test_an_output_within_the_input_is_found(place):
+    assert place.contains(Place(f"{place.address}/out/new")) == "out/new"
+    assert place.contains(Place(place.address)) == ""
+    assert place.contains(Place(f"{place.address}-2")) is None
+
+
+def test_the_hub_is_read(hub):
+    hub.repositories["user/photos"] = Repository()
+    hub.repositories["user/photos"].commit({"train/a.jpg": b"a picture", "README.md": b"x"})
+    place = Place("hf://datasets/user/photos")
+    assert "train/a.jpg" in place.names() and place.open("train/a.jpg").read() == b"a picture"
+
+
+def test_what_cannot_be_is_said_before_anything_starts(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    def error(*arguments):
+        assert main([*map(str, arguments), "--checkpoint", str(tiny_checkpoint)]) == 2
+        return capsys.readouterr().err
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    monkeypatch.setitem(sys.modules, "denoiser.bulk.run", None)  # as if Ray were not installed
+    assert "pip install 'denoising-autoencoder[cluster]'" in error(tmp_path / "in", tmp_path / "out")
+    monkeypatch.undo()
+    assert "nowhere://x cannot be opened" in error("nowhere://x", tmp_path / "out")
+    pytest.importorskip("ray.data", reason="what runs on a cluster: pip install '.[cluster]'")
+    assert "there are no pictures" in error(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    assert "the same folder" in error(tmp_path / "in", f"file://{tmp_path}/in")
+    assert "is a file" in error(tmp_path / "in", tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "a.parquet").write_bytes(b"x")
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), "--checkpoint", "nothing"]) == 2
+    assert "There is no checkpoint" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "in"), str(tmp_path / "out"), "--sigma", "300"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_without_one_clear_column_is_refused():
+    schema = pa.schema({"a": pa.binary(), "b": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "n": pa.int8()})
+    assert find_column(schema, "b") == "b" and find_column(schema.remove(0), None) == "b"
+    for wanted, message in ((None, "2 columns"), ("n", "no column 'n'")):
+        with pytest.raises(ValueError, match=f"{message}.*among a, b, n: name one with --column"):
+            find_column(schema, wanted)
