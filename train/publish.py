@@ -5,6 +5,8 @@
     python -m train.publish denoiser/checkpoints/color-base user/name
     python -m train.publish RUN --folder denoiser/checkpoints/NAME
 
+A repository on the Hub also gets the checkpoint as an ONNX graph, ``onnx/model.onnx``; it takes the extra [export].
+
 Safe to repeat: a repository that exists is brought up to date, a card that a person has edited keeps their words, and
 a push that changes nothing makes no commit. The token comes from where huggingface_hub looks for it (HF_TOKEN, or
 ``hf auth login``) and is neither printed nor written.
@@ -17,7 +19,10 @@ from pathlib import Path
 
 import huggingface_hub
 
-from denoiser.errors import CannotPublish, HubUnreachable
+from denoiser.download.checkpoint_files import ONNX_FILE
+from denoiser.errors import CannotExport, CannotPublish, HubUnreachable
+from denoiser.export import export_onnx
+from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.push import explain_failure, find_network_error
 from denoiser.hub.push import push as hub_push
 from denoiser.hub.push_checks import check_repo_id, existing_card
@@ -35,7 +40,7 @@ def push(options: argparse.Namespace) -> str:
     repo_id = options.repo_id
 
     def fill(target: Path, existing: str | None) -> None:
-        print(list_files(assemble(options.run, target, repo_id, existing, options.force), target))
+        print(list_files(fill_repository(options, target, existing), target))
 
     return hub_push(
         huggingface_hub.HfApi(),
@@ -65,8 +70,22 @@ def try_push(options: argparse.Namespace) -> str:
             raise
         note = "\nThe Hub was not asked: if it has a card, what people wrote in it stays."
     with tempfile.TemporaryDirectory() as folder:
-        files = assemble(options.run, Path(folder), options.repo_id, existing, options.force)
+        files = fill_repository(options, Path(folder), existing)
         return f"would push to {options.repo_id}:\n{list_files(files, Path(folder))}{note}"
+
+
+def fill_repository(options: argparse.Namespace, target: Path, existing: str | None) -> list[Path]:
+    """Put into ``target`` what a repository holds: a checkpoint folder, and the checkpoint as an ONNX graph.
+
+    Where it cannot be exported, it is published without, and what is missing is printed.
+    """
+    files = assemble(options.run, target, options.repo_id, existing, options.force)
+    try:
+        export_onnx(Checkpoint(options.repo_id, target), target / ONNX_FILE)
+    except CannotExport as error:
+        print(f"without {ONNX_FILE}: {error}")
+        return files
+    return sorted([*files, target / ONNX_FILE])
 
 
 def list_files(files: list[Path], folder: Path) -> str:

@@ -18,13 +18,15 @@ def cached_path(repo_id: str, name: str, revision: str | None, cache_dir: str | 
     return Path(path) if isinstance(path, str) else None
 
 
-def cached_files(repo_id: str, revision: str | None, cache_dir: str | None) -> dict[str, Path]:
-    """The cached files of a revision by name; {} unless both required files, config and weights, are there."""
+def cached_files(
+    repo_id: str, revision: str | None, cache_dir: str | None, also: tuple[str, ...] = ()
+) -> dict[str, Path]:
+    """The cached files of a revision by name; {} unless all required files, config, weights and ``also``, are there."""
     found = {}
-    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
+    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *also):
         if path := cached_path(repo_id, name, revision, cache_dir):
             found[name] = path
-    return found if {CONFIG_FILE, WEIGHTS_FILE} <= found.keys() else {}
+    return found if {CONFIG_FILE, WEIGHTS_FILE, *also} <= found.keys() else {}
 
 
 def record_ref(folder: Path, commit: str, revision: str | None) -> None:

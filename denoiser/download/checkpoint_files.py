@@ -3,6 +3,8 @@
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+ONNX_FILE = "onnx/model.onnx"
+"""Downloaded only when it is asked for."""
 
 MAX_CONFIG_BYTES = 100_000
 """A config takes a few hundred bytes; anything large is not one of ours."""

@@ -1,9 +1,10 @@
 """Download the files of a checkpoint: checked before, verified after.
 
-Only config.json, model.safetensors and README.md are downloaded, at one commit. Sizes are checked before a byte is
-downloaded; the config is checked in full before the weights are. Bytes are compared with the hash in the Hub's metadata
-(the client compares sizes only); a file that differs is deleted, downloaded once more, and then reported. When the Hub
-does not answer, the cached copy is used, after it is compared with the hash in its file name.
+Only config.json, model.safetensors and README.md are downloaded, and what a caller asks for beside them, at one commit.
+Sizes are checked before a byte is downloaded; the config is checked in full before the weights are. Bytes are compared
+with the hash in the Hub's metadata (the client compares sizes only); a file that differs is deleted, downloaded once
+more, and then reported. When the Hub does not answer, the cached copy is used, after it is compared with the hash in
+its file name.
 """
 
 import io
@@ -68,6 +69,7 @@ def fetch(
     *,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
+    also: tuple[str, ...] = (),
     max_bytes: int = MAX_WEIGHTS_BYTES,
     check: Callable[[Path], object] = lambda config: None,
     make_room: Callable[[str, int], object] = lambda commit, size: None,
@@ -82,6 +84,7 @@ def fetch(
         revision: Branch, tag or commit.
         token: False asks anonymously, None uses the stored one.
         cache_dir: Instead of the Hub client's usual cache.
+        also: Further files of the repository; it is invalid without them.
         max_bytes: Larger weights are refused.
         check: Called with the path of config.json before the weights are downloaded; raises if it is not valid.
         make_room: Called with the commit and the bytes to download, before a download.
@@ -96,11 +99,11 @@ def fetch(
         HubUnreachable: The Hub does not answer and the files are not in the cache.
     """
     check_name(repo_id, revision)
-    repository = _Repository(repo_id, revision, token, cache_dir and str(cache_dir), force_download)
+    repository = _Repository(repo_id, revision, token, cache_dir and str(cache_dir), force_download, also)
     with _locks_guard:
         lock = _locks.setdefault((repo_id, revision, repository.cache_dir), threading.Lock())
     with lock:  # other threads that ask for the same repository then find it cached
-        cached = cached_files(repo_id, revision, repository.cache_dir)
+        cached = cached_files(repo_id, revision, repository.cache_dir, also)
         if local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE:
             return repository.from_cache(cached, check, "not asked (offline mode)")
         try:
@@ -140,6 +143,7 @@ class _Repository:
     token: str | bool | None
     cache_dir: str | None
     force_download: bool
+    also: tuple[str, ...]
 
     def ask(self, timeout: float) -> ModelInfo:
         """The Hub's metadata of the repository, checked: the client accepts any JSON as an answer."""
@@ -168,7 +172,7 @@ class _Repository:
         files = {file.rfilename: file for file in info.siblings or ()}
         commit = info.sha or ""
         self._check_files(files, max_bytes)
-        present = [name for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE) if name in files]
+        present = [name for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *self.also) if name in files]
         lacking = [
             name
             for name in present
@@ -183,8 +187,8 @@ class _Repository:
             make_room(commit, sum(files[name].size or 0 for name in lacking))
         check(self._verified(files[CONFIG_FILE], commit))
         folder = self._verified(files[WEIGHTS_FILE], commit, _progress_bar(progress) if progress else None).parent
-        if CARD_FILE in files:
-            self._verified(files[CARD_FILE], commit)
+        for name in {CARD_FILE, *self.also} & files.keys():
+            self._verified(files[name], commit)
         return Fetched(folder, commit, info.last_modified.date().isoformat() if info.last_modified else "")
 
     def from_cache(self, cached: dict[str, Path], check: Callable[[Path], object], reason: str) -> Fetched:
@@ -206,12 +210,15 @@ class _Repository:
         return Fetched(folder, folder.name, note=f"From the cache: the Hub was {reason}.")
 
     def _check_files(self, files: dict[str, RepoSibling], max_bytes: int) -> None:
-        if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in files]:
+        if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE, *self.also) if name not in files]:
             raise CheckpointInvalid(
                 f"{self.repo_id} has no {' and no '.join(missing)}: it is not a denoiser checkpoint. (Only safetensors "
                 "weights are read; a pickle is never opened.)"
+                if missing != list(self.also)
+                else f"{self.repo_id} has no {' and no '.join(missing)}: export its checkpoint, or ask its owner to."
             )
         limits = {CONFIG_FILE: MAX_CONFIG_BYTES, WEIGHTS_FILE: max_bytes, CARD_FILE: MAX_CARD_BYTES}
+        limits |= dict.fromkeys(self.also, 4 * max_bytes)  # weights may be stored in half the precision
         for name, limit in limits.items():
             size = (files[name].size or 0) if name in files else 0
             if size > limit:

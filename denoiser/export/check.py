@@ -1,5 +1,6 @@
 """Does an exported graph compute what the network does?"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ SIZES = [(1, 1), (1, 7), (2, 3), (5, 1), (7, 8), (8, 8), (9, 16), (15, 2), (16, 
 SIZES += [(24, 40), (31, 33), (33, 31), (40, 64), (50, 70), (63, 65), (64, 64), (70, 50), (96, 41), (100, 128)]
 
 
-def load_session(model: str | bytes) -> Any:
+def load_session(model: Path | bytes) -> Any:
     """An ONNX Runtime session on the processor, for a file or its content."""
     import onnxruntime
 

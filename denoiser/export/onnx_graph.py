@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..download.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
-from ..errors import CannotExport
-from ..hub.checkpoints import Checkpoint
+from ..download.checkpoint_files import CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
+from ..errors import CannotExport, CheckpointInvalid
+from ..hub.checkpoints import Checkpoint, find_on_hub
 from ..hub.facts import facts_of
 from ..models import DenoisingAutoencoder, load_model
 from .check import largest_difference, load_session, mean_difference
@@ -98,6 +98,34 @@ def make_graph(checkpoint: Checkpoint, sigma: float | None = None, int8: bool = 
     return content, difference
 
 
+def fetch_onnx(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """The graph that a repository on the Hub holds beside its weights, verified: by its hash, and as theirs.
+
+    Args:
+        repo_id: "user/repo" or "user/repo@revision".
+        revision: Branch, tag or commit.
+        token: For private repositories; by default the one the ``hf`` command line stored.
+
+    Raises:
+        CannotExport: ONNX Runtime is missing.
+        CheckpointInvalid: The repository has no graph, or one of other weights, or it arrives damaged twice.
+        CheckpointNotFound, CheckpointGated, HubUnreachable: See :func:`denoiser.hub.checkpoints.find_on_hub`.
+    """
+    found = find_on_hub(repo_id, revision, token=token, also=(ONNX_FILE,))
+    path = found.folder / ONNX_FILE
+    try:
+        known = load_session(path).get_modelmeta().custom_metadata_map
+    except ImportError as error:
+        raise CannotExport(MISSING.format(error)) from error
+    if known.get("weights_sha256") != _weights_hash(found.folder):
+        raise CheckpointInvalid(f"{found.name}: {ONNX_FILE} is not of these weights: export the checkpoint anew.")
+    return path
+
+
+def _weights_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
 def _graph(module: Exported, metadata: dict[str, str]) -> bytes:
     """The serialized ONNX model.
 
@@ -160,7 +188,7 @@ def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: floa
         "sigma_units": f"{config.sigma_units} levels, of sigma_range",
         "precision": "int8 at coarse levels, float32 elsewhere" if int8 else "float32",
         "config": (checkpoint.folder / CONFIG_FILE).read_text(encoding="utf-8"),
-        "weights_sha256": hashlib.sha256((checkpoint.folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "weights_sha256": _weights_hash(checkpoint.folder),
     }
     if config.blind:
         known["sigma"] = "none: the network takes no noise level"

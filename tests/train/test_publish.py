@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from denoiser import Denoiser
+from denoiser.export import export_onnx
 from denoiser.hub import card
 from denoiser.hub.catalogue import Catalogue
 from denoiser.hub.facts import facts_from_listing
@@ -25,6 +26,7 @@ from tests.hub_server import Repository
 from tests.train.conftest import TINY
 from train.__main__ import main as train
 from train.config import Budget, load_config
+from train.evaluate import weights_hash
 from train.publish import main as publish
 
 
@@ -41,6 +43,24 @@ def finished_run(tmp_path_factory) -> Path:
     arguments = ["--config", folder / "config.yaml", "--data", folder / "photographs", "--output", folder / "run"]
     assert train([*map(str, arguments), "--cpu", "--cache", str(folder / "cache")]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_export():
+    """The graph of the same weights is made once, not at each push."""
+    made: dict[str, bytes] = {}
+
+    def export(checkpoint, path):
+        weights = weights_hash(checkpoint.folder)
+        if weights not in made:
+            export_onnx(checkpoint, path)
+            made[weights] = path.read_bytes()
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(made[weights])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.publish.export_onnx", export)
+        yield
 
 
 @pytest.fixture
@@ -94,6 +114,7 @@ def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, t
         "curve.png",
         "failure.webp",
         "model.safetensors",
+        "onnx/model.onnx",
         "recipe.yaml",
         "samples.webp",
     ]
