@@ -21,6 +21,7 @@ from PIL import Image
 from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
+from .export.openvino_network import OpenvinoNetwork
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .hub.push import explain_failure, push, write_checkpoint
 from .images.frame import Frame
@@ -52,6 +53,7 @@ class Denoiser:
         revision: The commit of the weights on the Hub; None for a folder or a bundled checkpoint.
         note: How it was loaded, such as that a cached copy is used because the Hub did not answer; else "".
         folder: Where its weights and its card are, if it was loaded.
+        network: What computes in place of ``model``, on the processor, if not that itself.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Denoiser:
         revision: str | None = None,
         note: str = "",
         folder: Path | None = None,
+        network: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] | None = None,
     ):
         survive_forks()
         self.device: torch.device = pick_device(str(device))
@@ -71,6 +74,7 @@ class Denoiser:
         model = model.eval().requires_grad_(False).to(self.device, torch.float32)
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
         self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
+        self._network: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] = network or self.model
         self.self_ensemble = self_ensemble
         self.name: str = name
         self.revision: str | None = revision
@@ -87,6 +91,7 @@ class Denoiser:
         dtype: str | torch.dtype = "auto",
         self_ensemble: bool = False,
         max_bytes: int = MAX_WEIGHTS_BYTES,
+        backend: str = "torch",
     ) -> "Denoiser":
         """Load a checkpoint.
 
@@ -97,11 +102,15 @@ class Denoiser:
             token: For private repositories; False asks anonymously even if one is stored.
             device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
+            backend: "torch" or "openvino", which is faster on processors, partly in 8-bit integers, and takes some
+                seconds to load (docs/export.md).
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
+            CannotExport: The backend is not installed.
         """
-        return cls.from_checkpoint(find_checkpoint(name, revision, token, max_bytes), device, dtype, self_ensemble)
+        found = find_checkpoint(name, revision, token, max_bytes)
+        return cls.from_checkpoint(found, device, dtype, self_ensemble, backend)
 
     @classmethod
     def from_checkpoint(
@@ -110,12 +119,20 @@ class Denoiser:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         self_ensemble: bool = False,
+        backend: str = "torch",
     ) -> "Denoiser":
-        """Load a checkpoint that :func:`denoiser.hub.checkpoints.find_checkpoint` found."""
+        """Load a checkpoint that :func:`denoiser.hub.checkpoints.find_checkpoint` found: :meth:`from_pretrained`."""
         if found.note:
             logging.getLogger(__name__).warning("%s: %s", found.name, found.note)
-        model = load_model(found.folder, label=found.name)
-        return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note, found.folder)
+        if backend not in ("torch", "openvino"):
+            raise ValueError(f"backend must be 'torch' or 'openvino', got {backend!r}")
+        model, network = load_model(found.folder, label=found.name), None
+        if backend == "openvino":
+            if str(device) not in ("auto", "cpu"):
+                raise ValueError(f"the backend openvino computes on the processor, not on {device}")
+            device, precision = "cpu", "f32" if str(dtype).removeprefix("torch.") == "float32" else ""
+            network = OpenvinoNetwork.from_checkpoint(found, precision)
+        return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note, found.folder, network)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint into a folder, which :meth:`from_pretrained` and ``python -m train.publish`` take.
@@ -189,9 +206,10 @@ class Denoiser:
         kind = f"{'gray' if config.channels == 1 else 'color'}, {'blind' if config.blind else 'noise level given'}"
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         ensemble = ", self-ensemble" * self.self_ensemble
+        backend = ", by OpenVINO" * isinstance(self._network, OpenvinoNetwork)
         return (
             f"<Denoiser {self.name or 'without a name'}: {config.architecture}, {kind}, {parameters / 1e6:.2f} million "
-            f"parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}{ensemble}>"
+            f"parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}{ensemble}{backend}>"
         )
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -351,7 +369,7 @@ class Denoiser:
                 for turns, flip in itertools.product(range(4), (False, True)):
                     y += self._flipped(x, given, turns, flip) / 8
             else:
-                y = self.model(x.contiguous(memory_format=torch.channels_last), given)
+                y = self._network(x.contiguous(memory_format=torch.channels_last), given)
         y = y.float().mean(1, keepdim=True) if channels < wanted else y.float().reshape(batch, channels, height, width)
         return np.ascontiguousarray(y.permute(2, 3, 0, 1).cpu().numpy())
 
@@ -362,6 +380,6 @@ class Denoiser:
             return torch.rot90(planes.flip(3) if flip else planes, turns, (2, 3))
 
         level = turned(level) if level is not None and level.ndim == 4 else level
-        rotated = self.model(turned(x).contiguous(memory_format=torch.channels_last), level).float()
+        rotated = self._network(turned(x).contiguous(memory_format=torch.channels_last), level).float()
         rotated = torch.rot90(rotated, -turns, (2, 3))
         return rotated.flip(3) if flip else rotated

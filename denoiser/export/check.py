@@ -16,12 +16,13 @@ SIZES = [(1, 1), (1, 7), (2, 3), (5, 1), (7, 8), (8, 8), (9, 16), (15, 2), (16, 
 SIZES += [(24, 40), (31, 33), (33, 31), (40, 64), (50, 70), (63, 65), (64, 64), (70, 50), (96, 41), (100, 128)]
 
 
-def load_session(model: Path | bytes) -> Any:
-    """An ONNX Runtime session on the processor, for a file or its content."""
+def load_session(model: Path | bytes, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the processor, for a file or its content; by default with a thread for each core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -82,12 +82,13 @@ def _without_advice() -> Iterator[None]:
         root.removeFilter(drop)
 
 
-def quantize(content: bytes, network: DenoisingAutoencoder) -> bytes:
-    """An exported graph with the coarse convolutions in integers.
+def quantize(content: bytes, network: DenoisingAutoencoder, names: set[str] | None = None) -> bytes:
+    """An exported graph with convolutions in integers.
 
     Args:
         content: The graph of :mod:`denoiser.export.onnx_graph`, serialized.
         network: What it was exported from.
+        names: Of the convolutions; by default the coarse ones.
     """
     import onnx
     from onnxruntime import quantization
@@ -102,7 +103,7 @@ def quantize(content: bytes, network: DenoisingAutoencoder) -> bytes:
 
     model = onnx.load_model_from_string(content)
     inputs = {value.name for value in model.graph.input}
-    weights = {f"network.{name}.weight" for name in coarse_convolutions(network)}
+    weights = {f"network.{name}.weight" for name in names or coarse_convolutions(network)}
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         target = Path(folder) / "quantized.onnx"
         quantization.quantize_static(

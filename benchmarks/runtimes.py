@@ -1,0 +1,186 @@
+"""Time and quality of a checkpoint by runtime and precision, interleaved in one process.
+
+    python -m benchmarks.runtimes --data data/cbsd68
+    python -m benchmarks.runtimes color-base --data photographs --pictures 20 --runs 15
+
+Each runtime computes the same network on the same noisy pictures. Times are medians of runs that take turns in random
+order, so that a busy machine slows all; the ratio is to torch in the precision that it takes here by itself. PSNR is
+that of ``train.evaluate``: noise neither clipped nor rounded, results clipped and rounded to 8 bits, compared with
+torch in float32. What a library cannot do is a row with its reason. It needs the extras [export] and [openvino].
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from denoiser import Denoiser, DenoiserError
+from denoiser.export.check import load_session
+from denoiser.export.onnx_graph import make_graph
+from denoiser.export.openvino_network import OpenvinoNetwork
+from denoiser.export.quantize import coarse_convolutions, quantize
+from denoiser.hub.checkpoints import find_checkpoint
+from train.data.sources import find_images
+from train.evaluate import machine
+
+Runtime = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Pictures (1, C, H, W) and levels (1,) -> the estimate."""
+SIGMAS = (5, 15, 25, 50)
+NO_TORCH_INT8 = "no: its own quantization covers linear layers; convolutions need another package and a compiler"
+
+
+def torch_runtime(network: torch.nn.Module, dtype: torch.dtype) -> Runtime:
+    """The network as :class:`denoiser.Denoiser` computes it."""
+
+    @torch.inference_mode()
+    def compute(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return network(x.contiguous(memory_format=torch.channels_last), sigma).float()
+
+    return compute
+
+
+def onnx_runtime(graph: bytes) -> Runtime:
+    """A graph in ONNX Runtime."""
+    session = load_session(graph, torch.get_num_threads())
+
+    def compute(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        given = {"image": x.numpy(), "sigma": sigma[:, None, None, None].numpy()}
+        return torch.from_numpy(session.run(None, {one.name: given[one.name] for one in session.get_inputs()})[0])
+
+    return compute
+
+
+def bfloat16_graph() -> bytes:
+    """One convolution in bfloat16: what ONNX Runtime says of it, it says of every network."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    made = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, (1, 1, 8, 8)) for name in ("x", "y")]
+    weight = helper.make_tensor("w", TensorProto.BFLOAT16, (1, 1, 3, 3), [0.0] * 9)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    graph = helper.make_graph([node], "one", made[:1], made[1:], [weight])
+    # The opset in which convolutions take bfloat16.
+    return onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10).SerializeToString()
+
+
+def all_runtimes(denoiser: Denoiser) -> dict[tuple[str, str], Runtime | str]:
+    """Each runtime and precision: what computes, or why there is nothing."""
+    network, name = denoiser.model, denoiser.name
+    if network.config.blind:
+        raise ValueError(f"{name} takes no noise level: measure one that does")
+    graph, _ = make_graph(find_checkpoint(name))
+    coarse = f"int8 at {len(coarse_convolutions(network))} convolutions"
+    everywhere = {key for key, part in network.named_modules() if isinstance(part, torch.nn.Conv2d)}
+    graphs = {coarse: quantize(graph, network), "int8 at all": quantize(graph, network, everywhere)}
+
+    def attempt(make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except Exception as error:  # the library's own words
+            return "no: " + str(error).replace("\n", " ").rpartition(" : ")[2][:80]
+
+    made: dict[tuple[str, str], Runtime | str] = {
+        ("torch", "float32"): torch_runtime(network, torch.float32),
+        ("torch", "bfloat16"): torch_runtime(network, torch.bfloat16),
+        ("torch", "int8"): NO_TORCH_INT8,
+        ("onnxruntime", "float32"): onnx_runtime(graph),
+        ("onnxruntime", "bfloat16"): attempt(lambda: onnx_runtime(bfloat16_graph())),
+    }
+    made |= {("onnxruntime", label): onnx_runtime(content) for label, content in graphs.items()}
+    made |= {
+        ("openvino", "float32"): OpenvinoNetwork(graph, "f32"),
+        ("openvino", "bfloat16"): OpenvinoNetwork(graph, "bf16"),
+    }
+    made |= {("openvino", f"{label}, else by itself"): OpenvinoNetwork(content) for label, content in graphs.items()}
+    return made
+
+
+def noisy_pictures(folder: Path, count: int, channels: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Clean pixels and the noise of the protocol, float32 (1, C, H, W), the noise of deviation 1."""
+    pairs = []
+    for index, source in enumerate(find_images([str(folder)])[:count]):
+        clean = np.asarray(source.read(channels), np.float32) / 255
+        noise = np.random.default_rng(index).standard_normal(clean.shape, dtype=np.float32)
+        pair = [(one if one.ndim == 3 else one[..., None]).transpose(2, 0, 1)[None] for one in (clean, noise)]
+        pairs.append((np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])))
+    return pairs
+
+
+def psnr(runtime: Runtime, pairs: list[tuple[np.ndarray, np.ndarray]], sigma: float) -> float:
+    """Mean PSNR in dB at a noise level, 8-bit units."""
+    values = []
+    for clean, noise in pairs:
+        noisy = torch.from_numpy(clean + np.float32(sigma / 255) * noise)
+        result = np.rint(runtime(noisy, torch.tensor([sigma / 255])).numpy().clip(0, 1) * 255) / 255
+        values.append(-10 * np.log10(np.mean((result - clean) ** 2, dtype=np.float64)))
+    return float(np.mean(values))
+
+
+def measure_times(runtimes: dict[tuple[str, str], Runtime], channels: int, size: int, runs: int) -> dict[Any, float]:
+    """Median seconds a megapixel of each, taking turns in random order after one warm-up round."""
+    x, sigma = torch.rand(1, channels, size, size), torch.tensor([0.1])
+    times: dict[Any, list[float]] = {key: [] for key in runtimes}
+    order = random.Random(0)
+    for _ in tqdm(range(runs + 1), f"{size} x {size}", leave=False):
+        for key in order.sample(list(runtimes), len(runtimes)):
+            started = time.perf_counter()
+            runtimes[key](x, sigma)
+            times[key].append(time.perf_counter() - started)
+    return {key: statistics.median(taken[1:]) / (size * size / 1e6) for key, taken in times.items()}
+
+
+def report(name: str, data: Path, pictures: int, size: int, runs: int) -> str:
+    """The measurements of one checkpoint as Markdown."""
+    denoiser = Denoiser.from_pretrained(name, device="cpu")
+    made, channels = all_runtimes(denoiser), denoiser.model.config.channels
+    runtimes = {key: one for key, one in made.items() if not isinstance(one, str)}
+    pairs = noisy_pictures(data, pictures, channels)
+    seconds = measure_times(runtimes, channels, size, runs)
+    quality = {
+        key: [psnr(one, pairs, sigma) for sigma in SIGMAS] for key, one in tqdm(runtimes.items(), "PSNR", leave=False)
+    }
+    reference, base = quality["torch", "float32"], seconds["torch", str(denoiser.dtype).removeprefix("torch.")]
+    levels = ", ".join(map(str, SIGMAS))
+    lines = [
+        f"| `{name}` | precision | s/MP | times as fast | dB lost at sigma {levels} |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for key, one in made.items():
+        if isinstance(one, str):
+            lines.append(f"| {key[0]} | {key[1]} | {one} | | |")
+            continue
+        lost = ", ".join(f"{best - value:.3f}" for best, value in zip(reference, quality[key]))
+        lines.append(f"| {key[0]} | {key[1]} | {seconds[key]:.2f} | {base / seconds[key]:.2f} | {lost} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtimes", description="Compare runtimes.")
+    parser.add_argument("checkpoints", nargs="*", default=["color-base"], help="default: color-base")
+    parser.add_argument("--data", type=Path, required=True, help="folder with clean pictures")
+    parser.add_argument("--pictures", type=int, default=10, help="pictures for PSNR (default 10)")
+    parser.add_argument("--size", type=int, default=512, help="side of the timed picture (default 512)")
+    parser.add_argument("--runs", type=int, default=9, help="timed runs (default 9)")
+    options = parser.parse_args()
+    try:
+        print(f"{machine(torch.device('cpu'))}, median of {options.runs} runs\n")
+        for name in options.checkpoints:
+            print(report(name, options.data, options.pictures, options.size, options.runs), "\n", sep="")
+    except (DenoiserError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""``backend="openvino"``: the same results but for the integers, from any thread and process."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from denoiser import Denoiser
+from denoiser.errors import CannotExport
+
+pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+pytest.importorskip("onnxscript", reason="the extra [openvino] is not installed")
+
+
+def test_the_backend_computes_what_torch_does(tiny_checkpoint, photo):
+    faster = Denoiser.from_pretrained(tiny_checkpoint, backend="openvino", dtype="float32")
+    torch_alone = Denoiser.from_pretrained(tiny_checkpoint, device="cpu", dtype="float32")
+    assert "OpenVINO" in repr(faster) and "OpenVINO" not in repr(torch_alone)
+    photo = photo[:70, :90]
+    level_map = np.linspace(5, 40, 70 * 90, dtype=np.float32).reshape(70, 90)
+    for image, sigma in ((photo, 25), (photo, level_map), (photo[..., 0], 10)):
+        results = [one(image, sigma).astype(float) for one in (faster, torch_alone)]
+        assert np.sqrt(np.mean((results[0] - results[1]) ** 2)) < 0.7 and results[0].shape == image.shape
+    assert np.array_equal(pickle.loads(pickle.dumps(faster))(photo, 25), faster(photo, 25))
+    with ThreadPoolExecutor(4) as pool:
+        pictures = [np.roll(photo, shift, 0) for shift in range(8)]
+        at_once = list(pool.map(lambda one: faster(one, 25), pictures))
+    assert all(np.array_equal(one, faster(picture, 25)) for one, picture in zip(at_once, pictures))
+
+
+def test_what_the_backend_cannot_do_is_said(tiny_checkpoint, monkeypatch):
+    with pytest.raises(ValueError, match="on the processor"):
+        Denoiser.from_pretrained(tiny_checkpoint, backend="openvino", device="cuda")
+    with pytest.raises(ValueError, match="'torch' or 'openvino'"):
+        Denoiser.from_pretrained(tiny_checkpoint, backend="tensorrt")
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(CannotExport, match="pip install"):
+        Denoiser.from_pretrained(tiny_checkpoint, backend="openvino")
