@@ -12,7 +12,7 @@ from .. import experiment
 from ..experiment import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
-from .checkpoint_picker import CheckpointPicker, Selection
+from .checkpoint_picker import MAX_SESSIONS, CheckpointPicker, Selection
 from .denoise_layout import DenoiseLayout
 from .experiment_runner import experiment_options
 from .figures import formula_of, render_figures, render_info, render_message
@@ -36,6 +36,7 @@ class DenoiseTab:
         self.state, self.layout = state, layout
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
+        self._asked: dict[str, tuple] = {}  # session -> what its page asked for last; the longest ago first
 
     def connect(self, page: gr.Blocks) -> None:
         """Connect events and handlers.
@@ -162,7 +163,31 @@ class DenoiseTab:
             shown |= about
         return shown | {ui.selection: dataclasses.replace(selection, noisy=noisy_already)}
 
-    def run(
+    def run(self, request: gr.Request, *inputs: Any) -> Iterator[dict]:
+        """What the page shows for the state of its controls.
+
+        What is asked for twice in a row is computed once: gradio's dropdown reports a choice by mouse twice.
+        Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
+        What goes wrong stands where the figures were.
+        """
+        ui, session, photo = self.layout, request.session_hash or "", inputs[0]
+        repeated = self._asked.pop(session, None) == inputs
+        self._asked[session] = inputs
+        if len(self._asked) > MAX_SESSIONS:
+            self._asked.pop(next(iter(self._asked)), None)
+        if repeated:
+            yield gr.skip()
+            return
+        try:
+            yield from self._compute(*inputs)
+        except Exception as error:
+            self._asked.pop(session, None)  # it may be tried again
+            if not isinstance(error, gr.Error):
+                logging.exception("a run of the page failed")
+            message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
+            yield {ui.viewer: "", ui.figures: message, ui.download: gr.update(value=None, interactive=False)}
+
+    def _compute(
         self,
         photo: str | None,
         noisy_already: bool,
@@ -177,41 +202,35 @@ class DenoiseTab:
         difference_kind: str,
         *others: Any,
     ) -> Iterator[dict]:
-        """What the page shows for the state of its controls: the pictures, then the figures.
+        """The pictures, then the figures.
 
-        Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
-        What goes wrong stands where the figures were.
+        Raises:
+            gr.Error: What a visitor can mend.
         """
         ui, runner = self.layout, self.state.experiment_runner
         *levels, live, shown = others
+        if photo is None:
+            raise gr.Error("Drop a photo, or pick an example.")
+        loaded, area = self.picker.loaded(selection), locate(area, part)
+        at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
+        request = PictureRequest(photo, area, difference_kind, shown or "", live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)
             return self._show(result, pictures, loaded, sigma_mode, noise), None if at_once or live else result
 
-        try:
-            if photo is None:
-                raise gr.Error("Drop a photo, or pick an example.")
-            loaded, area = self.picker.loaded(selection), locate(area, part)
-            at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
-            request = PictureRequest(photo, area, difference_kind, shown or "", live)
-            update, result = runner.run(
-                photo,
-                area,
-                loaded,
-                **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
-                answer=answer,
-                live=live,
-                measures=tuple(MEASURES) if at_once else ("psnr",),
-            )
-            yield update
-            if result and result.clean:
-                yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
-        except Exception as error:
-            if not isinstance(error, gr.Error):
-                logging.exception("a run of the page failed")
-            message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
-            yield {ui.viewer: "", ui.figures: message, ui.download: gr.update(value=None, interactive=False)}
+        update, result = runner.run(
+            photo,
+            area,
+            loaded,
+            **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
+            answer=answer,
+            live=live,
+            measures=tuple(MEASURES) if at_once else ("psnr",),
+        )
+        yield update
+        if result and result.clean:
+            yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
 
     def _show(
         self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str, noise: str

@@ -34,17 +34,32 @@ def browser():
         browser.close()
 
 
-def visit(browser, demo):
-    visitor = Visitor(browser, demo.url)
+def visit(browser, demo, tab):
+    visitor = Visitor(browser, demo.url, page=tab)
     yield visitor
+    visitor.leave()
     assert not visitor.elsewhere, "the page asked other machines"
     assert not visitor.problems
-    visitor.context.close()
 
 
-# A page for each test, and one that several tests share, for mishaps in a row.
-visitor = pytest.fixture(visit)
-shared_visitor = pytest.fixture(visit, scope="module")
+@pytest.fixture(scope="package")
+def tab(browser):
+    """A browser's page for one visitor after another: it has the scripts compiled."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def visitor(browser, demo, tab):
+    """A visitor for one test."""
+    yield from visit(browser, demo, tab)
+
+
+@pytest.fixture(scope="module")
+def shared_visitor(browser, demo):
+    """A visitor that several tests share, for mishaps in a row."""
+    yield from visit(browser, demo, None)
 
 
 @pytest.fixture(scope="module")

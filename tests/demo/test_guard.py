@@ -13,7 +13,7 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
 
-from .stranger import API
+from .stranger import API, Stranger
 
 REFUSED = "This picture is not one of the uploads here: upload it first."
 
@@ -139,11 +139,16 @@ INVALID += [
 ]
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_anything_sent_for_any_input_gets_an_explanation(stranger, demo, part):
+@pytest.mark.parametrize("part", range(2))
+def test_anything_sent_for_any_input_gets_an_explanation(demo, photo, tmp_path, part):
+    Image.fromarray(photo[:32, :32]).save(tmp_path / "small.png")
+    stranger = Stranger(demo.url)
+    stranger.example = stranger.upload(tmp_path / "small.png")
     written = len(demo.log.read_text())
-    calls = []
-    for endpoint in stranger.endpoints:
+    calls, handlers = [], {}
+    for endpoint in stranger.endpoints:  # several events may have the same handler
+        handlers.setdefault((*endpoint["inputs"], None, *endpoint["outputs"]), endpoint)
+    for endpoint in handlers.values():
         kinds = stranger.input_types(endpoint)
         for position in range(len(kinds)):
             if kinds[position] == "state":
@@ -154,7 +159,7 @@ def test_anything_sent_for_any_input_gets_an_explanation(stranger, demo, part):
                 data = stranger.defaults(endpoint)
                 data[position] = value
                 calls.append((endpoint, data))
-    for endpoint, data in calls[part::4]:
+    for endpoint, data in calls[part::2]:
         answer = stranger.call(endpoint, data)
         if not answer["success"]:
             assert isinstance(answer["output"]["error"], str) and answer["output"]["error"].strip(), (endpoint, data)

@@ -22,15 +22,14 @@ from .stranger import Stranger
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("proxy", "said", "names"),
     [
-        ({"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}, ""),
-        ({"all_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.com"}, ""),
-        ({"ALL_PROXY": "socks5h://127.0.0.1:1080"}, "socksio"),
-        ({"https_proxy": "socks5://127.0.0.1:1080"}, "socksio"),
+        ("http://127.0.0.1:9", "", ("http_proxy", "https_proxy", "all_proxy")),
+        ("socks5h://127.0.0.1:1080", "socksio", ("ALL_PROXY", "https_proxy")),
     ],
 )
-def test_a_proxy_in_the_environment_keeps_the_page_from_nothing(tmp_path, settings, said):
+def test_a_proxy_in_the_environment_keeps_the_page_from_nothing(tmp_path, proxy, said, names):
+    settings = dict.fromkeys(names, proxy) | {"NO_PROXY": "example.com"}
     running = Demo(tmp_path, HF_HUB_OFFLINE="1", **settings)
     try:
         stranger = Stranger(running.url)

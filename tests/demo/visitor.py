@@ -25,25 +25,38 @@ def png(array) -> bytes:
 
 
 class Visitor:
-    """A page with the default example denoised, and what a person reads off it."""
+    """A page with the default example denoised, and what a person reads off it.
 
-    def __init__(self, browser, url, width=1280, height=900, **context):
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **context)
-        self.page = self.context.new_page()
+    Args:
+        page: A page of a browser to use; by default one of a context of its own, with the options that follow.
+    """
+
+    def __init__(self, browser, url, width=1280, height=900, page=None, **context):
+        self.page = page or browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
+        self.context = self.page.context
         self.page.set_default_timeout(180_000)  # no verdict depends on the machine's speed
         self.elsewhere, self.problems = [], []
-        host = urllib.parse.urlparse(url).netloc
-        self.page.on(
-            "request",
-            lambda r: (
-                r.url.startswith("http")
-                and urllib.parse.urlparse(r.url).netloc != host
-                and self.elsewhere.append(r.url)
-            ),
-        )
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self._host = urllib.parse.urlparse(url).netloc
+        self.page.on("request", self._note_request)
+        self.page.on("pageerror", self._note_problem)
         self.page.goto(url)
         self.page.wait_for_function(COMPLETE, arg=["", 0])
+        # What page.load sends is drawn too: an element that is drawn again loses the focus.
+        self.page.wait_for_function("() => document.querySelector('#about')?.innerText")
+
+    def _note_request(self, request) -> None:
+        if request.url.startswith("http") and urllib.parse.urlparse(request.url).netloc != self._host:
+            self.elsewhere.append(request.url)
+
+    def _note_problem(self, error) -> None:
+        self.problems.append(str(error))
+
+    def leave(self) -> None:
+        """Leave the page as it was given, for the next visitor."""
+        self.page.goto("about:blank")
+        self.page.unroute_all()
+        self.page.remove_listener("request", self._note_request)
+        self.page.remove_listener("pageerror", self._note_problem)
 
     def figures(self) -> str:
         return self.page.evaluate(READ)
@@ -81,6 +94,7 @@ class Visitor:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
         if clear.count():
             clear.first.click()
+            self.page.locator("#figures").get_by_text("Drop a photo").wait_for()  # or the new photo is computed twice
         files = {"name": name, "mimeType": "image/png", "buffer": content}
         self.page.locator("#photo input[type=file]").first.set_input_files(files)
 
