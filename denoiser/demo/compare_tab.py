@@ -17,7 +17,7 @@ from ..techniques import TECHNIQUES, Outcome, Technique, compare, learned
 from ..techniques.comparison import MEASURES
 from ..techniques.registry import SMALLEST
 from .checkpoint_picker import SessionChoices
-from .crop_choice import COMPUTING, CropChoice, Wanted, explain
+from .crop_choice import COMPUTING, CropChoice, Wanted, explain, publish_picture
 from .denoise_tab import DenoiseTab
 from .experiment_runner import Crop
 from .figures import render
@@ -195,15 +195,11 @@ class CompareTab:
             marked = residual.structure > CHANCE
             shown |= {"verdict": str(residual), "removed": KINDS[residual.kind].format(100 * residual.share)}
             if residual.kind == "structure":
-                shown["map"] = self._save_bytes(marked[..., None] * np.array(MAP_COLOR, np.uint8), "map")
+                shown["map"] = self._save(marked[..., None] * np.array(MAP_COLOR, np.uint8), "map")
         return shown | {"seconds": outcome.seconds, "path": self._save(outcome.pixels, name)}
 
     def _save(self, pixels: np.ndarray, name: str) -> str:
-        return self._save_bytes(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8), name)
-
-    def _save_bytes(self, pixels: np.ndarray, name: str) -> str:
-        """Write a picture to where the browser may ask for it -> its path there."""
-        return str(self._results.move_resource_to_block_cache(self.state.results.save(pixels, f"{name}.png")))
+        return publish_picture(self._results, self.state, pixels, name)
 
 
 def read_choice(choice: str) -> tuple[list[str], dict[str, dict[str, float]]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from .checkpoint_picker import Selection
 from .denoise_tab import DenoiseTab
@@ -15,8 +16,9 @@ from .guard import FAILED
 from .model_pool import Loaded
 from .photo_controls import IMMEDIATE, QUEUED
 from .photo_parts import MIDDLE, locate
+from .state import DemoState
 
-COMPUTING = {
+COMPUTING: dict[str, Any] = {
     "concurrency_id": "laboratory",
     "concurrency_limit": None,  # they wait for their turn at the ComputeGate
     "show_progress": "hidden",
@@ -144,6 +146,13 @@ class CropChoice:
     def _area(self, photo: str | None, area: str, part: str) -> str:
         long = self.state.experiment_runner.is_long(photo, area)
         return locate("part" if long else area, part)
+
+
+def publish_picture(component: gr.HTML, state: DemoState, pixels: np.ndarray, name: str) -> str:
+    """Write pixels, uint8 or float in [0, 1], to where the browser may ask for them for a component -> the path."""
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    return str(component.move_resource_to_block_cache(state.results.save(pixels, f"{name}.png")))
 
 
 def explain(error: Exception) -> str:

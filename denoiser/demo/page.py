@@ -13,6 +13,7 @@ from .denoise_layout import DenoiseLayout
 from .denoise_tab import DenoiseTab
 from .figures import render
 from .guard import GuardedBlocks, RequestLimits
+from .inside_tab import InsideTab
 from .mcp import McpLimits, bound_server, has_mcp
 from .settings import Settings
 from .state import DemoState
@@ -34,18 +35,22 @@ def build_page(state: DemoState) -> GuardedBlocks:
     )
     with page:
         gr.Markdown(
-            "# Denoising autoencoder\nAdd noise to a photo, or drop one that is noisy already, and see what a small "
-            "neural network makes of it.",
+            "# Denoising autoencoder\n"
+            "Add noise to a photo, or drop a noisy one, and see what a small network makes of it.",
             elem_id="title",
         )
         choices = checkpoint_choices(state.catalogue, state.checkpoint)
-        with gr.Tabs(elem_id="tabs"):  # what is in a tab is not made in the browser before it is opened
+        with gr.Tabs(
+            elem_id="tabs", overflow_behavior="wrap"
+        ):  # what is in a tab is not made in the browser before it is opened
             with gr.Tab("Denoise", id="denoise"):
                 layout = DenoiseLayout(settings.examples, state.checkpoint, choices)
                 denoise_tab = DenoiseTab(state, layout)
                 denoise_tab.connect(page)
             with gr.Tab("Compare techniques", id="compare") as tab:
                 CompareTab(denoise_tab, tab)
+            with gr.Tab("Inside the autoencoder", id="inside") as tab:
+                InsideTab(denoise_tab, tab)
         DenoiseApi(state).connect()
     return page
 

@@ -1,6 +1,7 @@
 """The tabs beside the first: techniques beside each other, and the inside of the autoencoder, in a real browser."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -133,6 +134,43 @@ def test_a_comparison_can_be_cancelled(laboratory):
     )
     choose(laboratory, "wiener", "visushrink", "gray-base", "color-large", "photo", "color-small", "bottleneck-color")
     assert page.get_by_text("Cancelled").is_visible() and "" in {row[0] for row in laboratory.table().values()}
+
+
+def inside(visitor, text: str) -> None:
+    visitor.page.locator("#inside").get_by_text(text).first.wait_for()
+
+
+def test_the_path_the_filters_and_the_latent_of_the_crop(laboratory):
+    page = laboratory.page
+    laboratory.open("Inside the autoencoder")
+    inside(laboratory, "Through 12 of 12 planes")
+    labels = page.locator("#path li b").all_inner_texts()
+    assert labels == ["Noisy picture", *("Encoder 1", "Encoder 2", "Bottleneck", "Decoder 2", "Decoder 1"), "Estimate"]
+    assert "64 \u00d7 48 \u00d7 64" in page.inner_text("#path li >> nth=1")
+    assert page.locator("#filters figure").count() >= 2  # a photo of 96 x 128 has edges and texture
+    page.locator(".filter-picture").click(position={"x": 9, "y": 9})
+    page.locator("#filters figure", has_text="Your pixel").wait_for()
+    first = page.inner_text("#filters figure >> nth=0")
+    page.focus(".filter-picture")
+    page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_function("text => document.querySelector('#filters figure').innerText !== text", arg=first)
+    whole = page.inner_text("#latent")
+    laboratory.slide("planes", 0.26)
+    inside(laboratory, "Through 3 of 12 planes")
+    psnr_of = lambda text: float(re.search(r"([\d.]+) dB", text)[1])  # noqa: E731
+    assert psnr_of(page.inner_text("#latent")) < psnr_of(whole) - 1
+    check_axe(page)
+
+
+def test_a_sweep_fills_a_plot_and_its_table(laboratory):
+    page = laboratory.page
+    page.click("#sweep-start")
+    page.wait_for_selector("#sweep-start:not([disabled])")
+    page.wait_for_function("document.querySelectorAll('#sweep circle').length === 70")
+    page.click("#sweep summary")
+    weak, *_, strong = (float(one) for one in page.inner_text("#sweep tr:has-text('color-base')").split()[1:])
+    assert weak > strong + 8
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1366
 
 
 def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
