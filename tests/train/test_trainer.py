@@ -13,7 +13,7 @@ from PIL import Image
 
 from denoiser import Denoiser, add_noise
 from denoiser.analysis.metrics import psnr
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 from tests.train.conftest import MIXTURE, TINY, weights
 from train.__main__ import main
 from train.evaluate import main as evaluate
@@ -108,16 +108,23 @@ def test_damaged_pictures_and_links_to_nothing_are_skipped_and_counted(
     assert data["training"] + data["held_out"] == 4 and sum(data["licenses"].values()) == data["training"]
 
 
-def test_two_processes_learn_what_one_learns(config, photographs, tmp_path, arguments):
+def test_two_machines_with_caches_of_their_own_learn_what_one_process_learns(config, photographs, tmp_path, arguments):
     path = config(budget={"steps": 8})
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
-    command = [sys.executable, "-m", *launch, "train", *arguments(path, photographs, tmp_path / "two")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "2"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    started = []
+    for machine in "01":
+        of_its_own = ["--cache", str(tmp_path / f"cache-{machine}")]
+        command = [sys.executable, "-m", *launch, "--machine_rank", machine, "-m", "train"]
+        command += arguments(path, photographs, tmp_path / "two", *of_its_own)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    outputs = [process.communicate(timeout=200)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert "2 process(es)" in outputs[0]
     assert main(arguments(path, photographs, tmp_path / "one")) == 0
-    assert "2 process(es)" in done.stdout
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
