@@ -19,7 +19,8 @@ pytest.importorskip("ray.data")
 import pyarrow as pa  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
-from denoiser.bulk.__main__ import main  # noqa: E402
+from denoiser.bulk.__main__ import main, parse_arguments  # noqa: E402
+from denoiser.bulk.run import count_workers  # noqa: E402
 
 
 @pytest.fixture
@@ -51,6 +52,21 @@ def kill_first_worker(folder, killed: list[int]) -> None:
 def manifest(folder) -> dict[str, dict]:
     lines = (folder / "denoise-manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return {line["input"]: line for line in map(json.loads, lines)}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "arguments", "expected"),
+    [
+        ({"CPU": 8.0}, [], (8, None)),
+        ({"CPU": 8.0, "GPU": 2.0}, [], (2, 1.0)),
+        ({"CPU": 8.0, "GPU": 2.0}, ["--gpus-per-worker", "0.25"], (8, 0.25)),
+        ({"CPU": 8.0, "GPU": 2.0}, ["--device", "cpu"], (8, None)),
+        ({"CPU": 8.0, "GPU": 2.0}, ["--workers", "1"], (1, 1.0)),
+    ],
+)
+def test_there_is_a_worker_for_each_gpu_or_else_for_each_core(monkeypatch, cluster, arguments, expected):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
+    assert count_workers(parse_arguments(["in", "out", *arguments])) == expected
 
 
 def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
