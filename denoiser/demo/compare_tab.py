@@ -15,7 +15,6 @@ from ..errors import DenoiserError
 from ..hub.checkpoints import bundled_checkpoints
 from ..techniques import TECHNIQUES, Outcome, Technique, compare, learned
 from ..techniques.comparison import MEASURES
-from ..techniques.registry import SMALLEST
 from .checkpoint_picker import SessionChoices
 from .crop_choice import COMPUTING, CropChoice, Wanted, explain, publish_picture
 from .denoise_tab import DenoiseTab
@@ -44,6 +43,8 @@ KINDS = {
 """What a residual is, in few words."""
 MAP_COLOR = (255, 140, 0, 150)
 """Of areas where structure was removed, RGBA."""
+MAX_ROWS = 50
+"""That are kept for a page."""
 LEAST_SIGMA = 0.05
 """8-bit levels; weaker noise is none."""
 
@@ -126,13 +127,13 @@ class CompareTab:
         names, moved = read_choice(choice)
         techniques = self._techniques(names, wanted)  # checkpoints by name alone
         crop = self._crop.take(wanted)
-        if min(crop.noisy.pixels.shape[:2]) < SMALLEST:
-            raise gr.Error(f"Techniques need pictures of at least {SMALLEST} pixels a side: take a larger one.")
         if crop.sigma < LEAST_SIGMA:
             raise gr.Error("There is no noise to remove: raise it on the first tab.")
-        if kept is None or kept.key != wanted.key:
+        if kept is None or kept.key != wanted.key or not Path(kept.head["noisy"]["path"]).exists():
             kept = Kept(wanted.key, self._head(crop))
         rules = {name: technique.settings(crop.sigma) for name, technique in TECHNIQUES.items()}
+        for key in [*kept.rows][:-MAX_ROWS]:
+            del kept.rows[key]
         keys = {one.name: f"{one.name} {sorted(moved.get(one.name, {}).items())}" for one in techniques}
 
         def value(running: str = "") -> dict[str, Any]:

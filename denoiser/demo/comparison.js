@@ -8,7 +8,7 @@ const COLUMNS = [  // of the table: key, label, digits, whether less is better
 const root = element.querySelector(".comparison");
 const find = (selector) => root.querySelector(selector);
 const crops = find(".crops"), note = find(".comparison-note");
-const view = { mode: "pictures", scale: 1, x: 0.5, y: 0.5, sort: "psnr", reversed: false };
+const view = { mode: "pictures", scale: undefined, x: 0.5, y: 0.5, sort: "psnr", reversed: false };
 const pictures = new Map();  // path -> its ImageData, or the promise of it
 let value = null;            // what is shown
 
@@ -148,6 +148,7 @@ const fitScale = () => Math.min(frameBox().width / value.width, frameBox().heigh
 function place() {
   const box = value && frameBox();
   if (!box?.width) return;
+  if (view.scale === undefined) view.scale = fitScale() > 1 ? null : 1;  // small ones are shown larger
   const scale = view.scale ?? fitScale(), width = value.width * scale, height = value.height * scale;
   const half = [Math.min(0.5, box.width / 2 / width), Math.min(0.5, box.height / 2 / height)];
   view.x = clamp(view.x, half[0], 1 - half[0]);
@@ -184,6 +185,19 @@ crops.addEventListener("wheel", (event) => {
   event.preventDefault();
   zoom(2 ** (-event.deltaY / 300));
 }, { passive: false });
+let pinch = null;
+crops.addEventListener("touchmove", (event) => {
+  if (event.touches.length !== 2 || !value) return;  // one finger scrolls the page
+  event.preventDefault();
+  const [a, b] = event.touches;
+  const now = { x: (a.clientX + b.clientX) / 2, y: (a.clientY + b.clientY) / 2, size: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) };
+  if (pinch) {
+    zoom(now.size / pinch.size);
+    pan(now.x - pinch.x, now.y - pinch.y);
+  }
+  pinch = now;
+}, { passive: false });
+for (const name of ["touchstart", "touchend", "touchcancel"]) crops.addEventListener(name, () => (pinch = null), { passive: true });
 const shortcuts = {
   "+": () => zoom(STEP), "=": () => zoom(STEP), "-": () => zoom(1 / STEP), 0: () => zoom(null),
   ArrowLeft: () => pan(40, 0), ArrowRight: () => pan(-40, 0), ArrowUp: () => pan(0, 40), ArrowDown: () => pan(0, -40),
@@ -277,7 +291,7 @@ function drawState() {
   cancel.hidden = !running;
   const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${value.sigma.toFixed(1)}. `;
   note.textContent = size + (value.clean
-    ? "Drag the crops to move all of them."
+    ? "Drag the crops, or move two fingers on them, to move and zoom all."
     : "There is no clean picture: the PSNR is Stein's estimate (SURE), which needs independent noise of known level.");
   note.hidden = false;
   find("[data-mode=missing]").hidden = !value.clean;
@@ -306,6 +320,7 @@ async function take(text) {
     }
   }));
   if (number !== arrived) return;  // a newer one came while its pictures were loaded
+  if (value?.width !== next.width || value.height !== next.height) view.scale = undefined;  // another size
   value = next;
   draw();
 }

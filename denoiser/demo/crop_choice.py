@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ..techniques.registry import SMALLEST
 from .checkpoint_picker import Selection
 from .denoise_tab import DenoiseTab
 from .experiment_runner import Crop, experiment_options
@@ -131,9 +132,12 @@ class CropChoice:
         """The crop.
 
         Raises:
-            gr.Error: There is no photo, or something is wrong with it.
+            gr.Error: There is no photo, or it is too small, or something is wrong with it.
         """
-        return self.state.experiment_runner.crop(wanted.photo, wanted.area, wanted.place, **wanted.options)
+        crop = self.state.experiment_runner.crop(wanted.photo, wanted.area, wanted.place, **wanted.options)
+        if min(crop.noisy.pixels.shape[:2]) < SMALLEST:
+            raise gr.Error(f"This needs a picture of at least {SMALLEST} pixels a side: take a larger one.")
+        return crop
 
     def loaded(self, wanted: Wanted) -> Loaded:
         """The checkpoint of the first tab.

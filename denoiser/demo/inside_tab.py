@@ -95,7 +95,10 @@ class InsideTab:
             | {
                 "fn": self.run,
                 "inputs": [self._kept, self._looked, *crop],
-                "outputs": [self._path, self._filters, self._latent, self._looked, self._message],
+                "outputs": [
+                    *(self._path, self._filters, self._latent, self._looked, self._message),
+                    self._sweep.plot,
+                ],
                 "trigger_mode": "multiple",  # a newer run ends an older one
             },
         )
@@ -121,10 +124,10 @@ class InsideTab:
             wanted = self._crop.wanted(*values)
             loaded = self._crop.loaded(wanted)
             key = f"{wanted.key} {loaded.facts.name}"
-            if looked and looked.key == key:
+            if looked and looked.key == key and Path(looked.picture).exists():
                 yield {self._message: ""}
                 return
-            yield {self._message: render_message("Computing \u2026")}
+            yield {self._message: render_message("Computing \u2026"), self._sweep.plot: self._sweep.empty}
             crop = self._crop.take(wanted)
             for part in (self._show_path, lambda *given: self._show_filters(key, *given)):
                 yield {self._message: "", **part(loaded, crop)}

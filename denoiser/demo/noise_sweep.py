@@ -1,5 +1,6 @@
 """PSNR against the noise level, for techniques and checkpoints on one crop: a card of the tab about the inside."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,16 +31,21 @@ class NoiseSweep:
 
     Args:
         crop: Of the tab that it is in.
+
+    Attributes:
+        plot: The component.
+        empty: Its value before anything is computed.
     """
 
     def __init__(self, crop: CropChoice):
         self._crop, self.state, self._runs = crop, crop.state, SessionChoices()
+        self.empty = _render_plot({}, "")
         with gr.Column(elem_id="sweep-card", elem_classes="card"):
-            self._plot = gr.HTML(_render_plot({}, ""), elem_id="sweep", padding=False)
+            self.plot = gr.HTML(self.empty, elem_id="sweep", padding=False)
             with gr.Row(elem_id="sweep-row"):
                 self._start = gr.Button("Compute", size="sm", variant="primary", elem_id="sweep-start", scale=0)
                 self._cancel = gr.Button("Cancel", size="sm", elem_id="sweep-cancel", scale=0, interactive=False)
-        self._start.click(self.run, crop.inputs, [self._plot, self._start, self._cancel], **COMPUTING)
+        self._start.click(self.run, crop.inputs, [self.plot, self._start, self._cancel], **COMPUTING)
         self._cancel.click(self.on_cancelled, None, None, **IMMEDIATE)
 
     def on_cancelled(self, request: gr.Request) -> None:
@@ -57,10 +63,10 @@ class NoiseSweep:
             for progress in self._compute(self._crop.wanted(*values), found):
                 if self._runs.latest(session) != number:
                     break
-                yield {self._plot: _render_plot(found, progress)} | buttons
-            yield {self._plot: _render_plot(found, "")} | over
+                yield {self.plot: _render_plot(found, progress)} | buttons
+            yield {self.plot: _render_plot(found, "")} | over
         except Exception as error:
-            yield {self._plot: explain(error)} | over
+            yield {self.plot: explain(error)} | over
 
     def _compute(self, wanted: Wanted, found: dict[str, dict[float, float]]) -> Iterator[str]:
         """Fills ``found``, PSNR by technique and level; yields what is computed next."""
@@ -75,7 +81,8 @@ class NoiseSweep:
             yield f"\u03c3 {level}: {technique.label} \u2026"
             with self.state.experiment_runner.turn():
                 at, outcome = next(outcomes)
-            found[outcome.technique.label][at] = outcome.figures["psnr"]
+            if math.isfinite(outcome.figures["psnr"]):  # a flat picture may come back without any error
+                found[outcome.technique.label][at] = outcome.figures["psnr"]
 
     def _techniques(self, wanted: Wanted) -> list[Technique]:
         """Checkpoints are loaded here, outside a turn at computing, as loading takes one itself."""

@@ -49,6 +49,7 @@ class Laboratory(Visitor):
 @pytest.fixture(scope="module")
 def laboratory(browser, demo, photo):
     visitor = Laboratory(browser, demo.url, photo, 1366, 768)
+    assert visitor.page.locator("#comparison, #chooser, #inside").count() == 0  # before its tab is opened
     visitor.compared(lambda: visitor.open("Compare techniques"))
     yield visitor
     assert not visitor.elsewhere and not visitor.problems
