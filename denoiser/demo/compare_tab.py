@@ -173,16 +173,16 @@ class CompareTab:
     def _row(self, crop: Crop, technique: Technique, moved: dict[str, float]) -> dict[str, Any]:
         """What a technique did, or why it did not."""
         clean = crop.clean and crop.clean.pixels
-        if technique.family == "learned":  # before the turn, as loading takes one of its own
-            technique = learned(self.state.model_pool.get(technique.name, fetch=False).denoiser, technique.name)
         try:
+            if technique.family == "learned":  # before the turn, as loading takes one of its own
+                technique = learned(self.state.model_pool.get(technique.name, fetch=False).denoiser, technique.name)
             with self.state.experiment_runner.turn():
                 (outcome,) = compare(
                     crop.noisy.pixels, crop.sigma, [technique], clean, None, {technique.name: moved}, crop.noise
                 )
-        except gr.Error as error:
-            if isinstance(error.__cause__, DenoiserError | ValueError):  # it concerns this technique alone
-                return _description(technique) | {"error": error.message}
+        except (gr.Error, DenoiserError) as error:
+            if isinstance(error.__cause__ or error, DenoiserError | ValueError):  # it concerns this technique alone
+                return _description(technique) | {"error": getattr(error, "message", str(error))}
             raise
         return _description(technique) | self._show(outcome)
 

@@ -308,7 +308,9 @@ function draw() {
 let arrived = 0;
 async function take(text) {
   if (!text) return;
-  const next = JSON.parse(text), number = ++arrived;
+  const next = JSON.parse(text);
+  if (value && next.run < value.run) return;  // the last word of an older run
+  const number = ++arrived;
   for (const range of ranges()) follow(range, next.rules);
   const paths = [next.noisy, next.clean, ...next.rows].flatMap((one) => [one?.path, one?.map]).filter(Boolean);
   for (const old of [...pictures.keys()]) if (!paths.includes(old)) pictures.delete(old);

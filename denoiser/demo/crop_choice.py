@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ..errors import DenoiserError
 from ..techniques.registry import SMALLEST
 from .checkpoint_picker import Selection
 from .denoise_tab import DenoiseTab
@@ -161,7 +162,7 @@ def publish_picture(component: gr.HTML, state: DemoState, pixels: np.ndarray, na
 
 def explain(error: Exception) -> str:
     """An error as HTML for the visitor; what is not one of ours goes to the log."""
-    if isinstance(error, gr.Error):
-        return render_message(error.message, failed=True)
+    if isinstance(error, gr.Error | DenoiserError):
+        return render_message(getattr(error, "message", str(error)), failed=True)
     logging.exception("a computation of a tab failed")
     return render_message(FAILED, failed=True)
