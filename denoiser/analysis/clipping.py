@@ -93,7 +93,8 @@ def _undo_black(values: torch.Tensor, observed: torch.Tensor, level: float | tor
     noise = (observed - values).square() * (where < _REACH)
     spread = 1.25 * _local_mean(noise) / _local_mean(_SPREAD[where] * level**2).clamp(min=1e-12)
     weight = clipped.clamp(max=1).square() * spread.nan_to_num(nan=0).clamp(max=1).square()
-    weight = interpolate(weight, size=values.shape[2:], mode="bilinear")
+    # By the side of a cell, not to the picture's size, which is no multiple of it: so tiles agree with the whole.
+    weight = interpolate(weight, scale_factor=CELL, mode="bilinear")[..., : values.shape[2], : values.shape[3]]
     return values + weight * _SHIFT[where] * level
 
 

@@ -39,7 +39,8 @@ def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float | np.nda
         energy[0, 0, band] = torch.from_numpy(((restored[band] - noisy[band]) ** 2).mean(2))
     cells = F.avg_pool2d(energy, CELL, ceil_mode=True, count_include_pad=False)
     cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    energy = F.interpolate(cells, size=energy.shape[2:], mode="bilinear", align_corners=False)[0, 0].numpy()
+    energy = F.interpolate(cells, scale_factor=CELL, mode="bilinear")  # not to the size, see denoiser.analysis.clipping
+    energy = energy[0, 0, : noisy.shape[0], : noisy.shape[1]].numpy()
     share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + HALF_SHARE**4))
     fade = np.clip((level - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1)
     share = (share + fade * (1 - share)).astype(np.float32)

@@ -122,6 +122,12 @@ def fetch_onnx(repo_id: str, revision: str | None = None, token: str | bool | No
     return path
 
 
+def graph_name(checkpoint: Checkpoint) -> str:
+    """The name of a checkpoint in a file for others: of a folder without its place on this machine."""
+    path = Path(checkpoint.name).expanduser()
+    return path.resolve().name if path.is_dir() else checkpoint.name
+
+
 def _weights_hash(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
 
@@ -175,7 +181,7 @@ def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: floa
     config, facts = network.config, facts_of(checkpoint)
     low, high = config.sigma_range
     known = {
-        "name": checkpoint.name,
+        "name": graph_name(checkpoint),
         "revision": checkpoint.revision or "",
         "license": facts.license,
         "architecture": config.architecture,

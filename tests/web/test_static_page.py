@@ -1,0 +1,198 @@
+"""The static page in Chromium: it computes there what the library does, and sends nothing anywhere."""
+
+import base64
+import io
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from denoiser import Denoiser
+from denoiser.models import Unet, UnetConfig
+from tests.conftest import ROOT
+
+pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+builder = pytest.importorskip("web.build")
+# A GPU in software: slow, and enough for a small picture.
+FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader"]
+FLAGS += ["--enable-features=Vulkan", "--ignore-gpu-blocklist"]
+DONE = "document.getElementById('status').textContent.startsWith('Done')"
+RESULT = "document.getElementById('denoised').toDataURL()"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def end_headers(self):
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    torch.manual_seed(0)
+    folder, sizes = tmp_path_factory.mktemp("checkpoints"), {"widths": (8, 12), "blocks": (1, 1)}
+    Unet(UnetConfig(**sizes)).save_pretrained(folder / "tiny")
+    Unet(UnetConfig(channels=1, blind=True, **sizes)).save_pretrained(folder / "blind")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(checkpoints, tmp_path_factory):
+    """The address of the page, built for two small checkpoints."""
+    folder, kept = tmp_path_factory.mktemp("site"), ROOT / ".cache" / f"onnxruntime-web-{builder.VERSION}"
+    if not shutil.which("npm"):
+        pytest.skip("there is no npm on this machine, which fetches the runtime")
+    builder.fetch_runtime(kept)
+    (folder / "ort").symlink_to(kept)
+    builder.build(folder, [str(checkpoints / "tiny"), str(checkpoints / "blind")])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the browser tests need Debian's chromium package")
+        pytest.skip("there is no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, site):
+    """The page, which has asked this site alone, for files alone, and met no error."""
+    page, problems, requests = browser.new_page(), [], []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request))
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    yield page
+    page.close()
+    assert not problems
+    asked = [one for one in requests if not one.url.startswith(("blob:", "data:"))]
+    assert all(one.url.startswith(site) and one.method == "GET" and not one.post_data for one in asked)
+
+
+def give(page, pixels, added=0, level=25, checkpoint="tiny"):
+    """Choose a photo, as a person does, with the sliders where they are to be."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    page.select_option("#checkpoint", checkpoint)
+    page.uncheck("#same")
+    page.evaluate("([a, l]) => { added.value = a; level.value = l; }", [added, level])
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": content.getvalue()})
+
+
+def read(page, canvas="denoised"):
+    data = page.evaluate(f"document.getElementById('{canvas}').toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def clipped_photo(photo):
+    """Noise cut off at black and at white, in more than one tile."""
+    scene = np.concatenate([photo, photo[:, ::-1]], 1)[:150, :330] * 1.4 - 40
+    return np.rint((scene + 25 * np.random.default_rng(0).standard_normal(scene.shape)).clip(0, 255)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "checkpoint, level, gray", [("tiny", 25, False), ("tiny", 4, False), ("tiny", 25, True), ("blind", 25, False)]
+)
+def test_the_result_is_the_servers_within_one_level(page, checkpoints, photo, checkpoint, level, gray):
+    noisy = clipped_photo(photo)
+    noisy = noisy[..., :1].repeat(3, 2) if gray else noisy
+    give(page, noisy, level=level, checkpoint=checkpoint)
+    page.wait_for_function(DONE)
+    assert page.evaluate("crossOriginIsolated") and "WebAssembly" in page.inner_text("#status")
+    expected = Denoiser.from_pretrained(checkpoints / checkpoint, device="cpu", dtype="float32")(noisy, level)
+    assert np.abs(read(page) - expected.astype(int)).max() <= 1
+    assert np.abs(read(page) - noisy.astype(int)).mean() > 0.3
+
+
+def test_a_gpu_computes_the_same(browser, site, checkpoints, photo):
+    page = browser.new_page()
+    page.goto(site)
+    page.wait_for_selector("body[data-ready]")
+    if not page.evaluate("navigator.gpu?.requestAdapter().then((adapter) => !!adapter)"):
+        pytest.skip("this Chromium has no WebGPU")
+    noisy = clipped_photo(photo)[:40, :60]
+    give(page, noisy)
+    page.wait_for_function(DONE)
+    assert "WebGPU" in page.inner_text("#status")
+    expected = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")(noisy, 25)
+    assert np.abs(read(page) - expected.astype(int)).max() <= 1
+    page.close()
+
+
+def test_results_follow_a_slider_and_the_last_one_stays(page, checkpoints, photo):
+    give(page, photo[:100, :140], added=20, level=20)
+    page.wait_for_function(DONE)
+    before = read(page)
+    page.check("#same")
+    page.focus("#added")
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"added.value === '26' && level.value === '26' && {DONE}")
+    noisy = read(page, "noisy").astype(np.uint8)
+    expected = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")(noisy, 26)
+    assert np.abs(read(page) - expected.astype(int)).max() <= 1 and not np.array_equal(read(page), before)
+    assert "dB noisy" in page.inner_text("#status") and page.is_visible("#save")
+    added = (noisy - photo[:100, :140].astype(float)).std()
+    assert 20 < added < 27  # of 26, some of it cut off
+
+
+def test_cancel_stops_after_a_tile(page):
+    give(page, np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), np.uint8))
+    page.wait_for_function("progress.value > 0 && !document.getElementById('cancel').disabled")
+    page.click("#cancel")
+    assert "Stopped" in page.inner_text("#status") and page.is_disabled("#cancel")
+    before = page.evaluate(RESULT)
+    give(page, np.full((20, 30, 3), 99, np.uint8))  # waits for what was stopped
+    page.wait_for_function(DONE)
+    assert "30 x 20" in page.inner_text("#status") and page.evaluate(RESULT) != before
+
+
+def test_what_cannot_be_done_is_said(browser, site):
+    page = browser.new_page()
+    page.add_init_script("delete window.WebAssembly")
+    page.goto(site)
+    assert "lacks WebAssembly" in page.inner_text("#status")
+    page.close()
+
+    page = browser.new_page()
+    page.route("**/models.json", lambda route: route.fulfill(status=404, body="no such file"))
+    page.goto(site)
+    page.wait_for_selector("#status.problem")
+    assert "python web/build.py" in page.inner_text("#status")
+    page.close()
+
+    page = browser.new_page()
+    page.route("**/tiny.onnx*", lambda route: route.fulfill(body=b"x" * 60_000))
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    give(page, np.zeros((8, 8, 3), np.uint8))
+    page.wait_for_selector("#status.problem")
+    assert "arrived damaged" in page.inner_text("#status")
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_function("document.getElementById('status').textContent.includes('no picture')")
+    page.close()

@@ -1,0 +1,129 @@
+// The page: the photo, the sliders, and what the worker computes.
+import { gaussianNoise, psnr } from "./noise.js";
+
+const MAX_PIXELS = 24e6;
+const MAX_NOISE = 4194301; // values; a larger picture has them again, shifted from row to row
+const at = (id) => document.getElementById(id);
+const [noisyCanvas, denoisedCanvas] = [at("noisy"), at("denoised")];
+const forced = new URLSearchParams(location.search).get("runtime"); // "wasm": also where there is WebGPU
+let models = [], clean = null, noise = null, noisy = null, job = 0, worker = null, frame = 0;
+
+function say(text, problem = false) {
+  at("status").textContent = text;
+  at("status").classList.toggle("problem", problem);
+}
+
+function busy(share) { // null: not at all
+  at("progress").hidden = at("cancel").disabled = share === null;
+  if (share !== null) at("progress").value = share;
+}
+
+function startWorker() {
+  worker = new Worker("worker.js", { type: "module" });
+  worker.addEventListener("error", () => { busy(null); say(MISSING, true); });
+  worker.addEventListener("message", ({ data }) => {
+    if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
+    if (data.job !== job) return;
+    if (data.kind === "failed") { busy(null); return say(data.message, true); }
+    const { tile, pixels } = data;
+    denoisedCanvas.getContext("2d").putImageData(new ImageData(pixels, tile.right - tile.left), tile.left, tile.top);
+    busy(data.done < 1 ? data.done : null);
+    if (data.done < 1) say("Computing");
+    else finish(data.provider);
+  });
+}
+
+function finish(provider) {
+  const { width, height } = denoisedCanvas;
+  const figures = noise && Number(at("added").value) > 0
+    ? `: ${psnr(clean.data, noisy.data).toFixed(2)} dB noisy, ${psnr(clean.data, read(denoisedCanvas).data).toFixed(2)} dB denoised` : "";
+  say(`Done on this device by ${provider === "webgpu" ? "WebGPU" : "WebAssembly"}, ${width} x ${height}${figures}`);
+  denoisedCanvas.toBlob((blob) => {
+    URL.revokeObjectURL(at("save").href);
+    at("save").href = URL.createObjectURL(blob);
+    at("save").hidden = false;
+  });
+}
+
+const read = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+
+async function open(file) {
+  if (!file) return;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  } catch {
+    return say("This file is no picture that the browser can read. Try a JPEG or PNG.", true);
+  }
+  if (bitmap.width * bitmap.height > MAX_PIXELS)
+    return say(`The photo has ${(bitmap.width * bitmap.height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`, true);
+  for (const canvas of [noisyCanvas, denoisedCanvas]) [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const context = denoisedCanvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // under what is transparent
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  context.drawImage(bitmap, 0, 0);
+  clean = read(denoisedCanvas);
+  noise = gaussianNoise(Math.min(3 * bitmap.width * bitmap.height, MAX_NOISE));
+  compute();
+}
+
+function addNoise() {
+  const sigma = Number(at("added").value), pixels = new Uint8ClampedArray(clean.data);
+  if (sigma)
+    for (let i = 0, n = 0; i < pixels.length; i++)
+      if (i % 4 < 3) pixels[i] = Math.round(clean.data[i] + sigma * noise[n++ % noise.length]);
+  noisy = new ImageData(pixels, clean.width);
+  noisyCanvas.getContext("2d").putImageData(noisy, 0, 0);
+}
+
+function compute() {
+  const model = models.find((one) => one.name === at("checkpoint").value);
+  if (!clean || !model) return;
+  at("save").hidden = true;
+  addNoise();
+  busy(0);
+  say("Computing");
+  job += 1;
+  const rgba = new Uint8ClampedArray(noisy.data);
+  worker.postMessage({ kind: "run", job, model, rgba, height: noisy.height, width: noisy.width, sigma: Number(at("level").value), forced });
+}
+
+function stop() {
+  job += 1;
+  worker.postMessage({ kind: "cancel", job });
+  busy(null);
+  say("Stopped. Move a slider to compute again.");
+}
+
+function onSlider(event) {
+  if (at("same").checked) at(event.target.id === "added" ? "level" : "added").value = event.target.value;
+  for (const name of ["added", "level"]) at(`${name}-value`).value = at(name).value;
+  cancelAnimationFrame(frame);
+  frame = requestAnimationFrame(compute); // once for what the slider reports between two frames
+}
+
+const MISSING = "The runtime or the checkpoints are not here: whoever hosts this page has to run python web/build.py first.";
+
+async function start() {
+  if (typeof WebAssembly !== "object" || typeof Worker !== "function" || typeof createImageBitmap !== "function")
+    return say("This browser cannot compute on this device: it lacks WebAssembly. Use a current one, or the page that computes on a server.", true);
+  try {
+    models = await (await fetch("models/models.json")).json();
+  } catch {
+    return say(MISSING, true);
+  }
+  for (const { name, bytes } of models) at("checkpoint").add(new Option(`${name} (${(bytes / 1e6).toFixed(0)} MB)`, name));
+  startWorker();
+  for (const name of ["added", "level"]) at(name).addEventListener("input", onSlider);
+  at("checkpoint").addEventListener("change", () => {
+    at("level-row").hidden = models.find((one) => one.name === at("checkpoint").value).blind;
+    compute();
+  });
+  at("cancel").addEventListener("click", stop);
+  at("file").addEventListener("change", () => open(at("file").files[0]));
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
+  document.body.dataset.ready = "true";
+}
+
+start();

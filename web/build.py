@@ -1,0 +1,121 @@
+"""Build the page that denoises in the visitor's browser: its files, the runtime and the checkpoints in one folder.
+
+    python web/build.py site
+    python web/build.py site color-small gray-base photo runs/mine/checkpoint
+
+It needs the extra [export] and npm (of Node.js), which fetches the runtime, onnxruntime-web, at the version below; its
+package is used only if it has the hash below. Any web server serves the folder; README.md in it is for a static Space.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from denoiser.analysis import clipping
+from denoiser.errors import DenoiserError
+from denoiser.export import export_onnx
+from denoiser.export.onnx_graph import graph_name
+from denoiser.hub.checkpoints import find_checkpoint
+from denoiser.hub.facts import facts_of
+
+VERSION = "1.30.0"
+INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+RUNTIME = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.min.mjs",
+    "ort-wasm-simd-threaded.asyncify.mjs",
+    "ort-wasm-simd-threaded.asyncify.wasm",
+)
+SOURCES = ("*.html", "*.css", "*.js", "README.md")
+HERE = Path(__file__).parent
+
+
+def fetch_runtime(target: Path) -> None:
+    """Put the runtime's files into a folder.
+
+    Raises:
+        RuntimeError: npm is missing or fails, or the package is not the one that this version was tested with.
+    """
+    if all((target / name).is_file() for name in RUNTIME):
+        return
+    if not (npm := shutil.which("npm")):
+        raise RuntimeError("npm is missing, which fetches onnxruntime-web: install Node.js")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent", "--pack-destination", folder]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        archives = list(Path(folder).glob("*.tgz"))
+        if done.returncode or not archives:
+            raise RuntimeError(f"npm did not fetch onnxruntime-web {VERSION}: {done.stderr.strip()[-300:]}")
+        digest = hashlib.sha512(archives[0].read_bytes()).digest()
+        if "sha512-" + base64.b64encode(digest).decode() != INTEGRITY:
+            raise RuntimeError(f"the package of onnxruntime-web {VERSION} has another hash than expected: not used")
+        target.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archives[0]) as archive:
+            for name in RUNTIME:
+                member = archive.extractfile(f"package/dist/{name}")
+                assert member
+                (target / name).write_bytes(member.read())
+
+
+def export_model(name: str, target: Path) -> dict[str, Any]:
+    """Export a checkpoint into a folder; returns what the page has to know of it."""
+    found = find_checkpoint(name)
+    facts = facts_of(found)
+    label = graph_name(found)
+    file = f"{label.replace('/', '--')}.onnx"
+    export_onnx(found, target / file)
+    content = (target / file).read_bytes()
+    return {
+        "name": label,
+        "file": file,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "channels": facts.channels,
+        "blind": facts.blind,
+        "license": facts.license,
+    }
+
+
+def build(target: Path, names: list[str]) -> None:
+    """Write the whole page into a folder."""
+    fetch_runtime(target / "ort")
+    (target / "models").mkdir(exist_ok=True)
+    models = [export_model(name, target / "models") for name in names]
+    (target / "models" / "models.json").write_text(json.dumps(models, indent=1))
+    # What correct.js looks up, as the library does.
+    tables = [clipping._SHIFT.numpy(), clipping._SHARE.numpy(), clipping._SPREAD.numpy()]
+    (target / "tables.bin").write_bytes(np.concatenate(tables).astype("<f4").tobytes())
+    for pattern in SOURCES:
+        for path in HERE.glob(pattern):
+            shutil.copyfile(path, target / path.name)
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python web/build.py", description="Build the page for the browser.")
+    parser.add_argument("folder", type=Path, help="what to write")
+    parser.add_argument("checkpoints", nargs="*", default=["color-small", "photo"], help="default: color-small photo")
+    options = parser.parse_args()
+    try:
+        build(options.folder, options.checkpoints or ["color-small", "photo"])
+    except (DenoiserError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.folder}: python -m http.server --directory {options.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

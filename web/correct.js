@@ -1,0 +1,105 @@
+// What the library does with the network's estimate, for planes of a picture in [0, 1]:
+// undoClipping is denoiser/analysis/clipping.py, limitRemoval is denoiser/analysis/weak_noise.py. A test compares the
+// results with the library's. Planes are Float32Array of channels x height x width.
+const CELL = 8, BINS = 1000, REACH = 1500;
+const FULL_BLEND = 5 / 255, NO_BLEND = 10 / 255, HALF_SHARE = 1.75 / 255;
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// The mean over cells of 8 x 8 pixels.
+function cellMeans(plane, height, width) {
+  const rows = Math.ceil(height / CELL), columns = Math.ceil(width / CELL), cells = new Float64Array(rows * columns);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) cells[(y >> 3) * columns + (x >> 3)] += plane[y * width + x];
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++)
+      cells[r * columns + c] /= Math.min(CELL, height - r * CELL) * Math.min(CELL, width - c * CELL);
+  return { cells, rows, columns };
+}
+
+// The mean of each cell and its neighbors; beyond the border they do not count, or with `replicate` the border goes on.
+function neighborMeans({ cells, rows, columns }, replicate) {
+  const means = new Float64Array(cells.length);
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) {
+      let sum = 0, count = 0;
+      for (let i = r - 1; i <= r + 1; i++)
+        for (let j = c - 1; j <= c + 1; j++) {
+          if (!replicate && (i < 0 || j < 0 || i >= rows || j >= columns)) continue;
+          sum += cells[clamp(i, 0, rows - 1) * columns + clamp(j, 0, columns - 1)];
+          count++;
+        }
+      means[r * columns + c] = sum / count;
+    }
+  return { cells: means, rows, columns };
+}
+
+// Cells scaled to pixels, bilinearly, with centers aligned (torch's align_corners=False).
+function toPixels({ cells, rows, columns }, height, width) {
+  const axis = (count, size) => Array.from({ length: size }, (_, index) => {
+    const at = Math.max((index + 0.5) / CELL - 0.5, 0), low = Math.min(Math.floor(at), count - 1);
+    return [low, Math.min(low + 1, count - 1), at - low];
+  });
+  const ys = axis(rows, height), xs = axis(columns, width), pixels = new Float32Array(height * width);
+  for (let y = 0; y < height; y++) {
+    const [top, bottom, v] = ys[y];
+    for (let x = 0; x < width; x++) {
+      const [left, right, u] = xs[x];
+      const above = cells[top * columns + left] * (1 - u) + cells[top * columns + right] * u;
+      const below = cells[bottom * columns + left] * (1 - u) + cells[bottom * columns + right] * u;
+      pixels[y * width + x] = above * (1 - v) + below * v;
+    }
+  }
+  return pixels;
+}
+
+// Noise that was cut off at 0 has a mean above 0: the estimate of one plane is moved back by the tables of build.py.
+function undoBlack(values, observed, level, height, width, { shift, share, spread }) {
+  const last = shift.length - 1, count = height * width, where = new Int32Array(count);
+  const planes = Array.from({ length: 4 }, () => new Float32Array(count));
+  for (let i = 0; i < count; i++) {
+    const at = Math.trunc(clamp(values[i] * (BINS / level), 0, last));
+    where[i] = at;
+    planes[0][i] = observed[i] === 0 ? 1 : 0;
+    planes[1][i] = share[at];
+    planes[2][i] = at < REACH ? (observed[i] - values[i]) ** 2 : 0;
+    planes[3][i] = spread[at] * level ** 2;
+  }
+  const [clipped, expected, noise, remaining] = planes.map((plane) => neighborMeans(cellMeans(plane, height, width), false));
+  const weights = clipped.cells.map((value, i) => {
+    const seen = Math.min((1.25 * value) / Math.max(expected.cells[i], 1e-3), 1);
+    const left = Math.min((1.25 * noise.cells[i]) / Math.max(remaining.cells[i], 1e-12), 1);
+    return seen ** 2 * left ** 2;
+  });
+  const weight = toPixels({ ...clipped, cells: weights }, height, width);
+  for (let i = 0; i < count; i++) values[i] += weight[i] * shift[where[i]] * level;
+}
+
+// Changes `estimate`, the network's for `noisy`; `clips` says whether the whole picture holds black and white.
+export function undoClipping(estimate, noisy, level, height, width, clips, tables) {
+  if (level < 1e-6) return;
+  const count = height * width;
+  for (let start = 0; start < estimate.length; start += count) {
+    const values = estimate.subarray(start, start + count), observed = noisy.subarray(start, start + count);
+    if (clips.black) undoBlack(values, observed, level, height, width, tables);
+    if (clips.white) {
+      const inverted = values.map((value) => 1 - value);
+      undoBlack(inverted, observed.map((value) => 1 - value), level, height, width, tables);
+      for (let i = 0; i < count; i++) values[i] = 1 - inverted[i];
+    }
+  }
+}
+
+// Changes `estimate`: where more was removed than noise of this level has, it is blended with the input.
+export function limitRemoval(estimate, noisy, level, height, width, step = 1 / 255) {
+  if (level >= NO_BLEND) return;
+  const count = height * width, channels = estimate.length / count, energy = new Float32Array(count);
+  for (let i = 0; i < estimate.length; i++) energy[i % count] += (estimate[i] - noisy[i]) ** 2 / channels;
+  const local = toPixels(neighborMeans(cellMeans(energy, height, width), true), height, width);
+  const scale = level ** 4 / (level ** 4 + HALF_SHARE ** 4);
+  const fade = clamp((level - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1);
+  for (let i = 0; i < estimate.length; i++) {
+    let share = clamp((level ** 2 + step ** 2 / 12) / Math.max(local[i % count], 1e-12), 0, 1) * scale;
+    share += fade * (1 - share);
+    estimate[i] = noisy[i] + share * (estimate[i] - noisy[i]);
+  }
+}
