@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoiser import Denoiser, add_noise
@@ -186,6 +186,7 @@ def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
     check_axe(page)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.one_of(
         st.text(),
