@@ -24,6 +24,13 @@ class Stranger:
             if component["type"] == "image" and component["props"].get("value")
         )
 
+    def handlers(self) -> list[dict]:
+        """One endpoint of each handler: several events may have the same."""
+        found: dict[tuple, dict] = {}
+        for endpoint in self.endpoints:
+            found.setdefault((*endpoint["inputs"], None, *endpoint["outputs"]), endpoint)
+        return list(found.values())
+
     def input_types(self, endpoint: dict) -> list[str]:
         return [self.components[identity]["type"] for identity in endpoint["inputs"]]
 

@@ -348,7 +348,7 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
 
 
 def test_who_waits_in_the_queue_sees_the_place(browser, demo, tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)).save(tmp_path / "large.bmp")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)).save(tmp_path / "large.bmp")
     stranger = Stranger(demo.url)
     picture, endpoint = stranger.upload(tmp_path / "large.bmp"), stranger.endpoint("denoise")
     visitor = Visitor(browser, demo.url)

@@ -50,7 +50,7 @@ def test_no_endpoint_reads_a_file_that_was_not_uploaded_nor_tells_whether_it_is_
     try:
         asked = [secret, tmp_path, tmp_path / "missing.png", inside, Path("/dev/zero"), Path("/etc/passwd")]
         tried = 0
-        for endpoint in stranger.endpoints:
+        for endpoint in stranger.handlers():
             for position, kind in enumerate(stranger.input_types(endpoint)):
                 if kind != "image":
                     continue
@@ -139,27 +139,25 @@ INVALID += [
 ]
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_anything_sent_for_any_input_gets_an_explanation(demo, photo, tmp_path, part):
+def test_anything_sent_for_any_input_gets_an_explanation(demo, photo, tmp_path):
     Image.fromarray(photo[:32, :32]).save(tmp_path / "small.png")
     stranger = Stranger(demo.url)
     stranger.example = stranger.upload(tmp_path / "small.png")
     written = len(demo.log.read_text())
-    calls, handlers = [], {}
-    for endpoint in stranger.endpoints:  # several events may have the same handler
-        handlers.setdefault((*endpoint["inputs"], None, *endpoint["outputs"]), endpoint)
-    for endpoint in handlers.values():
+    calls, third = [], 0
+    for endpoint in stranger.handlers():
         kinds = stranger.input_types(endpoint)
         for position in range(len(kinds)):
             if kinds[position] == "state":
                 continue
             if kinds[position] in kinds[:position] and len(kinds) > 10:
                 continue  # the page's run has a slider for every number of every noise
-            for value in INVALID:
+            third += 1
+            for value in INVALID[third % 3 :: 3]:  # a third each: every kind of input is there many times
                 data = stranger.defaults(endpoint)
                 data[position] = value
                 calls.append((endpoint, data))
-    for endpoint, data in calls[part::2]:
+    for endpoint, data in calls:
         answer = stranger.call(endpoint, data)
         if not answer["success"]:
             assert isinstance(answer["output"]["error"], str) and answer["output"]["error"].strip(), (endpoint, data)
