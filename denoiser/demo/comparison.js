@@ -287,6 +287,7 @@ function drawState() {
   const running = value.rows.find((row) => row.name === value.running);
   const [bar, text, cancel] = find(".comparison-state").children;
   Object.assign(bar, { value: done / total, hidden: !running });
+  text.hidden = false;
   text.textContent = running ? `${done} of ${total}: ${running.label} …` : value.cancelled ? "Cancelled" : "";
   cancel.hidden = !running;
   const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${value.sigma.toFixed(1)}. `;
@@ -306,8 +307,14 @@ function draw() {
   root.dataset.done = JSON.stringify({ run: value.run, running: value.running, rows: value.rows.length });
 }
 let arrived = 0;
+function clear() {  // something went wrong, and a message says what
+  arrived += 1;
+  value = null;
+  for (const part of [crops, find("tbody")]) part.replaceChildren();
+  for (const part of [note, ...find(".comparison-state").children]) part.hidden = true;
+}
 async function take(text) {
-  if (!text) return;
+  if (!text) return clear();
   const next = JSON.parse(text);
   if (value && next.run < value.run) return;  // the last word of an older run
   const number = ++arrived;

@@ -137,6 +137,17 @@ def test_a_comparison_can_be_cancelled(laboratory):
     assert page.get_by_text("Cancelled").is_visible() and "" in {row[0] for row in laboratory.table().values()}
 
 
+def test_nothing_chosen_is_said_and_the_page_goes_on(laboratory):
+    page = laboratory.page
+    choose(laboratory, "gaussian")
+    page.uncheck("#chooser [name=gaussian]")
+    page.get_by_text("Choose a technique in the list").wait_for()
+    assert page.locator("#comparison figure, #comparison tbody tr").count() == 0
+    choose(laboratory, "tv")
+    assert list(laboratory.table()) == ["Total variation"]
+    assert not page.get_by_text("Choose a technique in the list").is_visible()
+
+
 def inside(visitor, text: str) -> None:
     visitor.page.locator("#inside").get_by_text(text).first.wait_for()
 
