@@ -15,6 +15,7 @@ from .figures import render
 from .guard import GuardedBlocks, RequestLimits
 from .inside_tab import InsideTab
 from .mcp import McpLimits, bound_server, has_mcp
+from .on_device import PATH, on_device_routes
 from .settings import Settings
 from .state import DemoState
 
@@ -39,6 +40,8 @@ def build_page(state: DemoState) -> GuardedBlocks:
             "Add noise to a photo, or drop a noisy one, and see what a small network makes of it.",
             elem_id="title",
         )
+        if settings.on_device:
+            gr.HTML(render("on_device.html", path=PATH), elem_id="on-device")
         choices = checkpoint_choices(state.catalogue, state.checkpoint)
         with gr.Tabs(
             elem_id="tabs", overflow_behavior="wrap"
@@ -83,9 +86,10 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         show_error=False,
         max_threads=4 * settings.max_queued_calls,  # also how many calls, of all kinds, may wait or be under way
         app_kwargs={
+            "routes": on_device_routes(settings.on_device),
             "middleware": [
                 Middleware(limits, max_bytes=settings.max_request_bytes) for limits in (RequestLimits, McpLimits)
-            ]
+            ],
         },
         mcp_server=has_mcp(),
         prevent_thread_lock=True,

@@ -9,6 +9,7 @@ from ..errors import DenoiserError
 from ..hub.catalogue import TAG
 from ..hub.checkpoints import DEFAULT_CHECKPOINT
 from .model_pool import checkpoint_key
+from .on_device import check_site
 
 EXAMPLES_FOLDER = Path(__file__).parents[2] / "examples"
 
@@ -24,6 +25,7 @@ class Settings:
         collection: Offer the models of this collection of the Hub (its slug).
         tag: Offer what carries this tag on the Hub; "" for none.
         max_weights_bytes: Larger weights are not fetched.
+        on_device: The folder of the page that computes in the browser, which web/build.py writes; None for none.
         examples_folder: Its JPEG files are the examples. A checkout has them, an installed package does not.
         interactive_pixels: Up to here a slider's answer comes at once on two cores; larger photos are reduced first.
         max_pixels: What a machine with 16 GB computes and compares in full without trouble.
@@ -43,6 +45,7 @@ class Settings:
     collection: str = ""
     tag: str = TAG
     max_weights_bytes: int = 500_000_000
+    on_device: Path | None = None
     examples_folder: Path = EXAMPLES_FOLDER
     interactive_pixels: int = 1_000_000
     max_pixels: int = 25_000_000
@@ -72,7 +75,13 @@ class Settings:
             raise ValueError(
                 f"in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS, DENOISER_MAX_MB or DENOISER_TEMP_MB: {error}"
             ) from error
+        site = environ.get("DENOISER_ON_DEVICE")
+        try:
+            on_device = check_site(Path(site)) if site else None
+        except ValueError as error:
+            raise ValueError(f"in DENOISER_ON_DEVICE: {error}") from error
         return cls(
+            on_device=on_device,
             checkpoint=checkpoint,
             checkpoints=checkpoints,
             author=environ.get("DENOISER_AUTHOR", ""),
