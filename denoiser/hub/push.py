@@ -1,24 +1,36 @@
 """Checkpoints on their way out: what a folder of one holds, and a push of it to the Hub in one commit."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from ..download.client_errors import is_network_error
 from ..errors import CannotPublish, DenoiserError, HubUnreachable
 from ..models import DenoisingAutoencoder, holds_weights
 from . import card
+from .card_sections import FAILURE_FILE
 from .checkpoints import ADDRESS, Checkpoint
 from .evaluation_files import EVALUATION_FOLDER
 from .push_checks import check_options, check_target, existing_card
 
 PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, card.RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
 """What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
+OF_THE_WEIGHTS = (
+    card.RECIPE_FILE,
+    "curve.png",
+    card.SAMPLES_FILE,
+    FAILURE_FILE,
+    f"{EVALUATION_FOLDER}/*.yaml",
+    ONNX_FILE,
+)
+"""What says something of weights, or is made of them: with other weights beside it, it would be wrong."""
 
 
 def write_checkpoint(
@@ -38,6 +50,8 @@ def write_checkpoint(
         copy_checkpoint(source, target, name, existing)
         return
     text = card.render(card.describe(model, source and source.name, source and source.revision), [], name, existing)
+    for path in (path for pattern in OF_THE_WEIGHTS for path in target.glob(pattern)):
+        path.unlink()
     model.save_pretrained(target)
     _write_card(target, text)
 
@@ -114,12 +128,20 @@ def push(
                 commit_message=message,
                 parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
                 create_pr=create_pr,
+                delete_patterns=list(OF_THE_WEIGHTS) if commit and _are_new(api, repo_id, commit, folder) else None,
             )
         except ValueError as error:  # the Hub's check of the card's metadata
             raise CannotPublish(f"the Hub does not take the card: {error}") from error
     if tag:
         _set_tag(api, repo_id, tag, done)
     return str(done.pr_url or done.commit_url)
+
+
+def _are_new(api: huggingface_hub.HfApi, repo_id: str, commit: str, folder: str) -> bool:
+    """Whether the weights in a folder are other ones than those in a repository."""
+    there = api.get_paths_info(repo_id, WEIGHTS_FILE, revision=commit)
+    known: Any = getattr(there[0], "lfs", None) if there else None
+    return not known or known.sha256 != hashlib.sha256((Path(folder) / WEIGHTS_FILE).read_bytes()).hexdigest()
 
 
 def _set_tag(api: huggingface_hub.HfApi, repo_id: str, tag: str, done: huggingface_hub.CommitInfo) -> None:

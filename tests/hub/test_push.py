@@ -83,6 +83,23 @@ def test_a_checkpoint_takes_its_card_and_pictures_along(hub, tmp_path):
     assert f"from the weights of `{tmp_path / 'copy'}`" in text
 
 
+def test_other_weights_leave_nothing_of_the_former_ones_behind(hub, tmp_path):
+    denoiser = Denoiser.from_pretrained("color-small")
+    denoiser.push_to_hub("user/mine")
+    mine = {"onnx/model.onnx": b"of these weights", ".eval_results/cbsd68.yaml": b"[]", "stars.png": b"a person's"}
+    hub.repositories["user/mine"].commit(pushed(hub, "user/mine") | mine)
+    denoiser.push_to_hub("user/mine")  # the same weights
+    assert pushed(hub, "user/mine").keys() >= {*mine, "curve.png"}
+    denoiser.save_pretrained(tmp_path / "copy")
+    with torch.no_grad():
+        denoiser.model.head.weight.mul_(1.01)
+    denoiser.push_to_hub("user/mine")
+    files = {".gitattributes", "README.md", "config.json", "model.safetensors"}
+    assert pushed(hub, "user/mine").keys() == {*files, "stars.png"}
+    denoiser.save_pretrained(tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == files - {".gitattributes"}
+
+
 @pytest.mark.parametrize(
     ("token", "repo_id", "message"),
     [
