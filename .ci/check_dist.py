@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-EXTRA = ("accelerate", "gradio", "gradio_client", "httpx", "matplotlib", "starlette")
+EXTRA = ("accelerate", "gradio", "gradio_client", "httpx", "matplotlib", "onnx", "onnxruntime", "openvino", "starlette")
 """Packages that only extras bring."""
 FORBIDDEN = re.compile(r"^(tests|train|benchmarks|examples|docs|data|runs)/|\.pyc$|\.pt$|\.tar$")
 

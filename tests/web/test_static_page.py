@@ -162,7 +162,7 @@ def test_results_follow_a_slider_and_the_last_one_stays(page, checkpoints, photo
 
 
 def test_cancel_stops_after_a_tile(page):
-    give(page, np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), np.uint8))
+    give(page, np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     page.wait_for_function("progress.value > 0 && !document.getElementById('cancel').disabled")
     page.click("#cancel")
     assert "Stopped" in page.inner_text("#status") and page.is_disabled("#cancel")
