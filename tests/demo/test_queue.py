@@ -30,13 +30,24 @@ from .stranger import API, JSON, Stranger
 def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
     endpoint = stranger.endpoint("run")
     many, other = uuid.uuid4().hex, uuid.uuid4().hex
-    answers = [stranger.join(endpoint, stranger.defaults(endpoint), many) for _ in range(20)]
+    data = stranger.defaults(endpoint)
+    answers = [stranger.join(endpoint, [*data[:3], seed, *data[4:]], many) for seed in range(20)]
     refused = [answer for answer in answers if answer.status_code == 503]
     assert 10 <= len(refused) < 20 and "Too many of your calls" in refused[0].json()["detail"]
     assert stranger.join(endpoint, stranger.defaults(endpoint), other).status_code == 200
     done = [event for event in stranger.events(other) if event["msg"] == "process_completed"]
     assert done[0]["success"]
     assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
+
+
+def test_what_is_asked_for_twice_in_a_row_is_computed_once(stranger):
+    endpoint, session = stranger.endpoint("run"), uuid.uuid4().hex
+    data = stranger.defaults(endpoint)
+    for seed in (0, 0, 1, 0):
+        assert stranger.join(endpoint, [*data[:3], seed, *data[4:]], session).status_code == 200
+    events = [event for event in stranger.events(session) if event["msg"] == "process_completed"]
+    assert len(events) == 4 and all(event["success"] for event in events)
+    assert sum("PSNR" in json.dumps(event["output"]) for event in events) == 3
 
 
 def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
