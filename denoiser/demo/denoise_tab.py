@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,7 @@ class DenoiseTab:
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
         self._asked: dict[str, tuple] = {}  # session -> what its page asked for last; the longest ago first
+        self._lock = threading.Lock()
 
     def connect(self, page: gr.Blocks) -> None:
         """Connect events and handlers.
@@ -171,17 +173,19 @@ class DenoiseTab:
         What goes wrong stands where the figures were.
         """
         ui, session, photo = self.layout, request.session_hash or "", inputs[0]
-        repeated = self._asked.pop(session, None) == inputs
-        self._asked[session] = inputs
-        if len(self._asked) > MAX_SESSIONS:
-            self._asked.pop(next(iter(self._asked)), None)
+        with self._lock:
+            repeated = self._asked.pop(session, None) == inputs
+            self._asked[session] = inputs
+            if len(self._asked) > MAX_SESSIONS:
+                self._asked.pop(next(iter(self._asked)))
         if repeated:
             yield gr.skip()
             return
         try:
             yield from self._compute(*inputs)
         except Exception as error:
-            self._asked.pop(session, None)  # it may be tried again
+            with self._lock:
+                self._asked.pop(session, None)  # it may be tried again
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
             message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
