@@ -7,6 +7,8 @@ const at = (id) => document.getElementById(id);
 const [noisyCanvas, denoisedCanvas] = [at("noisy"), at("denoised")];
 const forced = new URLSearchParams(location.search).get("runtime"); // "wasm": also where there is WebGPU
 let models = [], clean = null, noise = null, noisy = null, job = 0, worker = null, frame = 0;
+// While a slider moves, a job is replaced only once its first tile is to be seen: else a slow device would show none.
+let unseen = false, again = false;
 
 function say(text, problem = false) {
   at("status").textContent = text;
@@ -24,11 +26,17 @@ function startWorker() {
   worker.addEventListener("message", ({ data }) => {
     if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
     if (data.job !== job) return;
-    if (data.kind === "failed") { busy(null); return say(data.message, true); }
+    unseen = false;
+    if (data.kind === "failed") {
+      if (again) return send(); // for another photo or checkpoint it may succeed
+      busy(null);
+      return say(data.message, true);
+    }
     const { tile, pixels } = data;
     denoisedCanvas.getContext("2d").putImageData(new ImageData(pixels, tile.right - tile.left), tile.left, tile.top);
     busy(data.done < 1 ? data.done : null);
-    if (data.done < 1) say("Computing");
+    if (again) send();
+    else if (data.done < 1 || frame) say("Computing");
     else finish(data.provider);
   });
 }
@@ -77,18 +85,26 @@ function addNoise() {
 }
 
 function compute() {
-  const model = models.find((one) => one.name === at("checkpoint").value);
-  if (!clean || !model) return;
+  frame = 0;
+  if (!clean) return say("Choose a photo, or drop one here.");
   at("save").hidden = true;
   addNoise();
+  if (unseen) again = true;
+  else send();
+}
+
+function send() {
+  const model = models.find((one) => one.name === at("checkpoint").value);
   busy(0);
   say("Computing");
+  [unseen, again] = [true, false];
   job += 1;
   const rgba = new Uint8ClampedArray(noisy.data);
   worker.postMessage({ kind: "run", job, model, rgba, height: noisy.height, width: noisy.width, sigma: Number(at("level").value), forced });
 }
 
 function stop() {
+  [unseen, again] = [false, false];
   job += 1;
   worker.postMessage({ kind: "cancel", job });
   busy(null);
@@ -98,6 +114,7 @@ function stop() {
 function onSlider(event) {
   if (at("same").checked) at(event.target.id === "added" ? "level" : "added").value = event.target.value;
   for (const name of ["added", "level"]) at(`${name}-value`).value = at(name).value;
+  say("Computing");
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(compute); // once for what the slider reports between two frames
 }

@@ -10,7 +10,9 @@ async function loadRuntime(forced) {
   if (ort && !(forced === "wasm" && provider === "webgpu")) return;
   const adapter = forced === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
   provider = adapter ? "webgpu" : "wasm";
-  ort = await import(`./ort/ort.${provider}.min.mjs`);
+  ort = await import(`./ort/ort.${provider}.min.mjs`).catch(() => {
+    throw new Error("The runtime is not here: whoever hosts this page has to run python web/build.py first.");
+  });
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
   loaded = { name: null, session: null };

@@ -25,17 +25,6 @@ class IsolatedFiles(StaticFiles):
         await super().__call__(scope, receive, send_isolated)
 
 
-def check_site(folder: Path) -> Path:
-    """A folder that ``web/build.py`` wrote.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not (folder / "models" / "models.json").is_file():
-        raise ValueError(f"{folder} has no page for the browser: write it with `python web/build.py {folder}`")
-    return folder
-
-
 def on_device_routes(site: Path | None) -> list[BaseRoute]:
     """What serves the page in the folder ``site``; nothing without one."""
     return [Mount(f"/{PATH}", IsolatedFiles(directory=site, html=True))] if site else []

@@ -9,7 +9,6 @@ from ..errors import DenoiserError
 from ..hub.catalogue import TAG
 from ..hub.checkpoints import DEFAULT_CHECKPOINT
 from .model_pool import checkpoint_key
-from .on_device import check_site
 
 EXAMPLES_FOLDER = Path(__file__).parents[2] / "examples"
 
@@ -100,3 +99,14 @@ class Settings:
     def examples(self) -> list[Path]:
         """The example photos, the one that the page starts with first."""
         return sorted(self.examples_folder.glob("*.jpg"), key=lambda path: (path.stem != "temple", path.name))
+
+
+def check_site(folder: Path) -> Path:
+    """A folder that ``web/build.py`` wrote.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not (folder / "models" / "models.json").is_file():
+        raise ValueError(f"{folder} has no page for the browser: write it with `python web/build.py {folder}`")
+    return folder

@@ -161,6 +161,22 @@ def test_results_follow_a_slider_and_the_last_one_stays(page, checkpoints, photo
     assert 20 < added < 27  # of 26, some of it cut off
 
 
+def test_results_appear_while_a_slider_keeps_moving(page, photo):
+    give(page, np.concatenate([photo, photo], 1), added=20, level=20)
+    page.wait_for_function(DONE)
+    page.evaluate("""() => {
+      let value = 20;
+      window.moving = setInterval(() => {
+        level.value = value++ % 40;
+        level.dispatchEvent(new Event("input", { bubbles: true }));
+      }, 2);
+    }""")
+    before = page.evaluate(RESULT)
+    page.wait_for_function(f"{RESULT} !== '{before}'")
+    page.evaluate("clearInterval(moving)")
+    page.wait_for_function(DONE)
+
+
 def test_cancel_stops_after_a_tile(page):
     give(page, np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     page.wait_for_function("progress.value > 0 && !document.getElementById('cancel').disabled")
@@ -184,6 +200,15 @@ def test_what_cannot_be_done_is_said(browser, site):
     page.goto(site)
     page.wait_for_selector("#status.problem")
     assert "python web/build.py" in page.inner_text("#status")
+    page.close()
+
+    page = browser.new_page()
+    page.route("**/ort.wasm.min.mjs", lambda route: route.fulfill(status=404, body="no such file"))
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    give(page, np.zeros((8, 8, 3), np.uint8))
+    page.wait_for_selector("#status.problem")
+    assert "The runtime is not here" in page.inner_text("#status")
     page.close()
 
     page = browser.new_page()
