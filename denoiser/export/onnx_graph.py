@@ -93,7 +93,12 @@ def make_graph(checkpoint: Checkpoint, sigma: float | None = None, int8: bool = 
         difference = (mean_difference if int8 else largest_difference)(load_session(content), module)
     except ImportError as error:
         raise CannotExport(MISSING.format(error)) from error
-    if not difference <= (INT8_TOLERANCE if int8 else TOLERANCE):
+    if int8 and not difference <= INT8_TOLERANCE:
+        raise CannotExport(
+            f"in integers {graph_name(checkpoint)} is off by {255 * difference:.1f} 8-bit levels (at most "
+            f"{255 * INT8_TOLERANCE:g}): export it without int8, or use the backend torch"
+        )
+    if not int8 and not difference <= TOLERANCE:
         raise CannotExport(f"the graph of {checkpoint.name} differs from the network by {difference:.1e}: not written")
     return content, difference
 

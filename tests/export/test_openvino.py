@@ -5,16 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from denoiser import Denoiser
 from denoiser.errors import CannotExport
-from denoiser.models import Unet, UnetConfig
+from denoiser.models import Bottleneck, BottleneckConfig, Unet, UnetConfig
 
 pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
 pytest.importorskip("onnxscript", reason="the extra [openvino] is not installed")
 
 
 def test_the_backend_computes_what_torch_does(tmp_path, photo):
+    torch.manual_seed(0)
     checkpoint = tmp_path / "small"
     Unet(UnetConfig(widths=(8, 12), blocks=(1, 1))).save_pretrained(checkpoint)
     faster = Denoiser.from_pretrained(checkpoint, backend="openvino", dtype="float32")
@@ -32,11 +34,16 @@ def test_the_backend_computes_what_torch_does(tmp_path, photo):
     assert all(np.array_equal(one, faster(picture, 25)) for one, picture in zip(at_once, pictures))
 
 
-def test_what_the_backend_cannot_do_is_said(tiny_checkpoint, monkeypatch):
+def test_what_the_backend_cannot_do_is_said(tiny_checkpoint, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="on the processor"):
         Denoiser.from_pretrained(tiny_checkpoint, backend="openvino", device="cuda")
     with pytest.raises(ValueError, match="'torch' or 'openvino'"):
         Denoiser.from_pretrained(tiny_checkpoint, backend="tensorrt")
+    torch.manual_seed(0)
+    # Without skip connections everything passes the coarsest level.
+    Bottleneck(BottleneckConfig(widths=(8, 12), blocks=1, latent=6)).save_pretrained(tmp_path / "narrow")
+    with pytest.raises(CannotExport, match=r"in integers narrow is off by .* 8-bit levels .* backend torch"):
+        Denoiser.from_pretrained(tmp_path / "narrow", backend="openvino")
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(CannotExport, match="pip install"):
         Denoiser.from_pretrained(tiny_checkpoint, backend="openvino")
