@@ -2,15 +2,11 @@
 
 import re
 
-import pytest
 from PIL import Image
 
 from benchmarks import runtimes
 from denoiser.models import Unet, UnetConfig
 from tests.conftest import PHOTO
-
-pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
-pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
 
 
 def test_every_combination_has_figures_or_a_reason(tmp_path):
