@@ -10,6 +10,7 @@ from .figures import formula_of
 from .full_size import FILE_FORMATS
 from .photo_advice import PHOTO_CHECKPOINT
 from .photo_parts import AREAS, MIDDLE
+from .settings import EXAMPLES_FOLDER
 from .viewer import picture_viewer
 
 SIGMA_MODES = {"Known": "known", "Estimated": "estimate", "Manual": "manual"}
@@ -54,6 +55,7 @@ class DenoiseLayout:
             self._add_panel()
 
     def _add_photo(self, examples: list[Path]) -> None:
+        ours = all(path.parent == EXAMPLES_FOLDER for path in examples)
         with gr.Group(elem_id="photo-controls"):
             self.photo = photo_input(
                 value=str(examples[0]) if examples else None,
@@ -68,7 +70,7 @@ class DenoiseLayout:
                 components=["image"],
                 samples=[[str(path)] for path in examples],
                 type="index",
-                label="Examples (CC0 and CC BY-SA 4.0)",
+                label="Examples (CC0 and CC BY-SA 4.0)" if ours else "Examples",
                 elem_id="examples",
                 visible=bool(examples),
             )

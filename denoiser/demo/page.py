@@ -78,6 +78,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
             (FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "viewer.css", "laboratory.css")
         ),
         head=render("head.html", script=(FOLDER / "page.js").read_text(encoding="utf-8")),
+        allowed_paths=[str(path) for path in settings.examples],  # where they lie elsewhere
         max_file_size=settings.max_upload,
         run_history=False,  # it would keep every slider move in the visitor's browser
         footer_links=["api", "settings"],

@@ -87,6 +87,7 @@ class Settings:
             collection=environ.get("DENOISER_COLLECTION", ""),
             tag=environ.get("DENOISER_TAG", TAG),
             max_weights_bytes=max_weights_bytes,
+            examples_folder=Path(environ.get("DENOISER_EXAMPLES") or EXAMPLES_FOLDER),
             max_temporary_bytes=max_temporary_bytes,
         )
 

@@ -111,7 +111,7 @@ def test_a_small_photo_can_be_had_as_jpeg(visitor):
     with page.expect_download() as download:
         page.click("#full-size")
     with Image.open(download.value.path()) as image:
-        assert image.format == "JPEG" and image.size == (512, 512)
+        assert image.format == "JPEG" and image.size == (256, 256)
 
 
 def test_a_network_that_does_not_fit_says_so_and_a_button_switches(visitor):
