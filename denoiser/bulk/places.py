@@ -31,6 +31,7 @@ class Place:
 
     def __init__(self, address: str):
         self.address = address
+        self.root: str
         self._files, self.root = _open(address)
         self.is_local: bool = isinstance(self._files, fs.LocalFileSystem)
         self.only: str | None = None

@@ -66,8 +66,8 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path, tiny_checkpoint
     monkeypatch.setitem(sys.modules, "denoiser.bulk.run", None)  # as if Ray were not installed
     assert "pip install 'denoising-autoencoder[cluster]'" in error(tmp_path / "in", tmp_path / "out")
     monkeypatch.undo()
-    assert "nowhere://x cannot be opened" in error("nowhere://x", tmp_path / "out")
     pytest.importorskip("ray.data", reason="what runs on a cluster: pip install '.[cluster]'")
+    assert "nowhere://x cannot be opened" in error("nowhere://x", tmp_path / "out")
     assert "there are no pictures" in error(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "a.png").write_bytes(b"x")
     assert "the same folder" in error(tmp_path / "in", f"file://{tmp_path}/in")

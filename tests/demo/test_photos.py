@@ -216,7 +216,7 @@ def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
 def opened(visitor, query: str, expected: str) -> None:
     """Open an address, and wait until the figures say something."""
     visitor.page.goto(visitor.page.url.partition("?")[0] + query)
-    visitor.page.wait_for_function(COMPLETE, arg=["", 0])
+    visitor.page.wait_for_function(COMPLETE, arg=0)
     visitor.until(expected)
 
 

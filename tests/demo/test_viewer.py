@@ -410,6 +410,9 @@ def test_axe_finds_nothing_serious(browser, demo, theme):
     page = visitor.page
 
     def check(where: str) -> None:
+        page.wait_for_function(  # colors that are changing have no contrast yet
+            "() => document.getAnimations().every(a => a.playState != 'running' || a.effect.getTiming().iterations > 9)"
+        )
         violations = Axe().run(page).response["violations"]
         serious = [
             (where, violation["id"], [node["target"] for node in violation["nodes"]])

@@ -12,9 +12,10 @@ from PIL import Image
 READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
 # What the viewer shows: {number, live, sent}.
 RESULT = "() => JSON.parse(document.querySelector('#viewer .viewer')?.dataset.result ?? '{\"number\": 0}')"
-COMPLETE = f"""([figures, number]) => {{
-  const now = ({READ})(), result = ({RESULT})();
-  return now && now != figures && !now.includes("\\u2026") && result.number > number && !result.live;
+# The figures of a new result come before its pictures, which are decoded first; what takes time is "\u2026" until then.
+COMPLETE = f"""(number) => {{
+  const figures = ({READ})(), result = ({RESULT})();
+  return figures && !figures.includes("\\u2026") && result.number > number && !result.live;
 }}"""
 
 
@@ -40,7 +41,7 @@ class Visitor:
         self.page.on("request", self._note_request)
         self.page.on("pageerror", self._note_problem)
         self.page.goto(url)
-        self.page.wait_for_function(COMPLETE, arg=["", 0])
+        self.page.wait_for_function(COMPLETE, arg=0)
         # What page.load sends is drawn too: an element that is drawn again loses the focus.
         self.page.wait_for_function("() => document.querySelector('#about')?.innerText")
 
@@ -70,8 +71,8 @@ class Visitor:
         return float(found[1]), float(found[2])
 
     def after(self, action) -> None:
-        """Act, and wait until there are other figures and pictures."""
-        before = [self.figures(), self.result()["number"]]
+        """Act, and wait for the next final pictures and all their figures."""
+        before = self.result()["number"]
         action()
         self.page.wait_for_function(COMPLETE, arg=before)
 
@@ -88,7 +89,7 @@ class Visitor:
 
     def settle(self) -> None:
         """Wait until all figures of what is shown are there."""
-        self.page.wait_for_function(COMPLETE, arg=["", -1])
+        self.page.wait_for_function(COMPLETE, arg=-1)
 
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
