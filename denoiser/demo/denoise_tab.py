@@ -13,7 +13,7 @@ from .. import experiment
 from ..experiment import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
-from .checkpoint_picker import MAX_SESSIONS, CheckpointPicker, Selection
+from .checkpoint_picker import CheckpointPicker, Selection
 from .denoise_layout import DenoiseLayout
 from .experiment_runner import experiment_options
 from .figures import formula_of, render_figures, render_info, render_message
@@ -37,7 +37,7 @@ class DenoiseTab:
         self.state, self.layout = state, layout
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
-        self._asked: dict[str, tuple] = {}  # session -> what its page asked for last; the longest ago first
+        self._under_way: dict[str, tuple] = {}  # session -> what is being computed for its page
         self._lock = threading.Lock()
 
     def connect(self, page: gr.Blocks) -> None:
@@ -168,28 +168,29 @@ class DenoiseTab:
     def run(self, request: gr.Request, *inputs: Any) -> Iterator[dict]:
         """What the page shows for the state of its controls.
 
-        What is asked for twice in a row is computed once: gradio's dropdown reports a choice by mouse twice.
+        What is under way already is not computed twice: gradio's dropdown reports a choice by mouse two times.
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
         What goes wrong stands where the figures were.
         """
         ui, session, photo = self.layout, request.session_hash or "", inputs[0]
         with self._lock:
-            repeated = self._asked.pop(session, None) == inputs
-            self._asked[session] = inputs
-            if len(self._asked) > MAX_SESSIONS:
-                self._asked.pop(next(iter(self._asked)))
+            repeated = self._under_way.get(session) == inputs
+            if not repeated:
+                self._under_way[session] = inputs
         if repeated:
             yield gr.skip()
             return
         try:
             yield from self._compute(*inputs)
         except Exception as error:
-            with self._lock:
-                self._asked.pop(session, None)  # it may be tried again
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
             message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
             yield {ui.viewer: "", ui.figures: message, ui.download: gr.update(value=None, interactive=False)}
+        finally:
+            with self._lock:
+                if self._under_way.get(session) is inputs:
+                    del self._under_way[session]
 
     def _compute(
         self,

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
 from denoiser.demo import pulls
 from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.denoise_tab import DenoiseTab
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
@@ -40,16 +42,29 @@ def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
     assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
 
 
-def test_what_is_asked_for_twice_in_a_row_is_computed_once(stranger):
-    endpoint, session = stranger.endpoint("run"), uuid.uuid4().hex
-    data = stranger.defaults(endpoint)
-    for seeds, expected in (((0, 0), 1), ((0,), 0), ((1, 1), 1), ((0,), 1)):
-        for seed in seeds:
-            assert stranger.join(endpoint, [*data[:3], seed, *data[4:]], session).status_code == 200
-        events = [event for event in stranger.events(session) if event["msg"] == "process_completed"]
-        assert len(events) == len(seeds) and all(event["success"] for event in events)
-        computed = sum("PSNR" in json.dumps(event["output"]) for event in events)
-        assert computed == expected
+def test_what_is_under_way_is_not_computed_twice(monkeypatch):
+    computed = []
+
+    def compute(tab, *inputs):
+        computed.append(inputs)
+        yield {"part": 1}
+        yield {"part": 2}
+
+    monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
+    monkeypatch.setattr(DenoiseTab, "_compute", compute)
+    tab = DenoiseTab()
+    tab.layout, tab._under_way, tab._lock = None, {}, threading.Lock()
+    mine, other = SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
+    first = tab.run(mine, "photo", 0)
+    assert next(first) == {"part": 1}
+    assert list(tab.run(mine, "photo", 0)) == [gr.skip()]
+    assert len(list(tab.run(other, "photo", 0))) == 2
+    assert len(list(tab.run(mine, "photo", 1))) == 2  # which ends what was under way, for what comes after
+    assert list(first) == [{"part": 2}] and not tab._under_way
+    abandoned = tab.run(mine, "photo", 0)
+    next(abandoned)
+    abandoned.close()  # as when the visitor is gone
+    assert len(list(tab.run(mine, "photo", 0))) == 2 and len(computed) == 5
 
 
 def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
