@@ -13,9 +13,11 @@ READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + 
 # What the viewer shows: {number, live, sent}.
 RESULT = "() => JSON.parse(document.querySelector('#viewer .viewer')?.dataset.result ?? '{\"number\": 0}')"
 # The figures of a new result come before its pictures, which are decoded first; what takes time is "\u2026" until then.
+# The mark of a call that is under way goes last.
 COMPLETE = f"""(number) => {{
   const figures = ({READ})(), result = ({RESULT})();
-  return figures && !figures.includes("\\u2026") && result.number > number && !result.live;
+  return figures && !figures.includes("\\u2026") && result.number > number && !result.live
+    && !document.querySelector("#figures .wrap:not(.hide)");
 }}"""
 
 
