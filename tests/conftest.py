@@ -1,6 +1,7 @@
 """What several tests need: a picture, a small checkpoint with random weights, and the running demo."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -106,6 +107,22 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
     hub_server.go_on.set()
     shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
     shutil.rmtree(Path(huggingface_hub.constants.HF_HUB_CACHE).with_name("denoiser-visitors"), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def chromium(flags: list[str]):
+    """A running Chromium; the test is skipped where there is none, and fails under CI=true."""
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the browser tests need Debian's chromium package")
+        pytest.skip("there is no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 class Demo:

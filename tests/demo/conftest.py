@@ -1,9 +1,8 @@
 """A browser, visitors of the running demo in it, and a stranger who speaks HTTP to it."""
 
-import os
-import shutil
-
 import pytest
+
+from tests.conftest import chromium
 
 from .stranger import Stranger
 from .visitor import Visitor
@@ -21,17 +20,8 @@ FLAGS = [
 
 @pytest.fixture(scope="package")
 def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the browser tests need Debian's chromium package")
-        pytest.skip("there is no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium(FLAGS) as browser:
         yield browser
-        browser.close()
 
 
 def visit(browser, demo, tab):
