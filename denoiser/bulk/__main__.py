@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make Ray print errors that are none
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns about the default that changes
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         from .manifest import Manifest
         from .places import Place

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import ray
-import ray.data
+import ray  # pyright: ignore[reportMissingImports]
+import ray.data  # pyright: ignore[reportMissingImports]
 
 from ..file_jobs import Job, check_outputs, name_results
 from ..images.codecs import READ_EXTENSIONS
@@ -73,7 +73,7 @@ def run(network: DenoisingAutoencoder, jobs: list[Job], options: argparse.Namesp
     done = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / TOGETHER)).map(
         cast(Any, Worker),  # Ray makes one in each actor
         fn_constructor_kwargs={
-            "shared": Shared.remote(network),
+            "shared": cast(Any, Shared).remote(network),
             "source": options.input,
             "output": options.output,
             "denoiser": {"device": device, "self_ensemble": options.self_ensemble, "name": options.checkpoint},

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 
 from ..errors import DenoiserError
 from ..file_jobs import Job, name_results, read_source, write_result

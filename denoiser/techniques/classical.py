@@ -100,8 +100,8 @@ def nonlocal_means(pixels: np.ndarray, sigma: float, decay: float, side: float, 
 def bm3d(pixels: np.ndarray, sigma: float, noise: float) -> np.ndarray:
     """Patches that look alike are stacked; small coefficients of the stack go to zero. The best without training."""
     try:
-        from bm3d import bm3d as gray
-        from bm3d import bm3d_rgb as color
+        from bm3d import bm3d as gray  # pyright: ignore[reportMissingImports]
+        from bm3d import bm3d_rgb as color  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise DenoiserError(
             "BM3D needs its authors' package, which is for non-commercial use only: pip install "
