@@ -26,6 +26,7 @@ from .models import Bottleneck, Unet, register_architecture
 from .name_clash import warn_if_name_clashes
 from .noise import NOISES, add_noise
 from .pipeline import Denoiser
+from .tuning import tune
 
 __version__ = "0.2.0"
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "read_frames",
     "register_architecture",
     "save_image",
+    "tune",
 ]
 
 warn_if_name_clashes()

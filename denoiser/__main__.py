@@ -21,6 +21,7 @@ from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
 from .images.frame import Frame
 from .pipeline import Denoiser
 from .techniques import apply_technique
+from .tuning import tune
 
 Progress = Callable[[float], object]
 Source = tuple[list[Frame], Path, str]
@@ -40,12 +41,16 @@ def load_method(options: argparse.Namespace) -> Method:
     )
 
     def denoise(source: Frame, progress: Progress) -> Frame:
-        used = denoiser
+        used, sigma, strength = denoiser, options.sigma, options.strength
         if options.adapt:
-            adapted = adapt(denoiser, source, options.adapt, options.sigma)
+            adapted = adapt(denoiser, source, options.adapt, sigma)
             tqdm.write(str(adapted), file=sys.stderr)
             used = adapted.denoiser
-        return used(source, options.sigma, options.strength, progress)
+        if options.tune:
+            tuned = tune(used, source, sigma)
+            tqdm.write(str(tuned), file=sys.stderr)
+            sigma, strength = (sigma, 1.0) if tuned.note else (tuned.sigma, tuned.strength)
+        return used(source, sigma, strength, progress)
 
     return denoise
 

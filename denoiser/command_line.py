@@ -54,6 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="SECONDS",
         help="fine-tune the checkpoint on each picture first, without a clean one (default 60 seconds)",
     )
+    add("--tune", action="store_true", help="choose level and strength for each picture by Stein's estimate (SURE)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
     add("--format", choices=list(FORMATS), help="of the results (default: by the name of the output, or as the input)")
@@ -70,6 +71,8 @@ def check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
     if options.method and options.strength != 1:
         raise ValueError("--strength is for checkpoints")
+    if options.tune and (options.method or options.strength != 1):
+        raise ValueError("--tune is for checkpoints, and chooses the strength: leave --method and --strength out")
     if options.adapt is not None and (options.method or not options.adapt > 0):
         raise ValueError("--adapt is for checkpoints, and takes a positive number of seconds")
     if options.overwrite and options.skip_existing:

@@ -74,6 +74,7 @@ class RiskEstimate:
         standard_error: Of ``mse``.
         strength: The share of what was removed, 0 to 1, at which a blend of noisy and denoised has the least estimated
             error.
+        least_mse: The estimated mean squared error of that blend.
         used: Share of the values that could be used: areas where noise is cut off at black or white are left out.
         uncertainty: Expected standard deviation of the error of each pixel, (H, W), 8-bit units: what the picture
             leaves open if the denoiser is the best one for such pictures. A denoiser's own faults are not in it.
@@ -83,6 +84,7 @@ class RiskEstimate:
     mse: float
     standard_error: float
     strength: float
+    least_mse: float
     used: float
     uncertainty: np.ndarray = field(repr=False)
 
@@ -145,13 +147,16 @@ def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGa
     moved = (variance * change) ** 2
     spread = 4 * variance * removed**2 + 4 * moved - 2 * variance**2 + 8 * moved
     divergence = variance * probe * change
-    best = float(((variance - divergence) * usable).sum() / max((removed**2 * usable).sum(), 1e-12))
+    energy = max(float((removed**2 * usable).sum()), 1e-12)
+    best = float(((variance - divergence) * usable).sum()) / energy
+    strength = min(max(best, 0.0), 1.0)
     local = gaussian_filter(divergence.mean(2), SPREAD)
     return RiskEstimate(
         restored=restored,
         mse=mse,
         standard_error=max(float((spread * usable).sum()), 0.0) ** 0.5 / count,
-        strength=min(max(best, 0.0), 1.0),
+        strength=strength,
+        least_mse=mse + energy / count * (1 - strength) * (2 * best - 1 - strength),
         used=count / noisy.size,
         uncertainty=(255 * np.sqrt(local.clip(min=0))).astype(np.float32),
     )

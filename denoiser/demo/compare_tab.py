@@ -184,14 +184,22 @@ class CompareTab:
             if isinstance(error.__cause__ or error, DenoiserError | ValueError):  # it concerns this technique alone
                 return _description(technique) | {"error": getattr(error, "message", str(error))}
             raise
-        return _description(technique) | self._show(outcome)
+        return _description(technique) | self._show(outcome, crop.sigma)
 
-    def _show(self, outcome: Outcome) -> dict[str, Any]:
+    def _uncertainty(self, levels: np.ndarray, sigma: float, name: str) -> dict[str, Any]:
+        """The map of how uncertain each pixel (H, W) is, white where as much as the noise, and a sentence."""
+        path = self._save(np.repeat(levels[..., None] / sigma, 3, 2), f"{name}-uncertain")
+        mean, most = float(np.mean(levels**2)) ** 0.5, float(np.quantile(levels, 0.99))
+        said = f"\u00b1 {mean:.1f} levels, up to \u00b1 {most:.1f}"
+        return {"uncertainty": path, "uncertain": said}
+
+    def _show(self, outcome: Outcome, sigma: float) -> dict[str, Any]:
         residual, name = outcome.residual, outcome.technique.name.replace("/", "-")
         shown: dict[str, Any] = {figure: _finite(value) for figure, value in outcome.figures.items()}
         if outcome.risk:
             low, high = outcome.risk.psnr_range
             shown |= {"psnr": _finite(outcome.risk.psnr), "low": _finite(low), "high": _finite(high)}
+            shown |= self._uncertainty(outcome.risk.uncertainty, sigma, name)
         if residual:
             marked = residual.structure > CHANCE
             shown |= {"verdict": str(residual), "removed": KINDS[residual.kind].format(100 * residual.share)}

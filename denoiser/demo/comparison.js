@@ -118,12 +118,13 @@ function drawTiles() {
     const [label, number] = figure.querySelectorAll("figcaption > *");
     const plain = row.name === "clean" || (row.name === "noisy" && view.mode === "removed");
     const own = view.mode === "removed" ? row.map : undefined;  // where structure was removed
-    if (row.path) paint(canvas, row.path, plain ? undefined : minuend, own);
+    const shown = (view.mode === "uncertain" && row.uncertainty) || row.path;
+    if (shown) paint(canvas, shown, plain ? undefined : minuend, own);
     canvas.setAttribute("aria-label", row.label);
     canvas.hidden = !row.path;
     label.textContent = row.label;
     number.textContent = figureOf(row);
-    number.classList.toggle("sentence", view.mode === "removed");
+    number.classList.toggle("sentence", ["removed", "uncertain"].includes(view.mode));
     figure.classList.toggle("computing", row.name === value.running);
     figure.classList.toggle("waiting", !row.path);
     return figure;
@@ -135,6 +136,7 @@ function drawTiles() {
 function figureOf(row) {
   if (row.error) return "failed";
   if (!row.path) return row.name === value.running ? "computing …" : value.running ? "waiting" : "";
+  if (view.mode === "uncertain") return row.uncertain ?? "";
   if (view.mode === "removed") return row.verdict?.split(/[.](?= |$)/)[0] ?? "";
   if (row.low) return estimate(row);
   return row.psnr === undefined || row.psnr === null ? "" : `${value.clean ? "" : "≈ "}${row.psnr.toFixed(2)} dB`;
@@ -293,12 +295,16 @@ function drawState() {
   const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${value.sigma.toFixed(1)}. `;
   note.textContent = size + (value.clean
     ? "Drag the crops, or move two fingers on them, to move and zoom all."
+    : view.mode === "uncertain"
+    ? "How far each pixel is expected to be off, by Stein's estimate: black is not at all, white is as much as the noise. " +
+      "It is what the picture leaves open; what a technique gets wrong beside that is not in it."
     : "There is no clean picture: the PSNR is Stein's estimate (SURE), which needs independent noise of known level.");
   note.hidden = false;
   find("[data-mode=missing]").hidden = !value.clean;
+  find("[data-mode=uncertain]").hidden = Boolean(value.clean);
 }
 function draw() {
-  if (view.mode === "missing" && !value.clean) view.mode = "removed";
+  if (view.mode === (value.clean ? "uncertain" : "missing")) view.mode = "removed";
   for (const button of root.querySelectorAll(".viewer-bar [data-mode]"))
     button.setAttribute("aria-pressed", button.dataset.mode === view.mode);
   drawTiles();
@@ -319,7 +325,7 @@ async function take(text) {
   if (value && next.run < value.run) return;  // the last word of an older run
   const number = ++arrived;
   for (const range of ranges()) follow(range, next.rules);
-  const paths = [next.noisy, next.clean, ...next.rows].flatMap((one) => [one?.path, one?.map]).filter(Boolean);
+  const paths = [next.noisy, next.clean, ...next.rows].flatMap((one) => [one?.path, one?.map, one?.uncertainty]).filter(Boolean);
   for (const old of [...pictures.keys()]) if (!paths.includes(old)) pictures.delete(old);
   await Promise.all(paths.filter((path) => !pictures.has(path)).map(async (path) => {
     try {

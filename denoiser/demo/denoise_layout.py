@@ -20,7 +20,10 @@ SIGMA_INFO = (
     "Known: the true standard deviation of the noise that was added. Estimated: found from the noisy picture alone, as "
     "for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
 )
-STRENGTH_INFO = "1 is the network's picture, 0 the noisy one; between them some grain is kept."
+STRENGTH_INFO = (
+    "1 is the network's picture, 0 the noisy one; between them some grain is kept. SURE, Stein's estimate of the "
+    "error, chooses it and the noise level without the clean picture; it needs noise that neighbors do not share."
+)
 SEED_INFO = "The number that the random noise starts from: the same number gives the same noise again."
 DIFFERENCE_INFO = (
     "What was removed is noisy \u2212 denoised: ideally noise without edges. What is missing is clean \u2212 denoised: "
@@ -49,6 +52,7 @@ class DenoiseLayout:
                     with gr.Column(elem_classes="levels"):
                         self.strength = bounded_slider(0, 1, 1, step=0.05, label="Strength", elem_id="strength")
                         info_mark("Strength", STRENGTH_INFO)
+                    self.tune_button = gr.Button("Choose level and strength (SURE)", size="sm", elem_id="tune")
             with gr.Column(scale=1, min_width=320, elem_id="results"):
                 self._add_results()
         with gr.Column(elem_id="panel"):

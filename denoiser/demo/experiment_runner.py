@@ -14,6 +14,7 @@ from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing, SeveralFrames
 from ..images.picture import Picture, read
 from ..noise import NOISES
+from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn
 from .guard import current_call
 from .memory import trim_memory
@@ -35,6 +36,8 @@ CROP_PIXELS = 256 * 256
 
 Answer = TypeVar("Answer")
 
+INDEPENDENT = ("gaussian", "poisson", "sensor", "speckle", "uniform")
+"""Noises of known level that neighboring pixels do not share."""
 PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
 """Of every noise, in the order of the page's sliders."""
 
@@ -182,6 +185,30 @@ class ExperimentRunner:
                 noise=given,
                 sigma=experiment.mean_level(given, start.noisy),
             )
+
+    def tune(
+        self,
+        photo: str | None,
+        area: str,
+        loaded: Loaded,
+        noise: str | None,
+        parameters: dict[str, float],
+        seed: float,
+        sigma: float | str,
+    ) -> Tuned:
+        """The level and the strength at which the checkpoint does best on a picture, by Stein's estimate.
+
+        The arguments are those of :meth:`run`. What is known of noise that was added is used, unless neighbors share
+        it; ``sigma`` is not, as it is to be chosen.
+
+        Raises:
+            gr.Error: As :meth:`run`.
+        """
+        _check_seed(seed)
+        with self.turn() as turn:
+            start = experiment.degrade(self._open(photo, area), noise, parameters, int(seed))
+            known = start.noise() if noise in INDEPENDENT else None
+            return tune(loaded.denoiser, start.noisy, known, lambda share: turn.pause())
 
     def crop_overview(self, photo: str | None, area: str) -> str:
         """The picture with the frame of its crop, as HTML.

@@ -14,7 +14,7 @@ from .figures import formula_of, render_info, render_message
 from .full_size import FullSize
 from .model_pool import Loaded
 from .photo_advice import PHOTO_CHECKPOINT, Advice, PhotoFacts, advise
-from .photo_parts import AREAS, MIDDLE
+from .photo_parts import AREAS, MIDDLE, locate
 from .state import DemoState
 
 IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -55,6 +55,13 @@ class PhotoControls:
         sigmas = [slider for (_, one), slider in zip(PARAMETERS, ui.parameter_sliders) if one.name == "sigma"]
         levels = [ui.sigma, *sigmas]
         ui.level_button.click(self.on_level_lowered, [ui.advice, *levels], levels, **IMMEDIATE).success(**computing)
+        ui.tune_button.click(
+            self.on_tune,
+            [ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.area, ui.part, *ui.parameter_sliders],
+            [ui.sigma_mode, ui.manual_controls, ui.sigma, ui.strength],
+            concurrency_id="compute",
+            **IMMEDIATE | {"queue": True, "concurrency_limit": None, "show_progress": "minimal"},
+        ).success(**computing)
         self._connect_file()
         self._connect_address(page, computing, fetching)
 
@@ -136,6 +143,35 @@ class PhotoControls:
         if advice and advice.checkpoint:
             async for update in self.picker.on_checkpoint_selected(advice.checkpoint, selection, request):
                 yield update
+
+    def on_tune(
+        self,
+        photo: str | None,
+        noisy_already: bool,
+        noise: str,
+        seed: float | None,
+        selection: Selection | None,
+        area: str,
+        part: str,
+        *levels: float,
+    ) -> list:
+        """The level and the strength that are best by Stein's estimate, and a note that says what they gain."""
+        runner = self.state.experiment_runner
+        options = experiment_options(noisy_already, noise, seed, "estimate", 0.0, 1.0, levels)
+        del options["strength"]
+        area = locate("part" if runner.is_long(photo, area) else area, part)
+        tuned = runner.tune(photo, area, self.picker.loaded(selection), **options)
+        said = f"{tuned}."
+        gr.Info(said[0].upper() + said[1:])
+        if tuned.note:
+            return [gr.skip()] * 4
+        level = tuned.sigma if tuned.before != tuned.after and isinstance(tuned.sigma, float) else None
+        return [
+            gr.skip() if level is None else "manual",
+            gr.skip() if level is None else gr.update(visible=True),
+            gr.skip() if level is None else round(level, 1),
+            round(tuned.strength, 2),
+        ]
 
     def on_level_lowered(self, advice: Advice | None, *levels: float) -> list[float]:
         """Lower every noise level beyond what the checkpoint is trained for."""

@@ -195,6 +195,26 @@ def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
     assert page.get_by_text("Stein's estimate").is_visible() and not page.is_visible("#comparison [data-mode=missing]")
     assert all("±" in figures[0] or "over" in figures[0] for figures in laboratory.table().values())
     check_axe(page)
+    page.click("#comparison [data-mode=uncertain]")
+    assert "as much as the noise" in page.inner_text("#comparison .comparison-note")
+    captions = page.locator("#comparison figure:not([data-name=noisy]) b").all_inner_texts()
+    assert len(captions) > 3 and all(re.search(r"± [\d.]+ levels", caption) for caption in captions)
+    shades = page.evaluate(  # of the maps: gray, and no two alike
+        """() => [...document.querySelectorAll("#comparison figure:not([data-name=noisy]) canvas")].map((canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const pixels = [...Array(data.length / 4).keys()].map((i) => [...data.slice(4 * i, 4 * i + 3)]);
+          return [pixels.join(), pixels.some(([r, g, b]) => r !== g || g !== b)];
+        })"""
+    )
+    assert len({pixels for pixels, _ in shades}) == len(shades) and not any(colored for _, colored in shades)
+
+
+def test_level_and_strength_are_chosen_on_request(laboratory):
+    page = laboratory.page
+    laboratory.open("Denoise")
+    page.click("#tune")
+    page.locator(".toast-body").wait_for()
+    assert re.search("by SURE|[Nn]ot tuned", page.inner_text(".toast-body"))
 
 
 @settings(deadline=None, max_examples=50)
