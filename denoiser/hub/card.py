@@ -134,6 +134,8 @@ def section(text: str, name: str) -> str | None:
 def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]]) -> ModelCardData:
     results = []
     for entry in evaluation:
+        if conditions(entry) or (entry["gray"] and run["model"]["channels"] == 3):
+            continue  # in the table alone: each takes 15 lines here, and menus show the others
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"
         for metric in METRICS:
             if entry[metric] is None:
@@ -145,7 +147,7 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
                     dataset_type=entry["dataset"],
                     dataset_name=dataset_name(entry),
                     # Rows that differ only in dataset_name would be merged into one (huggingface_hub).
-                    dataset_config=level + (", grey" if entry["gray"] else "") + conditions(entry),
+                    dataset_config=level + (", grey" if entry["gray"] else ""),
                     metric_type=metric,
                     metric_name=metric.upper(),
                     metric_value=round(float(entry[metric]), 4),

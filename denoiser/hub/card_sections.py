@@ -269,7 +269,7 @@ def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
         if entry["sigma"] is not None:
             options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
             more = "".join(f" --{option}" for option, given in options.items() if given)
-            levels.setdefault(more, set()).add(entry["sigma"])
+            levels.setdefault(more, set()).add(f"{entry['sigma']:g}")
         if entry["sigma"] is None:
             gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
             gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
@@ -279,9 +279,15 @@ def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
                 f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
             ]
             again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
+    commands: dict[str, list[list[str]]] = {}
     for more, sigmas in levels.items():
-        values = " ".join(f"{sigma:g}" for sigma in sorted(sigmas))
-        again.append(f"`python -m train.evaluate {name} --data DIR --sigma {values}{more}`")
+        commands.setdefault(" ".join(sorted(sigmas, key=float)), []).append(more.split())
+    for values, options in commands.items():
+        shared = " ".join(["", *(option for option in options[0] if all(option in others for others in options))])
+        further = [" ".join(option for option in one if option not in shared.split()) for one in options]
+        also = ", ".join(f"`{one}`" for one in further if one)
+        command = f"`python -m train.evaluate {name} --data DIR --sigma {values}{shared}`"
+        again.append(command + (f", also with {also}" if also else ""))
     lines += [
         "",
         f"Times, other work beside it included: {'; '.join(machines)}; compare checkpoints by times of one run "

@@ -165,6 +165,16 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
     assert config.model == TINY["model"] | {"widths": [8, 16], "blocks": [1, 1]}
 
 
+def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
+    facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
+    more = [row | {"estimate": True} for row in measured] + [row | {"gray": True, "sigma": 15} for row in measured[:1]]
+    text = card.render(facts, measured + more, "user/mine")
+    assert len(ModelCard(text).data.eval_results) == 2 * len(measured)  # PSNR and SSIM
+    table = card.section(text, "evaluation")
+    assert table.count("estimated |") == len(measured) and table.count(" (grey) |") == 1
+    assert "--sigma 15 25 50`, also with `--estimate`" in table and "--sigma 15 --gray`" in table
+
+
 def test_the_words_of_a_person_stay_in_the_card(run, hub):
     assert publish([str(run), "user/mine"]) == 0
     api = huggingface_hub.HfApi()
