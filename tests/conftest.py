@@ -198,10 +198,20 @@ def examples(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory, hub_server, examples):
+def on_device(tmp_path_factory) -> Path:
+    """The folder of the page for the browser, which the demo serves and tests/web builds."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "models").mkdir()
+    (folder / "models" / "models.json").write_text("[]")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory, hub_server, examples, on_device):
     """The demo as a host runs it, with examples and a token of their own; its Hub is ours."""
     folder = tmp_path_factory.mktemp("demo")
-    settings = {"DENOISER_EXAMPLES": str(examples), "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
+    settings = {"DENOISER_EXAMPLES": str(examples), "DENOISER_ON_DEVICE": str(on_device)}
+    settings |= {"HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
     running = Demo(folder, HF_ENDPOINT=hub_server.url, **settings)
     yield running
     running.stop()

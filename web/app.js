@@ -6,7 +6,7 @@ const MAX_NOISE = 4194301; // values; a larger picture has them again, shifted f
 const at = (id) => document.getElementById(id);
 const [noisyCanvas, denoisedCanvas] = [at("noisy"), at("denoised")];
 const forced = new URLSearchParams(location.search).get("runtime"); // "wasm": also where there is WebGPU
-let models = [], clean = null, noise = null, noisy = null, job = 0, worker = null, frame = 0;
+let models = [], clean = null, noise = null, noisy = null, estimated = null, job = 0, worker = null, frame = 0;
 // While a slider moves, a job is replaced only once its first tile is to be seen: else a slow device would show none.
 let unseen = false, again = false;
 
@@ -26,6 +26,7 @@ function startWorker() {
   worker.addEventListener("message", ({ data }) => {
     if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
     if (data.job !== job) return;
+    if (data.kind === "level") return again || showLevel(estimated = data.sigma); // again: it is of an older picture
     unseen = false;
     if (data.kind === "failed") {
       if (again) return send(); // for another photo or checkpoint it may succeed
@@ -43,8 +44,11 @@ function startWorker() {
 
 function finish(provider) {
   const { width, height } = denoisedCanvas;
-  const figures = noise && Number(at("added").value) > 0
-    ? `: ${psnr(clean.data, noisy.data).toFixed(2)} dB noisy, ${psnr(clean.data, read(denoisedCanvas).data).toFixed(2)} dB denoised` : "";
+  let figures = "";
+  if (Number(at("added").value) > 0)
+    figures = `: ${psnr(clean.data, noisy.data).toFixed(2)} dB noisy, ${psnr(clean.data, read(denoisedCanvas).data).toFixed(2)} dB denoised`;
+  else if (!model().blind && !sigma())
+    figures = ". Noise of level 0 is none, so nothing was removed: choose another level, or “estimated”.";
   say(`Done on this device by ${provider === "webgpu" ? "WebGPU" : "WebAssembly"}, ${width} x ${height}${figures}`);
   denoisedCanvas.toBlob((blob) => {
     URL.revokeObjectURL(at("save").href);
@@ -59,7 +63,7 @@ async function open(file) {
   if (!file) return;
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    bitmap = await createImageBitmap(file);
   } catch {
     return say("This file is no picture that the browser can read. Try a JPEG or PNG.", true);
   }
@@ -70,7 +74,7 @@ async function open(file) {
   context.fillStyle = "white"; // under what is transparent
   context.fillRect(0, 0, bitmap.width, bitmap.height);
   context.drawImage(bitmap, 0, 0);
-  clean = read(denoisedCanvas);
+  [clean, noisy] = [read(denoisedCanvas), null];
   noise = gaussianNoise(Math.min(3 * bitmap.width * bitmap.height, MAX_NOISE));
   compute();
 }
@@ -81,6 +85,7 @@ function addNoise() {
     for (let i = 0, n = 0; i < pixels.length; i++)
       if (i % 4 < 3) pixels[i] = Math.round(clean.data[i] + sigma * noise[n++ % noise.length]);
   noisy = new ImageData(pixels, clean.width);
+  estimated = null;
   noisyCanvas.getContext("2d").putImageData(noisy, 0, 0);
 }
 
@@ -88,19 +93,25 @@ function compute() {
   frame = 0;
   if (!clean) return say("Choose a photo, or drop one here.");
   at("save").hidden = true;
-  addNoise();
+  if (!noisy) addNoise();
   if (unseen) again = true;
   else send();
 }
 
+const model = () => models.find((one) => one.name === at("checkpoint").value);
+
+// What the network is to remove; null: the worker estimates it first.
+function sigma() {
+  return { known: Number(at("added").value), estimate: estimated, manual: Number(at("level").value) }[at("mode").value];
+}
+
 function send() {
-  const model = models.find((one) => one.name === at("checkpoint").value);
   busy(0);
   say("Computing");
   [unseen, again] = [true, false];
   job += 1;
-  const rgba = new Uint8ClampedArray(noisy.data);
-  worker.postMessage({ kind: "run", job, model, rgba, height: noisy.height, width: noisy.width, sigma: Number(at("level").value), forced });
+  const rgba = new Uint8ClampedArray(noisy.data), { height, width } = noisy;
+  worker.postMessage({ kind: "run", job, model: model(), rgba, height, width, sigma: sigma(), forced });
 }
 
 function stop() {
@@ -111,12 +122,37 @@ function stop() {
   say("Stopped. Move a slider to compute again.");
 }
 
-function onSlider(event) {
-  if (at("same").checked) at(event.target.id === "added" ? "level" : "added").value = event.target.value;
-  for (const name of ["added", "level"]) at(`${name}-value`).value = at(name).value;
+function showLevel(value) {
+  at("level").value = value;
+  at("level-value").value = Math.round(10 * value) / 10;
+}
+
+function showControls() {
+  at("added-value").value = at("added").value;
+  if (at("mode").value !== "estimate") showLevel(sigma());
+  for (const row of document.querySelectorAll(".levels")) row.hidden = model().blind;
+}
+
+function onControl({ target }) {
+  if (target.id === "added") noisy = null;
+  if (target.id === "level") at("mode").value = "manual";
+  showControls();
   say("Computing");
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(compute); // once for what the slider reports between two frames
+}
+
+// Within the page that computes on a server (denoiser/demo/on_device.js): its photo, which is fetched, and its settings.
+let handed = "";
+async function take({ photo, added, mode, level, checkpoint }) {
+  [at("added").value, at("mode").value, at("level").value, noisy] = [added, mode, level, null];
+  if (models.some((one) => one.name === checkpoint)) at("checkpoint").value = checkpoint;
+  showControls();
+  if (!photo || photo === handed) return compute();
+  handed = photo;
+  const answer = await fetch(photo).catch(() => null);
+  if (!answer?.ok) return say("The photo of the page could not be fetched. Choose it here.", true);
+  open(await answer.blob());
 }
 
 const MISSING = "The runtime or the checkpoints are not here: whoever hosts this page has to run python web/build.py first.";
@@ -131,16 +167,19 @@ async function start() {
   }
   for (const { name, bytes } of models) at("checkpoint").add(new Option(`${name} (${(bytes / 1e6).toFixed(0)} MB)`, name));
   startWorker();
-  for (const name of ["added", "level"]) at(name).addEventListener("input", onSlider);
-  at("checkpoint").addEventListener("change", () => {
-    at("level-row").hidden = models.find((one) => one.name === at("checkpoint").value).blind;
-    compute();
-  });
+  showControls();
+  for (const name of ["added", "level", "mode", "checkpoint"]) at(name).addEventListener("input", onControl);
   at("cancel").addEventListener("click", stop);
   at("file").addEventListener("change", () => open(at("file").files[0]));
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
   document.body.dataset.ready = "true";
+  if (parent === window) return;
+  window.addEventListener("message", ({ data, source, origin }) => {
+    if (source === parent && origin === location.origin) take(data);
+  });
+  parent.postMessage("ready", location.origin);
 }
 
+document.body.classList.toggle("embedded", parent !== window);
 start();

@@ -39,6 +39,8 @@ RUNTIME = (
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
 SOURCES = ("*.html", "*.css", "*.js", "README.md")
+DEVIATIONS = 501
+"""Entries of the table of remaining deviations, as worker.js reads it."""
 HERE = Path(__file__).parent
 
 
@@ -94,8 +96,9 @@ def build(target: Path, names: list[str]) -> None:
     (target / "models").mkdir(exist_ok=True)
     models = [export_model(name, target / "models") for name in names]
     (target / "models" / "models.json").write_text(json.dumps(models, indent=1))
-    # What correct.js looks up, as the library does.
+    # What correct.js and estimate.js look up, as the library does.
     tables = [clipping._SHIFT.numpy(), clipping._SHARE.numpy(), clipping._SPREAD.numpy()]
+    tables.append(clipping.remaining_deviation(np.linspace(0, 0.5, DEVIATIONS)))
     (target / "tables.bin").write_bytes(np.concatenate(tables).astype("<f4").tobytes())
     for pattern in SOURCES:
         for path in HERE.glob(pattern):

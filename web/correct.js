@@ -6,7 +6,7 @@ const FULL_BLEND = 5 / 255, NO_BLEND = 10 / 255, HALF_SHARE = 1.75 / 255;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // The mean over cells of 8 x 8 pixels.
-function cellMeans(plane, height, width) {
+export function cellMeans(plane, height, width) {
   const rows = Math.ceil(height / CELL), columns = Math.ceil(width / CELL), cells = new Float64Array(rows * columns);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) cells[(y >> 3) * columns + (x >> 3)] += plane[y * width + x];
@@ -17,7 +17,7 @@ function cellMeans(plane, height, width) {
 }
 
 // The mean of each cell and its neighbors; beyond the border they do not count, or with `replicate` the border goes on.
-function neighborMeans({ cells, rows, columns }, replicate) {
+export function neighborMeans({ cells, rows, columns }, replicate) {
   const means = new Float64Array(cells.length);
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) {

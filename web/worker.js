@@ -1,6 +1,9 @@
 // Loads a network once and computes pictures with it, tile by tile, beside the page.
 import { cutTiles } from "./tiles.js";
 import { limitRemoval, undoClipping } from "./correct.js";
+import { estimateSigma } from "./estimate.js";
+
+const DEVIATIONS = 501; // entries of the last table of tables.bin; the three before it are of equal length
 
 let ort, provider, tables, loaded = { name: null, session: null };
 let wanted = 0; // the newest job; an older one stops after its tile
@@ -44,8 +47,9 @@ async function load(model, forced) {
   await loadRuntime(forced);
   if (!tables) {
     const values = new Float32Array(await (await fetch(new URL("tables.bin", import.meta.url))).arrayBuffer());
-    const third = values.length / 3;
-    tables = { shift: values.subarray(0, third), share: values.subarray(third, 2 * third), spread: values.subarray(2 * third) };
+    const length = (values.length - DEVIATIONS) / 3;
+    const [shift, share, spread, deviation] = [0, 1, 2, 3].map((i) => values.subarray(i * length, Math.min((i + 1) * length, values.length)));
+    tables = { shift, share, spread, deviation };
   }
   if (loaded.name === model.name) return;
   const content = await fetchOnce(model);
@@ -106,6 +110,10 @@ function examine(rgba) {
 
 async function run({ job, model, rgba, height, width, sigma, forced }) {
   await load(model, forced);
+  if (sigma === null && !model.blind) {
+    sigma = estimateSigma(rgba, height, width, tables.deviation);
+    postMessage({ kind: "level", job, sigma });
+  }
   const clips = examine(rgba), tiles = cutTiles(height, width);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resume) => setTimeout(resume)); // messages come in between

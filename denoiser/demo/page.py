@@ -15,7 +15,7 @@ from .figures import render
 from .guard import GuardedBlocks, RequestLimits
 from .inside_tab import InsideTab
 from .mcp import McpLimits, bound_server, has_mcp
-from .on_device import PATH, on_device_routes
+from .on_device import OnDeviceTab, on_device_routes
 from .settings import Settings
 from .state import DemoState
 
@@ -40,8 +40,6 @@ def build_page(state: DemoState) -> GuardedBlocks:
             "Add noise to a photo, or drop a noisy one, and see what a small network makes of it.",
             elem_id="title",
         )
-        if settings.on_device:
-            gr.HTML(render("on_device.html", path=PATH), elem_id="on-device")
         choices = checkpoint_choices(state.catalogue, state.checkpoint)
         with gr.Tabs(
             elem_id="tabs", overflow_behavior="wrap"
@@ -54,6 +52,9 @@ def build_page(state: DemoState) -> GuardedBlocks:
                 CompareTab(denoise_tab, tab)
             with gr.Tab("Inside the autoencoder", id="inside") as tab:
                 InsideTab(denoise_tab, tab)
+            if settings.on_device:
+                with gr.Tab("Run on this device", id="device") as tab:
+                    OnDeviceTab(layout, tab)
         DenoiseApi(state).connect()
     return page
 

@@ -1,4 +1,4 @@
-"""The page for the browser beside the demo."""
+"""The page for the browser within the demo; tests/web opens it there."""
 
 import json
 
@@ -35,10 +35,10 @@ def test_it_is_served_so_that_it_may_use_threads(site):
         assert answer.status_code == 200
         assert answer.headers["cross-origin-opener-policy"] == "same-origin"
         assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
+        assert answer.headers["document-isolation-policy"] == "isolate-and-require-corp"
     assert client.get("/on-device/../pyproject.toml").status_code == 404
 
 
-def test_the_page_links_to_it_where_it_is_there(site, tmp_path):
-    for on_device, linked in ((site, True), (None, False)):
-        page = build_page(DemoState(Settings(on_device=on_device), ResultFiles(tmp_path, 60)))
-        assert ("Run on this device" in json.dumps(page.config, default=str)) == linked
+def test_without_a_folder_there_is_no_tab(tmp_path):
+    page = build_page(DemoState(Settings(), ResultFiles(tmp_path, 60)))
+    assert "Run on this device" not in json.dumps(page.config, default=str)

@@ -1,4 +1,4 @@
-"""The static page in Chromium: it computes there what the library does, and sends nothing anywhere."""
+"""The page that computes in Chromium, by itself and within the demo: what the library does, and it sends nothing."""
 
 import base64
 import io
@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from denoiser import Denoiser
+from denoiser.analysis.noise_level import estimate_sigma
 from denoiser.models import Unet, UnetConfig
 from tests.conftest import ROOT, chromium
+from tests.demo.visitor import Visitor, png
 
 pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
 builder = pytest.importorskip("web.build")
@@ -37,16 +39,16 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     torch.manual_seed(0)
-    folder, sizes = tmp_path_factory.mktemp("checkpoints"), {"widths": (8, 12), "blocks": (1, 1)}
+    folder, sizes = tmp_path_factory.mktemp("checkpoints"), {"widths": (8,), "blocks": (1,)}
     Unet(UnetConfig(**sizes)).save_pretrained(folder / "tiny")
     Unet(UnetConfig(channels=1, blind=True, **sizes)).save_pretrained(folder / "blind")
     return folder
 
 
 @pytest.fixture(scope="module")
-def site(checkpoints, tmp_path_factory):
+def site(checkpoints, on_device):
     """The address of the page, built for two small checkpoints."""
-    folder, kept = tmp_path_factory.mktemp("site"), ROOT / ".cache" / f"onnxruntime-web-{builder.VERSION}"
+    folder, kept = on_device, ROOT / ".cache" / f"onnxruntime-web-{builder.VERSION}"
     try:
         builder.fetch_runtime(kept)
     except RuntimeError as error:
@@ -70,9 +72,9 @@ def browser():
         yield browser
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser, site):
-    """The page, which has asked this site alone, for files alone, and met no error."""
+    """The page for one test after another, which asks this site alone, for files alone, and meets no error."""
     page, problems, requests = browser.new_page(), [], []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request))
@@ -85,14 +87,15 @@ def page(browser, site):
     assert all(one.url.startswith(site) and one.method == "GET" and not one.post_data for one in asked)
 
 
-def give(page, pixels, added=0, level=25, checkpoint="tiny"):
-    """Choose a photo, as a person does, with the sliders where they are to be."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "png")
-    page.select_option("#checkpoint", checkpoint)
-    page.uncheck("#same")
-    page.evaluate("([a, l]) => { added.value = a; level.value = l; }", [added, level])
-    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": content.getvalue()})
+def give(page, pixels, added=0, level=25, mode="manual", checkpoint="tiny"):
+    """Choose a photo, with the controls where they are to be; what is computed before it is opened does not count."""
+    controls = {"checkpoint": checkpoint, "added": added, "level": level, "mode": mode}
+    page.evaluate(
+        "controls => { for (const id in controls) document.getElementById(id).value = controls[id]; "
+        "document.getElementById('status').textContent = 'Opening'; }",
+        controls,
+    )
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": png(pixels)})
 
 
 def read(page, canvas="denoised"):
@@ -121,6 +124,30 @@ def test_the_result_is_the_servers_within_one_level(page, checkpoints, photo, ch
     assert np.abs(read(page) - noisy.astype(int)).mean() > 0.3
 
 
+def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
+    estimate = """async ([data, height, width]) => {
+      const { estimateSigma } = await import("./estimate.js");
+      const tables = new Float32Array(await (await fetch("tables.bin")).arrayBuffer());
+      const rgba = Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0));
+      return estimateSigma(rgba, height, width, tables.slice(-501));
+    }"""
+    random, scene = np.random.default_rng(0), photo[:110, :150].astype(float)
+    weak, strong = (scene + sigma * random.standard_normal(scene.shape) for sigma in (4, 30))
+    dark = 0.05 * scene + 20 * random.standard_normal(scene.shape)  # cut off nearly everywhere
+    text = 255 * (random.random((110, 150, 1)) > 0.02).repeat(3, 2)
+    for one in (weak, strong, strong[..., :1].repeat(3, 2), dark, text, weak[:3]):
+        pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
+        rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        found = page.evaluate(estimate, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]])
+        assert found == pytest.approx(estimate_sigma(pixels), rel=0.02, abs=0.01)
+    give(page, pixels := np.rint(strong.clip(0, 255)).astype(np.uint8), level=3, mode="estimate")
+    page.wait_for_function(DONE)
+    level = estimate_sigma(pixels)
+    assert float(page.inner_text("#level-value")) == pytest.approx(level, rel=0.02)
+    expected = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")(pixels, level)
+    assert np.abs(read(page) - expected.astype(int)).max() <= 1
+
+
 def test_a_gpu_computes_the_same(browser, site, checkpoints, photo):
     page = browser.new_page()
     page.goto(site)
@@ -137,10 +164,9 @@ def test_a_gpu_computes_the_same(browser, site, checkpoints, photo):
 
 
 def test_results_follow_a_slider_and_the_last_one_stays(page, checkpoints, photo):
-    give(page, photo[:100, :140], added=20, level=20)
+    give(page, photo[:100, :140], added=20, mode="known")
     page.wait_for_function(DONE)
     before = read(page)
-    page.check("#same")
     page.focus("#added")
     for _ in range(6):
         page.keyboard.press("ArrowRight")
@@ -151,6 +177,13 @@ def test_results_follow_a_slider_and_the_last_one_stays(page, checkpoints, photo
     assert "dB noisy" in page.inner_text("#status") and page.is_visible("#save")
     added = (noisy - photo[:100, :140].astype(float)).std()
     assert 20 < added < 27  # of 26, some of it cut off
+    page.focus("#level")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#mode") == "manual" and page.input_value("#added") == "26"
+    page.select_option("#checkpoint", "blind")
+    assert not page.is_visible("#level") and not page.is_visible("#mode")
+    page.select_option("#checkpoint", "tiny")
+    page.wait_for_function(f"level.checkVisibility() && !document.getElementById('save').hidden && {DONE}")
 
 
 def test_results_appear_while_a_slider_keeps_moving(page, photo):
@@ -170,7 +203,7 @@ def test_results_appear_while_a_slider_keeps_moving(page, photo):
 
 
 def test_cancel_stops_after_a_tile(page):
-    give(page, np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    give(page, np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8))
     page.wait_for_function("progress.value > 0 && !document.getElementById('cancel').disabled")
     page.click("#cancel")
     assert "Stopped" in page.inner_text("#status") and page.is_disabled("#cancel")
@@ -178,6 +211,45 @@ def test_cancel_stops_after_a_tile(page):
     give(page, np.full((20, 30, 3), 99, np.uint8))  # waits for what was stopped
     page.wait_for_function(DONE)
     assert "30 x 20" in page.inner_text("#status") and page.evaluate(RESULT) != before
+
+
+def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, checkpoints, photo):
+    visitor = Visitor(browser, demo.url)
+    requests, page = [], visitor.page
+    page.on("request", lambda request: requests.append(request))
+    # This browser's GPU is in software, and slow.
+    wasm = {"location": f"{demo.url}/on-device/?runtime=wasm"}
+    page.route("**/on-device/", lambda route: route.fulfill(status=302, headers=wasm))
+    page.get_by_role("tab", name="Run on this device").click()
+    frame = page.wait_for_selector("#on-device iframe").content_frame()
+    denoiser = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")
+
+    def done(level):
+        frame.wait_for_function(f"document.getElementById('level-value').textContent === '{level}' && {DONE}")
+        noisy = read(frame, "noisy").astype(np.uint8)
+        assert np.abs(read(frame) - denoiser(noisy, level).astype(int)).max() <= 1
+        return noisy
+
+    shown = done(25)  # the page's photo and the noise level of its slider
+    assert frame.evaluate("crossOriginIsolated")
+    assert 20 < (shown - visitor.picture("clean").astype(float)).std() < 26
+    frame.focus("#added")
+    frame.press("#added", "ArrowRight")
+    done(26)
+    give(frame, photo[:100, :140], level=9)
+    frame.wait_for_function(DONE)
+    assert read(frame, "noisy").shape == (100, 140, 3)
+    # A photo chosen there has 40 kB: no request was so large, and none but the page's own files were asked for.
+    assert not [one.url for one in requests if "upload" in one.url or len(one.post_data_buffer or b"") > 10_000]
+    assert [one for one in requests if "on-device/models" in one.url] and not visitor.elsewhere
+    # Back in the page, another level is chosen: the frame follows, and keeps the photo that was chosen there.
+    page.get_by_role("tab", name="Denoise", exact=True).click()
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    page.get_by_role("tab", name="Run on this device").click()
+    frame.wait_for_function(f"document.getElementById('added').value !== '0' && {DONE}")
+    assert read(frame, "noisy").shape == (100, 140, 3)
+    assert not visitor.problems
+    page.context.close()
 
 
 def test_what_cannot_be_done_is_said(browser, site):
