@@ -3,12 +3,14 @@
     python -m benchmarks.techniques --data data
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only gaussian nlm color-base --noises gaussian
     python -m benchmarks.techniques --data data --every 12 --crop 128 --write docs/techniques.md --plots docs
+    python -m benchmarks.techniques --data data --every 12 --crop 128 --only bm3d --write docs/techniques.md
 
 ``--data`` holds ``cbsd68/``, ``kodak24/``, ``set12/``. Every noise has three strengths. Noisy pictures are neither
 clipped nor rounded; the methods are given the deviation of the noise, and their results are clipped and rounded
 to 8 bits. VIF, visual information fidelity, is the perceptual measure; it needs torchmetrics and no weights. Regions
 are cut from the clean picture (``denoiser.analysis.regions``). Seconds and memory are those of a picture of 512 x 512
-pixels, each technique in a process of its own.
+pixels, each technique in a process of its own. With ``--only``, ``--write`` replaces the rows of those techniques in
+the page, and the others stay.
 """
 
 import argparse
@@ -117,8 +119,8 @@ def measure(
     return rows
 
 
-def measure_all(options: argparse.Namespace, techniques: dict[str, list[Technique]]) -> list[Measurement]:
-    """Everything; ``techniques`` by set, as gray pictures have checkpoints of their own."""
+def measure_all(options: argparse.Namespace, techniques: list[Technique]) -> list[Measurement]:
+    """Everything."""
     found, vif = [], load_vif()
     for name in options.sets:
         crops = load_crops(options.data / name, SETS[name], options.every, options.crop)
@@ -126,7 +128,7 @@ def measure_all(options: argparse.Namespace, techniques: dict[str, list[Techniqu
         for kind, strength in tqdm(cases, desc=name, leave=False):
             for seed, clean in enumerate(crops):
                 noisy = add_noise(clean, kind, seed, **NOISES[kind][strength])
-                rows = measure(techniques[name], clean, noisy, vif)
+                rows = measure(techniques, clean, noisy, vif)
                 found += [Measurement(technique, name, kind, strength, figures) for technique, figures in rows]
     return found
 
@@ -185,10 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         missing = [one.label for one in TECHNIQUES.values() if not one.available]
         names = options.only or [one.name for one in TECHNIQUES.values() if one.available] + bundled_checkpoints()
         chosen = [technique_named(name) for name in names]
-        gray = [one for one in chosen if one.family != "learned" or one.name == "gray-base" or options.only]
-        color = [one for one in chosen if one.name != "gray-base" or options.only]
-        by_set = {name: color if channels == 3 else gray for name, channels in SETS.items()}
-        measured = measure_all(options, by_set)
+        measured = measure_all(options, chosen)
         spent = costs(names)
     except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -205,10 +204,16 @@ def main(arguments: list[str] | None = None) -> int:
         ]
     )
     print(text)
-    if options.write:
-        report.write_between_marks(options.write, text)
+    try:
+        if options.write:
+            if options.only and (old := report.between_marks(options.write)).count("###"):
+                text = report.merge(old, text, [*TECHNIQUES, *bundled_checkpoints()])
+            report.write_between_marks(options.write, text)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if options.plots:
-        report.plots(measured, chosen, spent, options.plots)
+        report.plots(text, {name: item.family for name, item in TECHNIQUES.items()}, options.plots)
     return 0
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -131,51 +131,131 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else ""
 
 
-def write_between_marks(path: Path, text: str) -> None:
+def between_marks(page: Path) -> str:
+    """What is between the marks of a page."""
+    return page.read_text(encoding="utf-8").partition(START)[2].partition(END)[0].strip()
+
+
+def write_between_marks(page: Path, text: str) -> None:
     """Replace what is between the marks of a page."""
-    page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(START)
     _, _, after = rest.partition(END)
-    path.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
 
 
-def plots(
-    measured: list["Measurement"], techniques: list[Technique], spent: dict[str, tuple[float, float]], folder: Path
-) -> None:
-    """Quality for time, and the gain in each region, at the first noise."""
+def read_tables(text: str) -> dict[str, dict[str, list[str]]]:
+    """The tables of a text by their headings: rows by their first cell, the head of the table among them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in text.splitlines():
+        if line.startswith("### "):
+            heading = line.removeprefix("### ")
+        elif line.startswith("| ") and not line.startswith("| ---"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            found.setdefault(heading, {})[cells[0]] = cells
+    return found
+
+
+def merge(old: str, new: str, order: list[str]) -> str:
+    """The tables ``old`` with the rows of ``new`` in them, techniques in ``order``; what ``new`` lacks stays empty.
+
+    Raises:
+        ValueError: They are not of the same pictures and noises.
+    """
+    pictures = [text.partition(". ")[0] for text in (old, new)]
+    before, now = read_tables(old), read_tables(new)
+    heads = {heading: next(iter(rows.values())) for heading, rows in before.items()}
+    unknown = {cell for heading, rows in now.items() for cell in next(iter(rows.values()))} - set().union(
+        *heads.values()
+    )
+    if pictures[0] != pictures[1] or unknown:
+        raise ValueError(f"the page's tables are of other pictures or noises: {pictures[0]}")
+    intro, machine = (text.partition("\n")[0] for text in (old, new))
+    machine = machine.partition(". ")[2]
+    if machine.partition(";")[0] not in intro:
+        names = [name for name in order if any(name in rows for rows in now.values())]
+        intro += f" {', '.join(names)}: {machine}"
+    parts = [intro]
+    for heading, rows in before.items():
+        head, fresh = heads[heading], dict(now.get(heading, {}))
+        fresh_head = fresh.pop(head[0], head)
+        fresh.pop("(noisy)", None)  # it may lack columns here, and is the same
+        by_head = {name: dict(zip(fresh_head, cells)) for name, cells in fresh.items()}
+        merged = rows | {name: [cells.get(one, "") for one in head] for name, cells in by_head.items()}
+        ranked = sorted(merged, key=lambda name: order.index(name) if name in order else -1)  # the head and (noisy)
+        lines = [_row(head), _row(["---"] * len(head)), *(_row(merged[name]) for name in ranked if name != head[0])]
+        parts += [f"\n### {heading}\n", *lines]
+    return "\n".join(parts)
+
+
+def plots(text: str, families: dict[str, str], folder: Path) -> None:
+    """Quality for time, and the gain in each region, at the middle strength and the mean, from the tables.
+
+    Args:
+        text: What :func:`tables` made.
+        families: Of the techniques.
+        folder: Where the pictures go.
+    """
     from matplotlib.figure import Figure
 
-    kind = "gaussian" if any(one.noise == "gaussian" for one in measured) else measured[0].noise
-    chosen = [one for one in measured if one.noise == kind and one.strength == 1]
-    colored = [one for one in techniques if any(row.technique == one.name and row.set != "set12" for row in chosen)]
-    rows = [one for one in chosen if one.set != "set12"]
-    figure = Figure(figsize=(7.2, 4.2), dpi=120)
+    (heading, table), *_ = read_tables(text).items()
+    rows = [dict(zip(next(iter(table.values())), cells)) for cells in [*table.values()][1:]]
+    noisy, *rows = [row for row in rows if row[_first_psnr(row)]]
+    figure = Figure(figsize=(7.2, 4.6), dpi=120)
     axes = figure.subplots()
-    for technique in colored:
-        value = mean((row for row in rows if row.technique == technique.name), "psnr")
-        color = COLORS.get(technique.family, LEARNED)
-        axes.scatter([spent[technique.name][0]], [value], color=color, zorder=3)
-        place = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8, "color": color}
-        axes.annotate(technique.name, (spent[technique.name][0], value), **place)
+    middle = [(float(row["s/MP"]), float(row[_first_psnr(row)].split("/")[1])) for row in rows]
     axes.set_xscale("log")
     axes.set_xlabel("seconds a megapixel")
-    axes.set_ylabel("PSNR, dB")
-    axes.margins(x=0.2)
+    axes.set_ylabel(f"{_first_psnr(noisy)}, dB")
     axes.grid(alpha=0.25, which="both")
+    for (seconds, value), row in zip(middle, rows):
+        axes.scatter([seconds], [value], color=COLORS.get(families.get(row["technique"], ""), LEARNED), zorder=3)
+    axes.margins(x=0.25, y=0.12)
     figure.tight_layout()
+    _label(axes, middle, [(row["technique"], COLORS.get(families.get(row["technique"], ""), LEARNED)) for row in rows])
     figure.savefig(folder / "techniques-time.png", metadata={"Software": None})
 
     figure = Figure(figsize=(7.2, 4.2), dpi=120)
     axes = figure.subplots()
-    noisy = next(row.technique for row in rows)
     for index, (region, color) in enumerate(zip(REGIONS, ("#94a3b8", "#0f766e", "#b45309"))):
-        base = _decibels([one for one in rows if one.technique == noisy], region)
-        gains = [_decibels([row for row in rows if row.technique == one.name], region) - base for one in colored]
-        axes.bar(np.arange(len(colored)) + 0.27 * (index - 1), gains, 0.25, label=region, color=color)
+        gains = [float(row[region] or "nan") - float(noisy[region] or "nan") for row in rows]
+        axes.bar(np.arange(len(rows)) + 0.27 * (index - 1), gains, 0.25, label=region, color=color)
     axes.axhline(0, color="#334155", linewidth=0.8)
-    axes.set_xticks(range(len(colored)), [one.name for one in colored], rotation=40, ha="right", fontsize=8)
-    axes.set_ylabel("gain over the noisy picture, dB")
+    axes.set_xticks(range(len(rows)), [row["technique"] for row in rows], rotation=40, ha="right", fontsize=8)
+    axes.set_ylabel(f"gain over the noisy picture, dB ({heading.partition(', ')[2]})")
     axes.grid(alpha=0.25, axis="y")
     axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(folder / "techniques-regions.png", metadata={"Software": None})
+
+
+def _first_psnr(row: dict[str, str]) -> str:
+    """The head of the first set's PSNR."""
+    return next(head for head in row if head.endswith("PSNR"))
+
+
+def _label(axes: Any, points: list[tuple[float, float]], labels: list[tuple[str, str]]) -> None:
+    """Names beside points, each at the first place around its point that is free."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
+    sides = [
+        (8, 0, "left", "center"),
+        (-8, 0, "right", "center"),
+        (0, 7, "center", "bottom"),
+        (0, -7, "center", "top"),
+    ]
+    for (name, color), point in zip(labels, points):
+        for x, y, horizontal, vertical in sides:
+            place = {"xytext": (x, y), "textcoords": "offset points", "ha": horizontal, "va": vertical}
+            text = axes.annotate(name, point, fontsize=8, color=color, **place)
+            box = text.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                break
+            if (x, y) != sides[-1][:2]:
+                text.remove()
+        taken.append(box)

@@ -21,7 +21,7 @@ def sets(photo, tmp_path):
     return tmp_path
 
 
-def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, capsys):
+def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, capsys, monkeypatch):
     pytest.importorskip("torchmetrics", reason="VIF needs torchmetrics, of the extra dev")
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- techniques -->\nold\n<!-- /techniques -->\nafter\n")
@@ -36,6 +36,17 @@ def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, cap
     assert len(psnrs) == 3 and psnrs == sorted(psnrs, reverse=True) and 15 < psnrs[1] < 40
     written = page.read_text()
     assert written.startswith("before\n") and written.endswith("after\n") and "old" not in written and row in written
+    monkeypatch.setattr(techniques, "costs", lambda names: dict.fromkeys(names, (1.0, 2.0)))
+    again = [*options[: options.index("jpeg")], "--crop", "48", "--only", "tv", "median", "--write", str(page)]
+    assert techniques.main(again) == 0
+    tables = techniques.report.read_tables(page.read_text())
+    for heading, rows in techniques.report.read_tables(written).items():
+        assert [*tables[heading]][1:] == ["(noisy)", "gaussian", "median", "tv"]
+        assert all(tables[heading][name] == rows[name] for name in ("(noisy)", "gaussian"))
+    assert tables["PSNR by kind of noise, cbsd68"]["tv"][2] == "" != tables["PSNR by kind of noise, cbsd68"]["tv"][1]
+    other = written.replace("1 of cbsd68", "2 of cbsd68")
+    with pytest.raises(ValueError, match="other pictures or noises"):
+        techniques.report.merge(written, other, [])
     for plot in ("techniques-time.png", "techniques-regions.png"):
         with Image.open(tmp_path / plot) as image:
             assert image.width > 500
