@@ -20,10 +20,13 @@ def phase_table(done: profile) -> str:
     """Milliseconds a step and share of each phase; on a GPU also those of its kernels."""
     found = {event.key: event for event in done.key_averages() if event.key in PHASES}
     total = sum(event.cpu_time_total for event in found.values())
-    lines = [f"\nof {MEASURED} steps, each:", "| phase | ms | share | ms on the GPU |", "| --- | --- | --- | --- |"]
+    gpu = any(event.device_time_total for event in found.values())
+    head = ["phase", "ms", "share", *["ms on the GPU"] * gpu]
+    lines = [head, ["---"] * len(head)]
     for name in PHASES:
         if event := found.get(name):
-            gpu = f"{event.device_time_total / MEASURED / 1e3:.1f}" if event.device_time_total else "-"
-            milliseconds, share = event.cpu_time_total / MEASURED / 1e3, event.cpu_time_total / total
-            lines.append(f"| {name} | {milliseconds:.1f} | {share:.0%} | {gpu} |")
-    return "\n".join(lines)
+            milliseconds = event.cpu_time_total / MEASURED / 1e3
+            cells = [name, f"{milliseconds:.1f}", f"{event.cpu_time_total / total:.0%}"]
+            lines.append(cells + [f"{event.device_time_total / MEASURED / 1e3:.1f}"] * gpu)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"\nA step, mean of {MEASURED}:\n{table}"
