@@ -1,5 +1,7 @@
 """A browser, visitors of the running demo in it, and a stranger who speaks HTTP to it."""
 
+import contextlib
+
 import pytest
 
 from tests.conftest import chromium
@@ -24,32 +26,47 @@ def browser():
         yield browser
 
 
-def visit(browser, demo, tab):
-    visitor = Visitor(browser, demo.url, page=tab)
+@pytest.fixture(scope="package")
+def tabs(browser):
+    """A browser's window and a phone's for one visitor after another: they have the scripts compiled."""
+    contexts = [browser.new_context(), browser.new_context(is_mobile=True, has_touch=True)]
+    yield [context.new_page() for context in contexts]
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_page(browser, demo, tabs):
+    """Open the page, in a window of a size or on a phone, for one visitor of this test."""
+    with contextlib.ExitStack() as stack:
+
+        def visit(width: int = 1280, height: int = 900, phone: bool = False, query: str = "") -> Visitor:
+            tab = tabs[phone]
+            tab.set_viewport_size({"width": width, "height": height})
+            return stack.enter_context(visited(Visitor(browser, f"{demo.url}/{query}", page=tab)))
+
+        yield visit
+
+
+@contextlib.contextmanager
+def visited(visitor):
     yield visitor
     visitor.leave()
     assert not visitor.elsewhere, "the page asked other machines"
     assert not visitor.problems
 
 
-@pytest.fixture(scope="package")
-def tab(browser):
-    """A browser's page for one visitor after another: it has the scripts compiled."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield context.new_page()
-    context.close()
-
-
 @pytest.fixture
-def visitor(browser, demo, tab):
+def visitor(open_page):
     """A visitor for one test."""
-    yield from visit(browser, demo, tab)
+    return open_page()
 
 
 @pytest.fixture(scope="module")
 def shared_visitor(browser, demo):
     """A visitor that several tests share, for mishaps in a row."""
-    yield from visit(browser, demo, None)
+    with visited(Visitor(browser, demo.url)) as visitor:
+        yield visitor
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.analysis.metrics import psnr
-from tests.conftest import PHOTO, Demo
+from tests.conftest import Demo
 
 from .stranger import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
@@ -159,8 +159,8 @@ def test_a_cleared_photo_asks_for_one(visitor):
     assert visitor.psnr()[1] > 20
 
 
-def test_the_page_fits_a_phone(browser, demo):
-    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+def test_the_page_fits_a_phone(open_page):
+    visitor = open_page(390, 844, phone=True)
     visitor.open_panel()
     for box in ("offers", "card-box"):
         visitor.page.click(f"#{box} button >> nth=0")
@@ -170,7 +170,6 @@ def test_the_page_fits_a_phone(browser, demo):
         "() => [...document.querySelectorAll('#figures .tile b')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
     )
     assert overflowing == 0
-    visitor.context.close()
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
@@ -241,12 +240,11 @@ def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browse
     following.context.close()
 
 
-def test_the_address_of_the_page_selects_a_checkpoint(browser, demo, hub, tiny_checkpoint):
+def test_the_address_of_the_page_selects_a_checkpoint(open_page, hub, tiny_checkpoint):
     hub.put("user/by-address", tiny_checkpoint)
-    visitor = Visitor(browser, f"{demo.url}/?checkpoint=user/by-address")
+    visitor = open_page(query="?checkpoint=user/by-address")
     visitor.page.get_by_text("checkpoint user/by-address").wait_for()
     assert "user/by-address" in visitor.page.input_value("#checkpoint input")
-    visitor.context.close()
 
 
 def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
@@ -347,21 +345,19 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
     assert visitor.page.locator("text=Error").count() == 0 and not visitor.problems
 
 
-def test_who_waits_in_the_queue_sees_the_place(browser, demo, tmp_path):
+def test_who_waits_in_the_queue_sees_the_place(visitor, demo, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)).save(tmp_path / "large.bmp")
     stranger = Stranger(demo.url)
     picture, endpoint = stranger.upload(tmp_path / "large.bmp"), stranger.endpoint("denoise")
-    visitor = Visitor(browser, demo.url)
     visitor.page.evaluate(
         """() => { window.seen = ""; new MutationObserver(() => { window.seen += document.querySelector("#figures")
         .innerText }).observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
     )
-    small = [stranger.upload(PHOTO), *stranger.defaults(endpoint)[1:]]
+    small = [stranger.example, *stranger.defaults(endpoint)[1:]]
     sessions = [uuid.uuid4().hex for _ in range(8)]
     for session in sessions:  # they share one address with the browser
         stranger.join(endpoint, small if session != sessions[0] else [picture, *small[1:]], session)
     visitor.page.click("#reroll")
     visitor.page.wait_for_function("() => /queue: \\d+\\/\\d+/.test(window.seen)")
-    visitor.context.close()
     for session in sessions:
         list(stranger.events(session))

@@ -9,7 +9,7 @@ from PIL import Image
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO
 
-from .visitor import Visitor, png
+from .visitor import png
 
 SIDE = ("noisy", "denoised", "difference", "clean")
 # Every picture's size and position within its frame: one zoom and position for all.
@@ -40,8 +40,8 @@ def is_seen(box, width, height) -> bool:
 # -- in sight ---------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(browser, demo):
-    visitor = Visitor(browser, demo.url, 1366, 768)
+def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page):
+    visitor = open_page(1366, 768)
     seen = [
         *frames(*SIDE),
         *("#figures .tile:nth-child(1)", "#figures .tile:nth-child(2)", "#gaussian-sigma input[type=range]"),
@@ -51,12 +51,11 @@ def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(browser, de
     for selector, box in zip(seen, boxes(visitor, *seen)):
         assert is_seen(box, 1366, 768), selector
     assert visitor.page.evaluate("[scrollX, scrollY]") == [0, 0]
-    visitor.context.close()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
-def test_explanations_stand_beside_their_labels_and_open_in_full(browser, demo, width, height):
-    visitor = Visitor(browser, demo.url, width, height)
+def test_explanations_stand_beside_their_labels_and_open_in_full(open_page, width, height):
+    visitor = open_page(width, height)
     marks = visitor.page.locator(".block.info-mark:visible summary")
     assert marks.count() == 5
     for index in range(marks.count()):
@@ -82,11 +81,10 @@ def test_explanations_stand_beside_their_labels_and_open_in_full(browser, demo, 
         )
         assert hidden == []
         visitor.page.keyboard.press("Escape")
-    visitor.context.close()
 
 
-def test_results_stay_in_sight_of_controls_further_down(browser, demo, photo):
-    visitor = Visitor(browser, demo.url, 1366, 768)
+def test_results_stay_in_sight_of_controls_further_down(open_page, photo):
+    visitor = open_page(1366, 768)
     visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (5, 7, 1)))))
     visitor.page.get_by_label("A part").click()
     visitor.page.wait_for_selector(".overview-part")
@@ -94,25 +92,24 @@ def test_results_stay_in_sight_of_controls_further_down(browser, demo, photo):
     assert visitor.page.evaluate("scrollY") > 60  # else all of it is in sight anyway
     for selector, box in zip(("#viewer", "#figures", "#strength"), boxes(visitor, "#viewer", "#figures", "#strength")):
         assert is_seen(box, 1366, 769), selector
-    visitor.context.close()
 
 
-def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(browser, demo):
-    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(open_page):
+    visitor = open_page(390, 844, phone=True)
     seen = [
         *frames("noisy", "denoised"),
         *("#figures .tile:nth-child(1)", "#figures .tile:nth-child(2)", "#gaussian-sigma input[type=range]"),
     ]
     for selector, box in zip(seen, boxes(visitor, *seen)):
         assert is_seen(box, 390, 844), selector
-    visitor.context.close()
 
 
-@pytest.mark.parametrize("width", [360, 768, 1024, 1440, 1920])
-def test_nothing_is_wider_than_the_window(browser, demo, width):
-    visitor = Visitor(browser, demo.url, width, 900, is_mobile=width < 700)
-    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
-    visitor.context.close()
+@pytest.mark.parametrize("widths", [(360,), (768, 1024, 1440, 1920)])
+def test_nothing_is_wider_than_the_window(open_page, widths):
+    visitor = open_page(widths[0], 900, phone=widths[0] < 700)
+    for width in widths:
+        visitor.page.set_viewport_size({"width": width, "height": 900})
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_panel_about_checkpoints_opens_and_closes_by_keyboard(visitor):
@@ -279,8 +276,8 @@ def test_keys_zoom_move_and_change_the_layout(visitor):
     assert shown(visitor) == list(SIDE)
 
 
-def test_the_wheel_scrolls_the_page_and_zooms_with_control(browser, demo):
-    visitor = Visitor(browser, demo.url, 1280, 500)
+def test_the_wheel_scrolls_the_page_and_zooms_with_control(open_page):
+    visitor = open_page(1280, 500)
     box = visitor.page.locator("#viewer .viewer-stage").bounding_box()
     visitor.page.mouse.move(box["x"] + 200, box["y"] + 150)
     fit = percent(visitor)
@@ -291,7 +288,6 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_control(browser, demo):
     visitor.page.mouse.wheel(0, -120)
     visitor.page.keyboard.up("Control")
     visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit}")
-    visitor.context.close()
 
 
 def drag_finger(visitor, x: float, y: float, dx: float, dy: float) -> None:
@@ -304,8 +300,8 @@ def drag_finger(visitor, x: float, y: float, dx: float, dy: float) -> None:
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
-def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(browser, demo):
-    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(open_page):
+    visitor = open_page(390, 844, phone=True)
     box, fit = visitor.page.locator("#viewer .viewer-stage").bounding_box(), percent(visitor)
     drag_finger(visitor, box["x"] + 60, box["y"] + box["height"] / 2, 0, -150)
     visitor.page.wait_for_function("() => scrollY > 50")
@@ -316,7 +312,6 @@ def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(browser, demo):
     touch.send("Input.synthesizePinchGesture", middle | {"scaleFactor": 2, "gestureSourceType": "touch"})
     assert percent(visitor) > fit * 1.3
     assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
-    visitor.context.close()
 
 
 def test_the_line_between_noisy_and_denoised_follows_mouse_and_keys(visitor):
@@ -341,15 +336,14 @@ def test_the_line_between_noisy_and_denoised_follows_mouse_and_keys(visitor):
     assert clip.startswith("inset(0px 0px 0px")
 
 
-def test_the_line_follows_a_finger(browser, demo):
-    visitor = Visitor(browser, demo.url, 390, 844, is_mobile=True, has_touch=True)
+def test_the_line_follows_a_finger(open_page):
+    visitor = open_page(390, 844, phone=True)
     line = visitor.page.locator("#viewer .viewer-divider")
     box = line.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     drag_finger(visitor, x, y, 70, 0)
     visitor.page.wait_for_function("() => document.querySelector('.viewer-divider').ariaValueNow > 60")
     assert visitor.page.evaluate("scrollY") == 0
-    visitor.context.close()
 
 
 def test_the_viewer_fills_the_screen_and_comes_back(visitor):
@@ -403,10 +397,10 @@ def test_focus_can_be_seen_wherever_the_tab_key_leads(visitor):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser, demo, theme):
+def test_axe_finds_nothing_serious(open_page, theme):
     from axe_playwright_python.sync_playwright import Axe
 
-    visitor = Visitor(browser, f"{demo.url}/?__theme={theme}", 1366, 768)
+    visitor = open_page(1366, 768, query=f"?__theme={theme}")
     page = visitor.page
 
     def check(where: str) -> None:
@@ -436,4 +430,3 @@ def test_axe_finds_nothing_serious(browser, demo, theme):
         page.click(f"#{box} button >> nth=0")
     page.wait_for_timeout(500)
     check("the panel")
-    visitor.context.close()

@@ -43,9 +43,9 @@ class Visitor:
         self.page.on("request", self._note_request)
         self.page.on("pageerror", self._note_problem)
         self.page.goto(url)
-        self.page.wait_for_function(COMPLETE, arg=0)
+        self.page.wait_for_function(COMPLETE, arg=0, polling=100)
         # What page.load sends is drawn too: an element that is drawn again loses the focus.
-        self.page.wait_for_function("() => document.querySelector('#about')?.innerText")
+        self.page.wait_for_function("() => document.querySelector('#about')?.innerText", polling=100)
 
     def _note_request(self, request) -> None:
         if request.url.startswith("http") and urllib.parse.urlparse(request.url).netloc != self._host:
@@ -76,7 +76,7 @@ class Visitor:
         """Act, and wait for the next final pictures and all their figures."""
         before = self.result()["number"]
         action()
-        self.page.wait_for_function(COMPLETE, arg=before)
+        self.page.wait_for_function(COMPLETE, arg=before, polling=100)
 
     def until_result(self, action) -> dict:
         """Act, and wait for the next final pictures, whatever the figures."""
@@ -91,7 +91,7 @@ class Visitor:
 
     def settle(self) -> None:
         """Wait until all figures of what is shown are there."""
-        self.page.wait_for_function(COMPLETE, arg=-1)
+        self.page.wait_for_function(COMPLETE, arg=-1, polling=100)
 
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
