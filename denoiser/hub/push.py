@@ -50,8 +50,10 @@ def write_checkpoint(
         copy_checkpoint(source, target, name, existing)
         return
     text = card.render(card.describe(model, source and source.name, source and source.revision), [], name, existing)
-    for path in (path for pattern in OF_THE_WEIGHTS for path in target.glob(pattern)):
+    for path in [path for pattern in OF_THE_WEIGHTS for path in target.glob(pattern)]:
         path.unlink()
+        if path.parent != target and not any(path.parent.iterdir()):
+            path.parent.rmdir()
     model.save_pretrained(target)
     _write_card(target, text)
 

@@ -59,8 +59,9 @@ def test_a_checkpoint_takes_its_card_and_pictures_along(hub, tmp_path):
     Denoiser.from_pretrained("color-small").push_to_hub("user/mine", private=True)
     folder, files = BUNDLED / "color-small", pushed(hub, "user/mine")
     assert hub.repositories["user/mine"].private
-    assert files.keys() - {".gitattributes"} == {path.name for path in folder.iterdir()}
-    assert all(files[path.name] == path.read_bytes() for path in folder.iterdir() if path.name != "README.md")
+    ours = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert files.keys() - {".gitattributes"} == ours.keys()
+    assert all(files[name] == path.read_bytes() for name, path in ours.items() if name != "README.md")
     figures = ModelCard((folder / "README.md").read_text()).data.eval_results
     assert ModelCard(files["README.md"].decode()).data.eval_results == figures
     assert b'from_pretrained("user/mine")' in files["README.md"]

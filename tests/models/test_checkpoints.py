@@ -1,12 +1,14 @@
 """What every bundled checkpoint must keep to, whatever it was trained on."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
 
 from denoiser import Denoiser, add_noise, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
+from denoiser.hub.checkpoints import find_bundled
 from denoiser.models import Bottleneck
 
 COLORS = {
@@ -24,6 +26,17 @@ load = functools.cache(Denoiser.from_pretrained)
 
 # A latent smaller than the picture cannot hold every picture, and the card of the bottleneck says so.
 MODELS = {name: load(name).model for name in bundled_checkpoints()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_card_is_short_and_its_pictures_are_there(name):
+    folder = find_bundled(name).folder
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 9_000
+    pictures = re.findall(r"!\[.*?\]\((.+?)\)", text)
+    assert "failure.webp" in pictures and all((folder / picture).exists() for picture in pictures)
+
+
 BLIND = [name for name, model in MODELS.items() if model.config.blind]
 NON_BLIND = [name for name, model in MODELS.items() if not model.config.blind and not isinstance(model, Bottleneck)]
 
