@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -19,8 +21,10 @@ pytest.importorskip("ray.data")
 import pyarrow as pa  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 
+from denoiser.bulk import run  # noqa: E402
 from denoiser.bulk.__main__ import main, parse_arguments  # noqa: E402
 from denoiser.bulk.run import count_workers  # noqa: E402
+from denoiser.file_jobs import Job  # noqa: E402
 
 
 @pytest.fixture
@@ -67,6 +71,22 @@ def manifest(folder) -> dict[str, dict]:
 def test_there_is_a_worker_for_each_gpu_or_else_for_each_core(monkeypatch, cluster, arguments, expected):
     monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
     assert count_workers(parse_arguments(["in", "out", *arguments])) == expected
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "device"), [({"CPU": 8.0, "GPU": 2.0}, 0.5, "cuda"), ({"CPU": 8.0}, None, "cpu")]
+)
+def test_ray_is_asked_for_gpus_where_the_cluster_has_any(monkeypatch, cluster, asked, device):
+    calls = []
+    rows = SimpleNamespace(map=lambda worker, **options: calls.append(options) or SimpleNamespace(iter_rows=list))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
+    monkeypatch.setattr(ray.data, "from_items", lambda items, **options: rows)
+    monkeypatch.setattr(run, "Shared", SimpleNamespace(remote=lambda network: "shared"))
+    jobs = [Job(Path(f"{index}.png"), Path(f"{index}.png")) for index in range(9)]
+    assert not list(run.run(None, jobs, parse_arguments(["in", "out", "--gpus-per-worker", "0.5"])))
+    (options,) = calls
+    assert options["num_gpus"] == asked and options["fn_constructor_kwargs"]["denoiser"]["device"] == device
+    assert options["compute"].min_size == options["compute"].max_size == (4 if asked else 8)
 
 
 def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
