@@ -1,26 +1,28 @@
 """Blind estimation of the noise level: the standard deviation of white noise, from the noisy picture alone."""
 
 import numpy as np
-import pywt
+from scipy.fft import dctn
 from scipy.special import ndtri
 
 from ..images.picture import ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
 
-MAX_CLIPPED = 0.01
-"""Share of clipped values around a pixel up to which its noise counts as unclipped."""
+MAX_CLIPPED = 0.1
+"""Share of clipped values around a patch up to which it is preferred: what is left of its noise is known well."""
 MIN_GRAPHICS = 0.6
 """Share of clipped values above which an area counts as clean print: noise leaves at least half unclipped."""
 PATCH = 8
-MAX_PATCHES, MIN_PATCHES = 15_000, 2_000
+MAX_PATCHES, MIN_PATCHES = 20_000, 200
+"""Patches that are measured, and of them the fewest that a level is taken from."""
 MAX_COLORS = 250_000
-BLOCK = 8
-"""Side of the blocks of wavelet coefficients of which the quietest are taken."""
+QUIET, MANY, AGREE = 0.03, 0.3, 1.15
+"""Shares of the patches, those with the least texture: the level is that of the first, or of the second where the two
+levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
 MIN_WHITE = 0.9
 """Level from which on white noise is more than rounding to 8 bits can be."""
-QUIET, QUIET_SHARE = 0.02, 0.75
-"""The quietest blocks are at this quantile of their medians; white noise on photographs then has this share of its
-level (0.73 without any texture)."""
+
+_MIDDLE, _FINE, _END = PATCH - 3, PATCH, 2 * PATCH
+"""Coefficients whose two frequencies add up to so much are no longer coarse, and fine; there are none from the end."""
 
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
@@ -35,14 +37,12 @@ MIN_BLOCKS = 64
 def estimate_sigma(picture: ImageLike | Picture) -> float:
     """Estimate the standard deviation of white noise in a picture.
 
-    Two estimators with different failures are combined. Color patches of 8x8 pixels are redundant: in many directions
-    of their 192 dimensions there is only noise, and the smallest eigenvalues of the covariance are its variance (Chen,
-    Zhu and Heng, "An Efficient Statistical Method for Image Noise Level Estimation", ICCV 2015). That is accurate to a
-    few percent on the most detailed photograph, but misses noise that JPEG, scaling or a camera has smoothed. The
-    finest diagonal wavelet coefficients (Donoho and Johnstone, "Ideal Spatial Adaptation by Wavelet Shrinkage",
-    Biometrika 1994) measure such noise, but count fine texture as noise, so only the quietest parts of the picture are
-    taken. The first estimate is used unless these parts are much noisier and the noise of the colors is not white.
-    Half the brightness gives half the estimate.
+    Patches of 8x8 pixels are ordered by the energy of their coarse cosine coefficients, which is texture; in those that
+    have least of it, the fine coefficients are noise (Ponomarenko, Lukin, Zriakhov, Kaarna and Astola, "An Automatic
+    Approach to Lossy Compression of AVIRIS Images", IGARSS 2007). White noise has independent coefficients, so choosing
+    patches by some of them says nothing of the others. The level is that of the color with the least texture, unless
+    this has little noise and the planes have more: what JPEG or a camera has left of it is in the brightness. Half the
+    brightness gives half the estimate.
 
     A gray picture stored as three equal planes is treated as gray, and so is a toned one; a constant plane is ignored.
     Areas with clipped noise are excluded; if nothing else remains, the clipping is corrected for.
@@ -62,18 +62,21 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         gray = pixels.mean(axis=2, keepdims=True)
         differences = pixels - gray
         # Their deviation is the part of the planes' noise that the mean has lost.
-        return float(np.hypot(_from_wavelets(gray), 255 * differences.std(axis=(0, 1)).mean()))
-    level = _from_wavelets(pixels)
+        return float(np.hypot(_level_of_planes(gray), 255 * differences.std(axis=(0, 1)).mean()))
     directions = _color_directions(pixels)
-    # One direction means a gray picture; its patches are not redundant enough.
-    smallest = _from_patches(pixels, directions) if directions.shape[1] > 1 else None
-    if smallest is None:
-        return level
+    share = _clipped(pixels).max(1)
+    unclipped = share < MAX_CLIPPED
+    # One direction means a toned picture: gray.
+    if directions.shape[1] < 2 or unclipped.sum() < MIN_PATCHES:
+        return _level_of_planes(pixels)
+    color = _patches(pixels @ directions[:, 0])[unclipped] / _remaining(share[unclipped])
+    smallest = _level(color)
     # Where the color with the least texture holds white noise beyond that of rounding, all else is texture. Where it
     # holds none, the brightness may have what JPEG or a camera has left of noise.
-    diagonal = pywt.dwt2(pixels @ directions[:, 0], "db2")[1][2]
-    white = smallest > MIN_WHITE and float(np.median(np.abs(diagonal))) * TO_SIGMA < 1.25 * smallest
-    return smallest if white or smallest > 0.6 * level else level
+    if smallest > MIN_WHITE and _level(color, _MIDDLE, _FINE) < 1.25 * smallest:
+        return smallest
+    level = _level_of_planes(pixels)
+    return smallest if smallest > 0.6 * level else level
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:
@@ -118,51 +121,57 @@ def _color_directions(pixels: np.ndarray) -> np.ndarray:
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
 
 
-def _from_wavelets(pixels: np.ndarray) -> float:
-    """Sigma from the median of the finest diagonal coefficients of the quietest blocks; of all where they agree."""
-    _, (_, _, diagonal) = pywt.dwt2(pixels, "db2", axes=(0, 1))
-    levels, blocks = [], []
-    for index, plane in enumerate(np.moveaxis(np.abs(diagonal), -1, 0)):
-        # Exact zeros are areas without noise: flat graphics, clipped sky. So are areas of print, mostly black or white.
-        share = clipped_share(pixels[..., index], plane.shape)
-        valid = (plane > 1e-6) & (share < MIN_GRAPHICS)
+def _windows(plane: np.ndarray) -> np.ndarray:
+    """Patches of a plane (H, W) on a regular grid, (rows, columns, 8, 8); smaller ones of a smaller plane."""
+    sides = [min(PATCH, side) for side in plane.shape]
+    windows = np.lib.stride_tricks.sliding_window_view(plane, sides)
+    step = max(1, round((windows.shape[0] * windows.shape[1] / MAX_PATCHES) ** 0.5))
+    return windows[::step, ::step]
+
+
+def _patches(plane: np.ndarray) -> np.ndarray:
+    """Cosine coefficients of the patches of a plane (H, W), (N, 8, 8)."""
+    windows = _windows(plane)
+    return np.asarray(dctn(windows, axes=(2, 3), norm="ortho")).reshape(-1, *windows.shape[2:])
+
+
+def _clipped(pixels: np.ndarray) -> np.ndarray:
+    """The share of clipped values around each patch of each plane, (N, C)."""
+    return np.stack([clipped_share(one, _windows(one).shape[:2]).ravel() for one in np.moveaxis(pixels, -1, 0)], axis=1)
+
+
+def _remaining(share: np.ndarray) -> np.ndarray:
+    """What clipping has left of the noise of patches, as a factor for their coefficients."""
+    return remaining_deviation(share)[:, None, None]
+
+
+def _level_of_planes(pixels: np.ndarray) -> float:
+    """The mean level of the planes that are not constant."""
+    levels = []
+    for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
+        coefficients = _patches(plane)
+        # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
+        valid = (np.abs(coefficients[:, _frequencies(coefficients) >= _FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
         unclipped = valid & (share < MAX_CLIPPED)
-        enough = unclipped.sum() > 0.1 * valid.sum()
-        coefficients = plane[unclipped] if enough else plane[valid] / remaining_deviation(share[valid])
-        if coefficients.size:  # a constant plane has none
-            levels.append(float(np.median(coefficients)) * TO_SIGMA)
-        rows, columns = (side // BLOCK * BLOCK for side in plane.shape)
-        cut = np.where(share < MAX_CLIPPED, plane, np.nan)[:rows, :columns]
-        cut = cut.reshape(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK * BLOCK)
-        medians = np.median(cut, axis=1)
-        blocks.append(medians[medians > 1e-6] * TO_SIGMA)  # False for NaN, the median of an excluded block
-    overall, medians = sum(levels) / max(1, len(levels)), np.concatenate(blocks)
-    quiet = float(np.quantile(medians, QUIET)) / QUIET_SHARE if medians.size else overall
-    return overall if overall < 1.1 * quiet else quiet
+        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
+        if chosen.any():
+            levels.append(_level(coefficients[chosen] / _remaining(share[chosen])))
+    return sum(levels) / max(1, len(levels))
 
 
-def _from_patches(pixels: np.ndarray, directions: np.ndarray) -> float | None:
-    """Sigma from the smallest eigenvalues of patches along color ``directions``; None if too few are unclipped."""
-    height, width = (side - PATCH + 1 for side in pixels.shape[:2])
-    if min(height, width) < 1:
-        return None
-    step = max(1, int((height * width / (16 * MAX_PATCHES)) ** 0.5))
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (PATCH, PATCH), axis=(0, 1))[::step, ::step]
-    shares = [clipped_share(plane, windows.shape[:2]) for plane in np.moveaxis(pixels, -1, 0)]
-    rows, columns = np.nonzero(np.max(shares, axis=0) < MAX_CLIPPED)
-    if rows.size < MIN_PATCHES:
-        return None
-    every = -(-rows.size // MAX_PATCHES)
-    patches = windows[rows[::every], columns[::every]]
-    if directions.shape[1] < pixels.shape[2]:
-        patches = np.einsum("ncyx,cd->ndyx", patches, directions)
-    patches = patches.reshape(len(patches), -1)
-    patches = patches - patches.mean(0)
-    values = np.linalg.eigvalsh((patches.T @ patches / len(patches)).astype(np.float64)).clip(min=0)
-    # The largest set of smallest eigenvalues whose mean does not exceed its median is noise only.
-    mean = 0.0
-    for count in range(len(values), 0, -1):
-        mean = values[:count].mean()
-        if np.sum(values[:count] > mean) >= np.sum(values[:count] < mean):
-            break
-    return 255 * float(mean) ** 0.5
+def _frequencies(coefficients: np.ndarray) -> np.ndarray:
+    """The sum of the two frequencies of each coefficient (8, 8), 0 to 14."""
+    rows, columns = coefficients.shape[1:]
+    return np.add.outer(np.arange(rows) * (PATCH / rows), np.arange(columns) * (PATCH / columns))
+
+
+def _level(coefficients: np.ndarray, start: int = _FINE, end: int = _END) -> float:
+    """Sigma from the coefficients (N, 8, 8) of a plane, of those whose frequencies add up to ``start`` to ``end``."""
+    sums = _frequencies(coefficients)
+    texture = (coefficients[:, (sums > 0) & (sums < start)] ** 2).sum(1)
+    fine = np.abs(coefficients[:, (sums >= start) & (sums < end)])
+    levels = []
+    for share in (QUIET, MANY):
+        last = min(len(fine), max(MIN_PATCHES, int(share * len(fine)))) - 1
+        levels.append(TO_SIGMA * float(np.median(fine[texture <= np.partition(texture, last)[last]])))
+    return levels[1] if levels[1] < AGREE * levels[0] else levels[0]

@@ -56,6 +56,15 @@ def test_texture_of_brightness_is_not_taken_for_noise(channels, sigma):
     assert estimate_sigma(noisy / 2) == pytest.approx(estimate_sigma(noisy) / 2, rel=0.05, abs=0.1)
 
 
+@pytest.mark.parametrize(("channels", "sigma", "most"), [(3, 5, 1.15), (3, 15, 1.1), (1, 15, 1.35)])
+def test_small_crops_full_of_texture_are_not_read_as_noise(photo, channels, sigma, most):
+    """A crop in color was estimated at 1.8 times its noise of 5."""
+    whole = clean(photo, channels)
+    for top, left in ((0, 0), (60, 100), (100, 30), (160, 160)):
+        noisy = add_noise(whole[top : top + 96, left : left + 96], "gaussian", top, sigma=sigma)
+        assert 0.85 * sigma < estimate_sigma(as_file(noisy)) < most * sigma
+
+
 @given(sigma=st.floats(0, 75), low=st.floats(0.3, 0.5), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=25)
 def test_on_a_smooth_picture_the_estimate_is_the_noise_level(sigma, low, seed):
