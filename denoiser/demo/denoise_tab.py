@@ -69,9 +69,11 @@ class DenoiseTab:
         }
         # One listener for all of them: the newest change is the last to be answered, whatever moved.
         sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
-        moved = [event for slider in sliders for event in (slider.input, slider.release)]
+        moved = (slider.input for slider in sliders)
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
         gr.on([*moved, *others], **computing)
+        # A release does not wait in the browser until the live picture under way is answered; that one is next in turn.
+        gr.on([slider.release for slider in sliders], **computing | {"trigger_mode": "multiple"})
         self._connect_picker(page)
         self._connect_controls(page, computing)
 
