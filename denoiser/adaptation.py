@@ -1,13 +1,13 @@
 """Fine-tune a denoiser on the very picture that it is to denoise, without a clean one.
 
 The same methods as in training (:mod:`denoiser.self_supervised`), on one picture for about a minute: worth it where the
-noise or the subject is not what the checkpoint was trained on. What counts is the method's own measure, of weights that
-are averaged over the steps, on a part of the picture that no step sees; those that score best are kept, the ones it
-started from included.
+subject is not what the checkpoint was trained on. A network's millions of weights would learn the noise of one picture
+by heart; what is tuned is one gain for each channel of its convolutions. What counts is the method's own measure, of
+gains that are averaged over the steps, on a part of the picture that no step sees; those that score best are kept, or
+the network as it was.
 
-Source: Soltanayev and Chun, "Training deep learning based denoisers without ground truth data", NeurIPS 2018, 4.3;
-Vaksman, Elad and Milanfar, "LIDIA: Lightweight Learned Image Denoising with Instance Adaptation", CVPRW 2020,
-https://arxiv.org/abs/1911.07167 (adaptation to the input).
+Source: Mohan et al., "Adaptive Denoising via GainTuning", NeurIPS 2021, https://arxiv.org/abs/2107.12815; the loss:
+Soltanayev and Chun, "Training deep learning based denoisers without ground truth data", NeurIPS 2018, 4.3.
 """
 
 import copy
@@ -27,10 +27,10 @@ from .network_input import NetworkInput
 from .pipeline import Denoiser
 from .self_supervised import Network, Objective, Sure
 
-PATCH, BATCH = 128, 4
-RATE, WARMUP = 1e-4, 10
-AVERAGE = 0.95
-"""Decay of the weights' exponential moving average."""
+PATCH, BATCH = 96, 2
+RATE, WARMUP = 1e-2, 10
+AVERAGE = 0.9
+"""Decay of the gains' exponential moving average."""
 CHECKS, PATIENCE = 12, 5
 """How often the weights are scored, and after how many scores without a better one it stops."""
 SCORED = 384
@@ -38,8 +38,8 @@ SCORED = 384
 MIN_GAIN = 0.1
 """Decibels by which the score must rise for weights to be kept: less is the score's own uncertainty."""
 HELD_OUT = 0.25
-"""Share of the picture, a band in its middle, that is scored and not trained on: weights that have seen the noise of a
-part score too well there."""
+"""Share of the picture, a band in its middle, that is scored and not trained on: what has seen the noise of a part
+scores too well there."""
 MIN_SIDE, MIN_LENGTH = 32, 96
 """Shorter and longer side, pixels, of the smallest picture that is adapted to."""
 MAX_CLIPPED = 0.1
@@ -72,8 +72,10 @@ class Adaptation:
         if self.note:
             return f"not adapted: {self.note}"
         gain = self.after - self.before
-        gained = f"{self.before:.2f} -> {self.after:.2f} dB" if gain > 0 else "no better weights found"
-        return f"adapted in {self.steps} steps, {self.seconds:.0f} s; by {self.method}'s own measure: {gained}"
+        took = f"in {self.steps} steps, {self.seconds:.0f} s"
+        if not gain:
+            return f"gained nothing {took} ({self.before:.2f} dB by {self.method}'s measure): it stays as it was"
+        return f"adapted {took}; by {self.method}'s own measure: {self.before:.2f} -> {self.after:.2f} dB"
 
 
 def adapt(
@@ -145,51 +147,59 @@ def _fine_tune(
     """Steps on random crops of ``noisy`` (1, C, H, W), until the time is over or the score has stopped rising."""
     noisy, parts = _hold_out(noisy)
     started = time.monotonic()
-    average = copy.deepcopy(model)
-    parameters = list(model.requires_grad_(True).parameters())
-    optimizer = torch.optim.AdamW(parameters, RATE / WARMUP, weight_decay=0.0)
+    kernels = {name: tensor for name, tensor in model.named_parameters() if tensor.ndim == 4}
+    gains = [torch.ones_like(kernel[:, :1, :1, :1]).requires_grad_() for kernel in kernels.values()]
+    average = [gain.detach().clone() for gain in gains]
+
+    def network(factors: list[torch.Tensor]) -> Network:
+        scaled = {name: kernel * gain for (name, kernel), gain in zip(kernels.items(), factors)}
+        return _as_network(model, scaled)
+
+    optimizer = torch.optim.Adam(gains, RATE / WARMUP)
     generator = torch.Generator(noisy.device).manual_seed(0)
-    before = best = _score(objective, average, noisy, level)
-    kept, steps, stale, checked = copy.deepcopy(average.state_dict()), 0, 0, 0
+    before = best = _score(objective, network(average), noisy, level)
+    kept, steps, stale, checked = average, 0, 0, 0
     while stale < PATIENCE and (max_steps is None or steps < max_steps):
-        loss = objective.loss(_as_network(model), _crops(parts, generator), level.expand(BATCH), generator)
+        loss = objective.loss(network(gains), _crops(parts, generator), level.expand(BATCH), generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         steps += 1
         optimizer.param_groups[0]["lr"] = RATE * min(1.0, (steps + 1) / WARMUP)
-        with torch.no_grad():
-            for mean, parameter in zip(average.parameters(), parameters):
-                mean.lerp_(parameter, 1 - min(AVERAGE, steps / (steps + 9)))
+        share = 1 - min(AVERAGE, steps / (steps + 9))
+        average = [torch.lerp(mean, gain.detach(), share) for mean, gain in zip(average, gains)]
         done = max((time.monotonic() - started) / seconds, steps / max_steps if max_steps else 0.0)
         if progress:
             progress(min(1.0, done))
         if done * CHECKS >= checked + 1:
-            checked, score = int(done * CHECKS), _score(objective, average, noisy, level)
+            checked, score = int(done * CHECKS), _score(objective, network(average), noisy, level)
             stale = 0 if score > best else stale + 1
             if score > best:
-                best, kept = score, copy.deepcopy(average.state_dict())
+                best, kept = score, average
         if done >= 1:
             break
     if best < before + MIN_GAIN:
         return Adaptation(denoiser, objective.label, before, before, steps, time.monotonic() - started)
-    average.load_state_dict(kept)
-    adapted = Denoiser(average, denoiser.device, denoiser.dtype, denoiser.self_ensemble, denoiser.name)
+    with torch.no_grad():
+        for kernel, gain in zip(kernels.values(), kept):
+            kernel.mul_(gain)
+    adapted = Denoiser(model, denoiser.device, denoiser.dtype, denoiser.self_ensemble, denoiser.name)
     return Adaptation(adapted, objective.label, before, best, steps, time.monotonic() - started)
 
 
-def _as_network(model: DenoisingAutoencoder) -> Network:
-    """The network for pictures of any channel count, as :class:`Denoiser` applies it."""
+def _as_network(model: DenoisingAutoencoder, weights: dict[str, torch.Tensor]) -> Network:
+    """The network with other ``weights``, for pictures of any channel count, as :class:`Denoiser` applies it."""
     channels, blind = model.config.channels, model.config.blind
+
+    def apply(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (noisy, None if blind else level))
 
     def network(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         if noisy.shape[1] == channels:
-            return model(noisy, None if blind else level)
+            return apply(noisy, level)
         if channels == 3:  # gray: three equal planes
-            return model(noisy.expand(-1, 3, -1, -1), None if blind else level).mean(1, keepdim=True)
-        planes = model(noisy.flatten(0, 1)[:, None], None if blind else level.repeat_interleave(noisy.shape[1]))
-        return planes.view_as(noisy)
+            return apply(noisy.expand(-1, 3, -1, -1), level).mean(1, keepdim=True)
+        return apply(noisy.flatten(0, 1)[:, None], level.repeat_interleave(noisy.shape[1])).view_as(noisy)
 
     return network
 
@@ -219,7 +229,7 @@ def _crops(parts: list[torch.Tensor], generator: torch.Generator) -> torch.Tenso
 
 
 @torch.no_grad()
-def _score(objective: Objective, model: DenoisingAutoencoder, noisy: torch.Tensor, level: torch.Tensor) -> float:
+def _score(objective: Objective, network: Network, noisy: torch.Tensor, level: torch.Tensor) -> float:
     """10 log10(1 / error), dB; what is drawn is always the same."""
     generator = torch.Generator(noisy.device).manual_seed(1)
-    return -10 * math.log10(max(float(objective.error(_as_network(model), noisy, level, generator)), 1e-8))
+    return -10 * math.log10(max(float(objective.error(network, noisy, level, generator)), 1e-8))

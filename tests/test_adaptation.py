@@ -1,3 +1,6 @@
+import functools
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -25,23 +28,46 @@ def smooth():
     return (0.2 + 0.6 * planes[0].permute(1, 2, 0)).numpy()
 
 
+@functools.cache
+def out_of_tune(blind):
+    """A small network that has learned to remove noise of level 25, whose channels then got random gains."""
+    model, generator = network(blind=blind).model.requires_grad_(True), torch.Generator().manual_seed(3)
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(120):
+        planes = torch.nn.functional.interpolate(torch.randn(4, 3, 4, 4, generator=generator), 48, mode="bicubic")
+        clean = 0.2 + 0.6 * planes.sigmoid()
+        noisy = clean + 25 / 255 * torch.randn(clean.shape, generator=generator)
+        loss = (model(noisy, None if blind else 25 / 255) - clean).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        for kernel in model.parameters():
+            if kernel.ndim == 4:
+                kernel.mul_(1 + 1.2 * (torch.rand(kernel[:, :1, :1, :1].shape, generator=generator) - 0.5))
+    return Denoiser(model, device="cpu")
+
+
 @pytest.mark.parametrize("blind", [False, True])
 @pytest.mark.parametrize("objective", [None, Neighbor2Neighbor(), Noise2Void()], ids=["sure", "neighbors", "void"])
-def test_a_picture_gets_better_weights_than_those_it_started_from(smooth, blind, objective, monkeypatch):
-    monkeypatch.setattr("denoiser.adaptation.RATE", 5e-3)  # which random weights can take
+def test_a_picture_gets_better_weights_than_those_it_started_from(smooth, blind, objective):
     noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
-    denoiser = network(blind=blind)
+    denoiser = out_of_tune(blind)
     before = {name: tensor.clone() for name, tensor in denoiser.model.state_dict().items()}
     adapted = adapt(denoiser, noisy, seconds=600, objective=objective, max_steps=60)
-    assert 20 < adapted.steps <= 60 and not adapted.note and adapted.after > adapted.before + 0.2
-    assert psnr(smooth, adapted.denoiser(noisy)) > psnr(smooth, denoiser(noisy)) + 0.2
+    assert 20 < adapted.steps <= 60 and not adapted.note and adapted.after > adapted.before
+    assert psnr(smooth, adapted.denoiser(noisy)) > psnr(smooth, denoiser(noisy)) + 0.25
     assert all(torch.equal(before[name], tensor) for name, tensor in denoiser.model.state_dict().items())
+    tuned = dict(adapted.denoiser.model.named_parameters())
+    for name, kernel in denoiser.model.named_parameters():  # by one factor for each channel, and nothing else
+        ratio = (tuned[name] / kernel).flatten(1) if kernel.ndim == 4 else torch.ones(1, 1)
+        assert torch.allclose(ratio, ratio[:, :1], rtol=1e-3)
     assert adapted.denoiser.model is not denoiser.model and f"{adapted.after:.2f} dB" in str(adapted)
 
 
 def test_the_score_of_sure_is_the_psnr_against_the_clean_picture(smooth):
     noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
-    denoiser = network()
+    denoiser = out_of_tune(False)
     adapted = adapt(denoiser, noisy, seconds=600, sigma=25, max_steps=40)
     for score, used in ((adapted.before, denoiser), (adapted.after, adapted.denoiser)):
         assert score == pytest.approx(psnr(smooth, used(noisy, 25)), abs=0.5)
@@ -67,7 +93,7 @@ def test_bad_steps_are_thrown_away(smooth, monkeypatch):
     noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
     denoiser = network()
     adapted = adapt(denoiser, noisy, seconds=600, max_steps=24)
-    assert adapted.after == adapted.before and "no better weights found" in str(adapted)
+    assert adapted.after == adapted.before and str(adapted).startswith("gained nothing")
     assert adapted.denoiser is denoiser
 
 
@@ -114,7 +140,7 @@ def test_the_command_line_adapts_and_says_what_it_gained(smooth, tmp_path, capsy
     command = [str(tmp_path / "noisy.png"), "--checkpoint", str(tmp_path / "checkpoint"), "--device", "cpu"]
     assert main([*command, "-o", str(tmp_path / "plain.png")]) == 0
     assert main([*command, "-o", str(tmp_path / "adapted.png"), "--adapt", "2"]) == 0
-    assert "by SURE's own measure" in capsys.readouterr().err
+    assert re.search("by SURE's (own )?measure", capsys.readouterr().err)
     assert (tmp_path / "adapted.png").exists()
     for wrong in (["--adapt", "0"], ["--adapt", "3", "--method", "median"]):
         assert main([*command, "-o", str(tmp_path / "x.png"), *wrong]) == 2
