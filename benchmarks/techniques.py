@@ -8,9 +8,9 @@
 ``--data`` holds ``cbsd68/``, ``kodak24/``, ``set12/``. Every noise has three strengths. Noisy pictures are neither
 clipped nor rounded; the methods are given the deviation of the noise, and their results are clipped and rounded
 to 8 bits. VIF, visual information fidelity, is the perceptual measure; it needs torchmetrics and no weights. Regions
-are cut from the clean picture (``denoiser.analysis.regions``). Seconds and memory are those of a picture of 512 x 512
-pixels, each technique in a process of its own. With ``--only``, ``--write`` replaces the rows of those techniques in
-the page, and the others stay.
+are cut from the clean picture (``denoiser.analysis.regions``). Processor seconds and memory are those of a picture of
+512 x 512 pixels, each technique in a process of its own. With ``--only``, ``--write`` replaces the rows of those
+techniques in the page, and the others stay.
 """
 
 import argparse
@@ -82,8 +82,8 @@ def load_vif() -> Vif:
         raise DenoiserError("VIF needs torchmetrics: pip install 'denoising-autoencoder[dev]'") from None
 
     def vif(clean: np.ndarray, other: np.ndarray) -> float:
-        pair = (torch.from_numpy(255 * one).permute(2, 0, 1)[None] for one in (other, clean))
-        return float(visual_information_fidelity(*pair))
+        first, second = (torch.from_numpy(255 * one).permute(2, 0, 1)[None] for one in (other, clean))
+        return float(visual_information_fidelity(first, second))
 
     return vif
 
@@ -145,14 +145,18 @@ def technique_named(name: str, dtype: str = "float32") -> Technique:
 
 
 def cost(name: str) -> tuple[float, float]:
-    """Seconds a megapixel, and MB above what the process had before, in this process: for a fresh one."""
+    """Processor seconds a megapixel, and MB above what the process had before, in this process: for a fresh one.
+
+    Time of one thread on the processor, as other programs may run at the same time.
+    """
+    torch.set_num_threads(1)
     technique = technique_named(name)
     technique.denoise(np.zeros((32, 32, 3), np.float32) + np.linspace(0, 1, 32, dtype=np.float32)[:, None], 25)
     clean = np.zeros((COST_SIDE, COST_SIDE, 3), np.float32) + np.linspace(0, 1, COST_SIDE, dtype=np.float32)[:, None]
     noisy, before = add_noise(clean, "gaussian", sigma=25), peak_memory(torch.device("cpu"))
-    started = time.perf_counter()
+    started = time.process_time()
     technique.denoise(noisy, 25)
-    return (time.perf_counter() - started) / (COST_SIDE**2 / 1e6), peak_memory(torch.device("cpu")) - before
+    return (time.process_time() - started) / (COST_SIDE**2 / 1e6), peak_memory(torch.device("cpu")) - before
 
 
 def costs(names: list[str]) -> dict[str, tuple[float, float]]:
@@ -197,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = "\n".join(
         [
             f"{', '.join(f'{count} of {name}' for name, count in pictures.items())}, {subset}. "
-            f"{machine(torch.device('cpu'))}{report.load_now()}"
+            f"{machine(torch.device('cpu'))}."
             + (f" Not installed, and left out: {', '.join(missing)}." if missing else ""),
             "",
             report.tables(measured, chosen, spent, NOISES),

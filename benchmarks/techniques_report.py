@@ -1,6 +1,5 @@
 """Tables and plots of :mod:`benchmarks.techniques`."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
 START, END = "<!-- techniques -->", "<!-- /techniques -->"
 COLORS = {"spatial": "#64748b", "variational": "#7c3aed", "transform": "#b45309", "non-local": "#be123c"}
 LEARNED = "#0f766e"
-
-
-def load_now() -> str:
-    """What else the machine does, as a sentence, where the system says it."""
-    try:
-        one = os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return ""
-    shared = " Other programs ran at the same time: times are too long." if one > (os.cpu_count() or 1) else ""
-    return f"; load {one:.0f}.{shared}"
 
 
 def mean(measured: Iterable["Measurement"], figure: str) -> float:
@@ -172,7 +161,7 @@ def merge(old: str, new: str, order: list[str]) -> str:
         raise ValueError(f"the page's tables are of other pictures or noises: {pictures[0]}")
     intro, machine = (text.partition("\n")[0] for text in (old, new))
     machine = machine.partition(". ")[2]
-    if machine.partition(";")[0] not in intro:
+    if machine not in intro:
         names = [name for name in order if any(name in rows for rows in now.values())]
         intro += f" {', '.join(names)}: {machine}"
     parts = [intro]
@@ -205,7 +194,7 @@ def plots(text: str, families: dict[str, str], folder: Path) -> None:
     axes = figure.subplots()
     middle = [(float(row["s/MP"]), float(row[_first_psnr(row)].split("/")[1])) for row in rows]
     axes.set_xscale("log")
-    axes.set_xlabel("seconds a megapixel")
+    axes.set_xlabel("processor seconds a megapixel")
     axes.set_ylabel(f"{_first_psnr(noisy)}, dB")
     axes.grid(alpha=0.25, which="both")
     for (seconds, value), row in zip(middle, rows):

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .analysis.noise_correlation import SHARED, neighbor_correlation
 from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
-from .analysis.sure import choose
+from .analysis.sure import Estimate, choose
 from .images.picture import ImageLike, Picture, read
 from .network_input import NetworkInput
 from .pipeline import Denoiser
@@ -92,9 +93,10 @@ def tune(
         denoiser = Denoiser(denoiser.model, denoiser.device, torch.float32, denoiser.self_ensemble, denoiser.name)
     # As a model: of a level a blind network would look for dependence on the signal in each moved picture.
     told = [one if isinstance(one, PoissonGaussian) else PoissonGaussian(0, one) for one in levels]
-    estimates = [lambda part, one=one: denoiser(part, one) for one in told]
     try:
-        _, found = choose(estimates, pixels[top : top + SIDE, left : left + SIDE], noise, progress)
+        _, found = choose(
+            [_estimate(denoiser, one) for one in told], pixels[top : top + SIDE, left : left + SIDE], noise, progress
+        )
     except ValueError as error:
         return Tuned(noise, note=str(error))
     risk, level = min(zip(found, levels), key=lambda pair: pair[0].least_mse)
@@ -104,3 +106,12 @@ def tune(
     if not least < 10 ** (-MIN_GAIN / 10) * own.mse:
         return Tuned(noise, before=own.psnr, after=own.psnr)
     return Tuned(level, risk.strength, own.psnr, -10 * math.log10(least))
+
+
+def _estimate(denoiser: Denoiser, noise: PoissonGaussian) -> Estimate:
+    """The denoiser, told the noise."""
+
+    def estimate(pixels: np.ndarray) -> np.ndarray:
+        return denoiser(pixels, noise)
+
+    return estimate

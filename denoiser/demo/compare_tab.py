@@ -35,7 +35,7 @@ FAMILIES = {
 }
 KINDS = {
     "part": "part of the noise removed",
-    "structure": "structure removed, {:.0f} %",
+    "structure": "structure removed, {:.0f}\u00a0%",
     "grain": "coarse grain removed",
     "more": "more than noise removed",
     "noise": "noise removed",
