@@ -21,7 +21,7 @@ levels differ by no more than this ratio, as more patches measure it better. Set
 MIN_WHITE = 0.9
 """Level from which on white noise is more than rounding to 8 bits can be."""
 
-_MIDDLE, _FINE, _END = PATCH - 3, PATCH, 2 * PATCH
+MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
 """Coefficients whose two frequencies add up to so much are no longer coarse, and fine; there are none from the end."""
 
 TO_SIGMA = 255 / float(ndtri(0.75))
@@ -69,11 +69,11 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     # One direction means a toned picture: gray.
     if directions.shape[1] < 2 or unclipped.sum() < MIN_PATCHES:
         return _level_of_planes(pixels)
-    color = _patches(pixels @ directions[:, 0])[unclipped] / _remaining(share[unclipped])
+    color = cosines(windows(pixels @ directions[:, 0]))[unclipped] / _remaining(share[unclipped])
     smallest = _level(color)
     # Where the color with the least texture holds white noise beyond that of rounding, all else is texture. Where it
     # holds none, the brightness may have what JPEG or a camera has left of noise.
-    if smallest > MIN_WHITE and _level(color, _MIDDLE, _FINE) < 1.25 * smallest:
+    if smallest > MIN_WHITE and _level(color, MIDDLE, FINE) < 1.25 * smallest:
         return smallest
     level = _level_of_planes(pixels)
     return smallest if smallest > 0.6 * level else level
@@ -121,23 +121,22 @@ def _color_directions(pixels: np.ndarray) -> np.ndarray:
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
 
 
-def _windows(plane: np.ndarray) -> np.ndarray:
+def windows(plane: np.ndarray) -> np.ndarray:
     """Patches of a plane (H, W) on a regular grid, (rows, columns, 8, 8); smaller ones of a smaller plane."""
     sides = [min(PATCH, side) for side in plane.shape]
-    windows = np.lib.stride_tricks.sliding_window_view(plane, sides)
-    step = max(1, round((windows.shape[0] * windows.shape[1] / MAX_PATCHES) ** 0.5))
-    return windows[::step, ::step]
+    every = np.lib.stride_tricks.sliding_window_view(plane, sides)
+    step = max(1, round((every.shape[0] * every.shape[1] / MAX_PATCHES) ** 0.5))
+    return every[::step, ::step]
 
 
-def _patches(plane: np.ndarray) -> np.ndarray:
-    """Cosine coefficients of the patches of a plane (H, W), (N, 8, 8)."""
-    windows = _windows(plane)
-    return np.asarray(dctn(windows, axes=(2, 3), norm="ortho")).reshape(-1, *windows.shape[2:])
+def cosines(patches: np.ndarray) -> np.ndarray:
+    """The cosine coefficients (N, 8, 8) of :func:`windows`."""
+    return np.asarray(dctn(patches, axes=(2, 3), norm="ortho")).reshape(-1, *patches.shape[2:])
 
 
 def _clipped(pixels: np.ndarray) -> np.ndarray:
     """The share of clipped values around each patch of each plane, (N, C)."""
-    return np.stack([clipped_share(one, _windows(one).shape[:2]).ravel() for one in np.moveaxis(pixels, -1, 0)], axis=1)
+    return np.stack([clipped_share(one, windows(one).shape[:2]).ravel() for one in np.moveaxis(pixels, -1, 0)], axis=1)
 
 
 def _remaining(share: np.ndarray) -> np.ndarray:
@@ -149,9 +148,9 @@ def _level_of_planes(pixels: np.ndarray) -> float:
     """The mean level of the planes that are not constant."""
     levels = []
     for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
-        coefficients = _patches(plane)
+        coefficients = cosines(windows(plane))
         # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
-        valid = (np.abs(coefficients[:, _frequencies(coefficients) >= _FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
+        valid = (np.abs(coefficients[:, frequencies(coefficients) >= FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
         unclipped = valid & (share < MAX_CLIPPED)
         chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
         if chosen.any():
@@ -159,15 +158,15 @@ def _level_of_planes(pixels: np.ndarray) -> float:
     return sum(levels) / max(1, len(levels))
 
 
-def _frequencies(coefficients: np.ndarray) -> np.ndarray:
+def frequencies(coefficients: np.ndarray) -> np.ndarray:
     """The sum of the two frequencies of each coefficient (8, 8), 0 to 14."""
     rows, columns = coefficients.shape[1:]
     return np.add.outer(np.arange(rows) * (PATCH / rows), np.arange(columns) * (PATCH / columns))
 
 
-def _level(coefficients: np.ndarray, start: int = _FINE, end: int = _END) -> float:
+def _level(coefficients: np.ndarray, start: int = FINE, end: int = END) -> float:
     """Sigma from the coefficients (N, 8, 8) of a plane, of those whose frequencies add up to ``start`` to ``end``."""
-    sums = _frequencies(coefficients)
+    sums = frequencies(coefficients)
     texture = (coefficients[:, (sums > 0) & (sums < start)] ** 2).sum(1)
     fine = np.abs(coefficients[:, (sums >= start) & (sums < end)])
     levels = []

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import pywt
 from scipy.optimize import minimize
 
 from ..images.picture import Picture
-from .noise_level import estimate_sigma, sample_parts
+from .noise_level import FINE, cosines, estimate_sigma, frequencies, sample_parts, windows
 from .noise_model import PoissonGaussian
 
-BLOCK = 8
-"""Side of a block of wavelet coefficients, twice as many pixels: its mean energy is a measurement of the variance."""
-MAX_BINS, MIN_BINS, BLOCKS_PER_BIN, MIN_BLOCKS = 12, 4, 8, 6
-"""Blocks are sorted by brightness into bins, each of which gives one measurement for each direction of color."""
-QUANTILE, BIAS = 0.3, 0.9
-"""The energy of a bin is this quantile over its blocks, as texture only adds; white noise then has this share of it."""
+MAX_BINS, MIN_BINS, MIN_PATCHES = 12, 4, 100
+"""Patches are sorted by brightness into bins, each of which gives one measurement for each direction of color."""
+QUIET, MIN_QUIET = 0.1, 60
+"""Share of the patches of a bin, and least number, that are measured: those with the least texture."""
 DIRECTIONS = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
 """Directions of color in which photographs have little texture, so that noise shows."""
 MAX_WHITE = 0.1
@@ -32,9 +29,9 @@ share of the misfit, and if the deviations of the noise in the picture have this
 def estimate_noise(picture: Picture) -> float | PoissonGaussian:
     """Estimate the noise of a picture.
 
-    The variance is measured in the finest diagonal wavelet coefficients of blocks of similar brightness, and a model is
-    fitted to what a file holds of such noise: its mean and variance after it is cut off at black and white. One level
-    is the answer unless another model fits much better.
+    The variance is measured in the fine cosine coefficients of the quietest patches of similar brightness, and a model
+    is fitted to what a file holds of such noise: its mean and variance after it is cut off at black and white. One
+    level is the answer unless another model fits much better.
 
     Source: Foi et al., see :mod:`denoiser.analysis.noise_model`, of whose fit this is a simpler form.
 
@@ -67,34 +64,29 @@ def estimate_noise(picture: Picture) -> float | PoissonGaussian:
 
 
 def _measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Mean color (N, C), squared color direction (N, C), noise variance (N,) of bins of blocks; None if too few."""
+    """Mean color (N, C), squared color direction (N, C), noise variance (N,) of bins of patches; None if too few."""
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
         pixels = pixels.mean(axis=2, keepdims=True)
     directions = DIRECTIONS if pixels.shape[2] == 3 else np.ones((1, 1))
-    _, (_, _, diagonal) = pywt.dwt2(pixels, "db2", mode="periodization", axes=(0, 1))
-    rows, columns = (side // (2 * BLOCK) for side in pixels.shape[:2])
-    if rows * columns < MIN_BINS * BLOCKS_PER_BIN:
-        return None
-
-    def blocks(planes: np.ndarray, side: int) -> np.ndarray:
-        """Planes (H, W, C) as (blocks, side, side, C)."""
-        cut = planes[: rows * side, : columns * side].reshape(rows, side, columns, side, -1)
-        return cut.swapaxes(1, 2).reshape(rows * columns, side, side, -1)
-
-    colors = blocks(pixels, 2 * BLOCK)
-    energies = (blocks(diagonal @ directions.T, BLOCK) ** 2).mean((1, 2))
-    white = (colors >= 1 - 0.5 / 255).mean((1, 2, 3))
-    usable = (white < MAX_WHITE) & (energies.min(1) > 1e-9)
-    means, energies = colors.mean((1, 2))[usable], energies[usable]
-    bins = min(MAX_BINS, len(means) // BLOCKS_PER_BIN)
-    if bins < MIN_BINS:
+    colors = [windows(plane) for plane in np.moveaxis(pixels, -1, 0)]
+    white = np.mean([(one >= 1 - 0.5 / 255).mean((2, 3)) for one in colors], axis=0).ravel()
+    coefficients = np.stack([cosines(one) for one in colors], axis=1)
+    sums = frequencies(coefficients[:, 0])
+    along = np.einsum("dc,ncyx->dnyx", directions, coefficients)
+    texture = (along[..., (sums > 0) & (sums < FINE)] ** 2).sum(2)
+    energies = (along[..., sums >= FINE] ** 2).mean(2)
+    usable = (white < MAX_WHITE) & (energies.min(0) > 1e-9)
+    means = coefficients[usable, :, 0, 0] / np.prod(coefficients.shape[2:]) ** 0.5
+    if len(means) < MIN_BINS * MIN_PATCHES:
         return None
     found = []
-    for direction, energy in zip(directions**2, energies.T):
-        for members in _bins(means @ direction, bins):
-            variance = np.quantile(energy[members], QUANTILE)
-            nearest = members[np.argsort(np.abs(energy[members] - variance))[: max(3, len(members) // 3)]]
-            found.append((means[nearest].mean(0), direction, variance / BIAS))
+    for direction, coarse, fine in zip(directions**2, texture[:, usable], energies[:, usable]):
+        for members in _bins(means @ direction, MAX_BINS):
+            count = max(MIN_QUIET, int(QUIET * len(members)))
+            quiet = members[np.argpartition(coarse[members], min(count, len(members)) - 1)[:count]]
+            found.append((means[quiet].mean(0), direction, fine[quiet].mean()))
+    if not found:
+        return None
     tones, weights, variances = zip(*found)
     return np.array(tones), np.array(weights), np.array(variances)
 
@@ -105,7 +97,7 @@ def _bins(tones: np.ndarray, count: int) -> list[np.ndarray]:
     spread = (tones - tones.min()) / max(1e-9, np.ptp(tones) * (1 + 1e-6))
     numbers = ((ranks + spread) / 2 * count).astype(int)
     members = [np.flatnonzero(numbers == number) for number in range(count)]
-    return [some for some in members if len(some) >= MIN_BLOCKS]
+    return [some for some in members if len(some) >= MIN_PATCHES]
 
 
 _VALUES = np.linspace(0, 1, 48) ** 1.5

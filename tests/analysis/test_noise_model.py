@@ -81,7 +81,19 @@ def test_noise_of_one_level_stays_one_level(photo, sigma, clip):
     assert estimate_noise(picture) == estimate_sigma(picture)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 9), (16, 16), (40, 30), (3, 900)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [3, 6])
+def test_texture_that_grows_with_the_brightness_is_not_taken_for_photons(photo, channels, sigma):
+    """Foliage against a dark ground: the blocks of bright areas have more energy, but hardly from noise."""
+    random = np.random.default_rng(0)
+    tone = np.repeat(np.linspace(0.1, 0.8, 8, dtype=np.float32), 32)[:, None]
+    texture = random.random((256, 256)) < 0.5 * (random.random((32, 32)) < 0.8).repeat(8, 0).repeat(8, 1)
+    scene = (tone + 0.1 * tone * texture.astype(np.float32))[..., None].repeat(channels, 2)
+    picture = read(as_file(add_noise(scene, "gaussian", sigma=sigma)))
+    assert estimate_noise(picture) == estimate_sigma(picture) < 1.3 * sigma
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (16, 16), (40, 30), (3, 900), (5, 900)])
 def test_small_pictures_have_one_level(size):
     assert isinstance(estimate_noise(read(np.random.default_rng(0).random((*size, 3), np.float32))), float)
 
