@@ -24,6 +24,7 @@ class Place:
         address: As given.
         root: The folder, in the words of its file system.
         only: The name of the single file; None for a folder.
+        exists: Whether there was such a file or folder.
 
     Raises:
         ValueError: There is no such kind of address here; the message says what to install.
@@ -35,7 +36,9 @@ class Place:
         self._files, self.root = _open(address)
         self.is_local: bool = isinstance(self._files, fs.LocalFileSystem)
         self.only: str | None = None
-        if self._files.get_file_info(self.root).type == fs.FileType.File:
+        kind = self._files.get_file_info(self.root).type
+        self.exists: bool = kind != fs.FileType.NotFound
+        if kind == fs.FileType.File:
             self.root, _, self.only = self.root.rpartition("/")
 
     def names(self) -> list[str]:

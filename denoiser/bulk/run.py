@@ -26,6 +26,8 @@ def plan(source: Place, output: Place, names: list[str], extension: str | None) 
     Raises:
         ValueError: There are none, or two have the same output, or input and output are the same folder.
     """
+    if not source.exists:
+        raise ValueError(f"there is no folder or file {source.address}")
     inside = source.contains(output)
     if inside == "":
         raise ValueError("input and output are the same folder: choose another output")

@@ -91,6 +91,7 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path, tiny_checkpoint
     monkeypatch.undo()
     pytest.importorskip("ray.data", reason="what runs on a cluster: pip install '.[cluster]'")
     assert "nowhere://x cannot be opened" in error("nowhere://x", tmp_path / "out")
+    assert f"there is no folder or file {tmp_path}/nowhere" in error(tmp_path / "nowhere", tmp_path / "out")
     assert "there are no pictures" in error(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "a.png").write_bytes(b"x")
     assert "the same folder" in error(tmp_path / "in", f"file://{tmp_path}/in")
