@@ -21,8 +21,8 @@ SIGMA_INFO = (
     "for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
 )
 STRENGTH_INFO = (
-    "1 is the network's picture, 0 the noisy one; between them some grain is kept. SURE, Stein's estimate of the "
-    "error, chooses it and the noise level without the clean picture; it needs noise that neighbors do not share."
+    "1 is the network's picture, 0 the noisy one; between them some grain is kept. SURE, an estimate of the error "
+    "without the clean picture, chooses it and the noise level; it needs noise that neighbors do not share."
 )
 SEED_INFO = "The number that the random noise starts from: the same number gives the same noise again."
 DIFFERENCE_INFO = (
