@@ -1,21 +1,40 @@
-"""``backend="openvino"``: the same results but for the integers, from any thread and process."""
+"""``backend="openvino"``: the same results but for the integers, from any thread and process; the runtimes compared."""
 
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from benchmarks import runtimes
 from denoiser import Denoiser
 from denoiser.errors import CannotExport
+from denoiser.export import onnx_graph
 from denoiser.models import Bottleneck, BottleneckConfig, Unet, UnetConfig
 
 
-def test_the_backend_computes_what_torch_does(tmp_path, photo):
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small network, whose graph is traced once for all tests."""
     torch.manual_seed(0)
-    checkpoint = tmp_path / "small"
-    Unet(UnetConfig(widths=(8, 12), blocks=(1, 1))).save_pretrained(checkpoint)
+    folder, made, trace = tmp_path_factory.mktemp("openvino") / "small", {}, onnx_graph._graph
+    Unet(UnetConfig(widths=(8, 12), blocks=(1, 1))).save_pretrained(folder)
+
+    def trace_once(module, metadata):
+        weights = metadata["weights_sha256"]
+        if weights not in made:
+            made[weights] = trace(module, metadata)
+        return made[weights]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_graph, "_graph", trace_once)
+        yield folder
+
+
+def test_the_backend_computes_what_torch_does(checkpoint, photo):
     faster = Denoiser.from_pretrained(checkpoint, backend="openvino", dtype="float32")
     torch_alone = Denoiser.from_pretrained(checkpoint, device="cpu", dtype="float32")
     assert "OpenVINO" in repr(faster) and "OpenVINO" not in repr(torch_alone)
@@ -44,3 +63,21 @@ def test_what_the_backend_cannot_do_is_said(tiny_checkpoint, tmp_path, monkeypat
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(CannotExport, match="pip install"):
         Denoiser.from_pretrained(tiny_checkpoint, backend="openvino")
+
+
+def test_every_combination_has_figures_or_a_reason(checkpoint, tmp_path, photo):
+    Image.fromarray(photo[:50, :60]).save(tmp_path / "a.png")
+    table = runtimes.report(str(checkpoint), tmp_path, pictures=1, size=64, runs=1)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert [row[:2] for row in rows if row[0] == "torch"] == [["torch", p] for p in ("float32", "bfloat16", "int8")]
+    reasons = {(row[0], row[1]) for row in rows if row[2].startswith("no: ")}
+    assert reasons == {("torch", "int8"), ("onnxruntime", "bfloat16")}
+    lost = {(row[0], row[1]): row[4] for row in rows if not row[2].startswith("no: ")}
+    assert len(lost) == 9 and all(re.fullmatch(r"(-?\d\.\d{3}(, |$)){4}", text) for text in lost.values())
+    for runtime in ("torch", "onnxruntime", "openvino"):
+        assert all(abs(float(value)) < 0.002 for value in lost[runtime, "float32"].split(", "))
+
+
+def test_a_blind_checkpoint_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["runtimes", "photo", "--data", str(tmp_path)])
+    assert runtimes.main() == 2 and "takes no noise level" in capsys.readouterr().err
