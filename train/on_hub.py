@@ -33,7 +33,8 @@
 The machine is a bare one: this script fetches the code of the trainer from GitHub (``--source``: ``OWNER/NAME`` or
 ``OWNER/NAME@REVISION``, or the address of a .tar.gz), and starts it. Every other option is passed on to
 ``python -m train``. A data set that is streamed (``data.window``) needs one package more:
-``hf jobs uv run --with datasets train/on_hub.py ...``. The run's folder is on the machine's disk and is lost with it; ``--push-to-hub`` keeps what counts.
+``hf jobs uv run --with datasets train/on_hub.py ...``. The run's folder is on the machine's disk and is lost with it;
+``--push-to-hub`` keeps what counts.
 """
 
 import argparse
