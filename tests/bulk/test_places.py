@@ -58,21 +58,24 @@ def test_the_hub_is_read(hub):
     assert "train/a.jpg" in place.names() and place.open("train/a.jpg").read() == b"a picture"
 
 
-def test_google_cloud_storage_is_read_and_written(tmp_path):
+@pytest.mark.parametrize(
+    ("bucket", "more"), [("gs://anonymous@bucket", "retry_limit_seconds=5"), ("s3://name:secret@bucket", "region=any")]
+)
+def test_buckets_are_read_and_written(tmp_path, bucket, more):
     server = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("bucket.py")], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout
-    options = f"endpoint_override=127.0.0.1:{int(server.stdout.readline())}&scheme=http&retry_limit_seconds=5"
+    options = f"endpoint_override=127.0.0.1:{int(server.stdout.readline())}&scheme=http&{more}"
     try:
-        source, output = (Place(f"gs://anonymous@bucket/{name}?{options}") for name in ("photos", "photos/clean"))
+        source, output = (Place(f"{bucket}/{name}?{options}") for name in ("photos", "photos/clean"))
         assert source.names() == ["a.jpg", "deep/b.jpg"] and output.names() == [] and not source.is_local
         assert source.open("deep/b.jpg").read() == b"another" and source.contains(output) == "clean"
         (tmp_path / "result").write_bytes(b"denoised")
         output.store(tmp_path / "result", "deep/b.jpg")
         assert source.names() == ["a.jpg", "clean/deep/b.jpg", "deep/b.jpg"]  # whole at once, without another name
         assert output.fetch("deep/b.jpg", tmp_path).read_bytes() == b"denoised"
-        single = Place(f"gs://anonymous@bucket/photos/a.jpg?{options}")
+        single = Place(f"{bucket}/photos/a.jpg?{options}")
         assert single.only == "a.jpg" and single.open("a.jpg").read() == b"a picture"
     finally:
         server.kill()
