@@ -195,7 +195,9 @@ def plots(text: str, families: dict[str, str], folder: Path) -> None:
     middle = [(float(row["s/MP"]), float(row[_first_psnr(row)].split("/")[1])) for row in rows]
     axes.set_xscale("log")
     axes.set_xlabel("processor seconds a megapixel")
-    axes.set_ylabel(f"{_first_psnr(noisy)}, dB")
+    axes.set_ylabel(
+        f"PSNR on {_first_psnr(noisy).partition(',')[0]}, dB ({heading.partition(', ')[2]}, middle strength)"
+    )
     axes.grid(alpha=0.25, which="both")
     for (seconds, value), row in zip(middle, rows):
         axes.scatter([seconds], [value], color=COLORS.get(families.get(row["technique"], ""), LEARNED), zorder=3)
@@ -211,7 +213,7 @@ def plots(text: str, families: dict[str, str], folder: Path) -> None:
         axes.bar(np.arange(len(rows)) + 0.27 * (index - 1), gains, 0.25, label=region, color=color)
     axes.axhline(0, color="#334155", linewidth=0.8)
     axes.set_xticks(range(len(rows)), [row["technique"] for row in rows], rotation=40, ha="right", fontsize=8)
-    axes.set_ylabel(f"gain over the noisy picture, dB ({heading.partition(', ')[2]})")
+    axes.set_ylabel(f"gain, dB ({heading.partition(', ')[2]})")
     axes.grid(alpha=0.25, axis="y")
     axes.legend(frameon=False)
     figure.tight_layout()
