@@ -76,11 +76,12 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
     target.mkdir(parents=True, exist_ok=True)
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(run / "checkpoint" / file, target / file)
-    shutil.copyfile(run / CURVE_FILE, target / CURVE_FILE)
+    with Image.open(run / CURVE_FILE) as curve:
+        curve.convert("RGB").quantize(64).save(target / CURVE_FILE, optimize=True)  # of lines and letters, a third
     for file in pictures:
         with Image.open(run / file) as picture:
             # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
-            picture.save(target / Path(file).with_suffix(".webp"), format="webp", quality=85, method=6)
+            picture.save(target / Path(file).with_suffix(".webp"), format="webp", quality=75, method=6)
     recipe = yaml.safe_dump(card.plain(facts["config"]), sort_keys=False, default_flow_style=None)
     write_text(target / card.RECIPE_FILE, recipe)
     for file, content in evaluation_files(evaluation).items():

@@ -27,6 +27,7 @@ from denoiser.demo.settings import Settings
 from denoiser.download.checkpoint_files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from denoiser.models import ARCHITECTURES
 from denoiser.noise import NOISES
+from denoiser.techniques import TECHNIQUES
 from tests.conftest import PHOTO, ROOT
 from train import on_hub
 from train.__main__ import main as train
@@ -213,7 +214,7 @@ def test_the_commands_within_sentences_are_accepted(page, workspace, monkeypatch
 def test_the_code_of_a_page_runs(page, workspace, monkeypatch):
     module = types.ModuleType("snippets")
     monkeypatch.setitem(sys.modules, "snippets", module)
-    registries = [(registry, dict(registry)) for registry in (NOISES, ARCHITECTURES)]
+    registries = [(registry, dict(registry)) for registry in (NOISES, ARCHITECTURES, TECHNIQUES)]
     try:
         for index, text in enumerate(blocks(page, "python")):
             exec(compile(text, f"{name_of(page)}, block {index + 1}", "exec"), module.__dict__)
