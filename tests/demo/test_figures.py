@@ -1,6 +1,7 @@
 """What the page writes of figures, and of names and cards that strangers wrote."""
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,11 +101,12 @@ def test_numbers_that_are_not_finite_have_a_sign(value, text):
     assert figures.format_number(value, 2) == text
 
 
-def test_a_page_without_example_photos_starts_without_a_photo(tmp_path):
+def test_without_their_folders_the_page_has_no_example_photos_and_no_tab_for_the_device(tmp_path):
     settings = Settings(examples_folder=tmp_path)
     page = build_page(DemoState(settings, ResultFiles(tmp_path, 60)))
     components = {component["props"].get("elem_id"): component["props"] for component in page.config["components"]}
     assert components["photo"].get("value") is None and not components["examples"]["visible"]
+    assert "on-device" not in components and "Run on this device" not in json.dumps(page.config, default=str)
 
 
 @pytest.mark.parametrize(

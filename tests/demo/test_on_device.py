@@ -1,16 +1,11 @@
 """The page for the browser within the demo; tests/web opens it there."""
 
-import json
-
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from denoiser.demo.on_device import on_device_routes
-from denoiser.demo.page import build_page
-from denoiser.demo.result_files import ResultFiles
 from denoiser.demo.settings import Settings
-from denoiser.demo.state import DemoState
 
 
 @pytest.fixture
@@ -37,8 +32,3 @@ def test_it_is_served_so_that_it_may_use_threads(site):
         assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
         assert answer.headers["document-isolation-policy"] == "isolate-and-require-corp"
     assert client.get("/on-device/../pyproject.toml").status_code == 404
-
-
-def test_without_a_folder_there_is_no_tab(tmp_path):
-    page = build_page(DemoState(Settings(), ResultFiles(tmp_path, 60)))
-    assert "Run on this device" not in json.dumps(page.config, default=str)
