@@ -182,4 +182,5 @@ async function start() {
 }
 
 document.body.classList.toggle("embedded", parent !== window);
+at("own-page").hidden = parent === window || crossOriginIsolated; // in a frame few browsers give WebAssembly threads
 start();
