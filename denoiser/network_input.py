@@ -11,7 +11,7 @@ from .analysis.clipping import undo_clipping
 from .analysis.noise_level import is_graphic
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
-from .analysis.weak_noise import limit_removal
+from .analysis.weak_noise import blind_share, limit_removal
 from .images.alpha import fill_hidden
 from .images.picture import Picture
 
@@ -84,6 +84,8 @@ class NetworkInput:
         else:
             level = (sigma.read if isinstance(sigma, PoissonGaussian) else sigma) / 255
         self.level: float | np.ndarray | None = None if blind else level
+        # Noise that depends on the signal was found because it is strong.
+        self._share: float = blind_share(self.pixels) if blind and not self.clean and self._stabilizer is None else 1.0
 
     def stabilize(self, tile: np.ndarray) -> np.ndarray:
         """A tile (h, w, C) of ``pixels`` with noise of the level ``level``."""
@@ -98,6 +100,8 @@ class NetworkInput:
             estimate = limit_removal(estimate, tile, level, step)
         elif self._stabilizer:  # no level was given: a network that takes it for less shifts dark areas as a whole
             estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
+        else:
+            estimate = tile + np.float32(self._share) * (estimate - tile)
         return self._stabilizer.invert(estimate) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:

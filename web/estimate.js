@@ -5,7 +5,7 @@ import { cellMeans, neighborMeans } from "./correct.js";
 const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.6;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.9, TO_SIGMA = 255 / 0.6744897501960817;
-const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
+const COARSE = PATCH - 5, MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH, HALF_COARSE = 1.8, STEEP = 16;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
@@ -27,6 +27,13 @@ export function estimateSigma(rgba, height, width, deviation) {
   if (smallest > MIN_WHITE && levelOf(color, picture, MIDDLE, FINE) < 1.25 * smallest) return smallest;
   const level = levelOfPlanes(picture, deviation);
   return smallest > 0.6 * level ? smallest : level;
+}
+
+// The share of a blind network's estimate, as denoiser/analysis/weak_noise.py has it; none for graphics.
+export function blindShare(rgba, height, width, deviation) {
+  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width)) return 0;
+  const ratio = levelOfPlanes(samplePlanes(rgba, height, width), deviation, COARSE, MIDDLE) / HALF_COARSE;
+  return 1 / (1 + ratio ** -STEEP);
 }
 
 const combine = (planes, weights) =>
@@ -142,7 +149,7 @@ function band({ height, width }, start, end) {
   return Array.from({ length: tall * wide }, (_, i) => i).filter((i) => sum(i) >= start && sum(i) < end);
 }
 
-function levelOfPlanes(picture, deviation) {
+function levelOfPlanes(picture, deviation, start = FINE, end = END) {
   const levels = [], high = band(picture, FINE, END);
   for (const plane of picture.planes) {
     const share = clippedShares(plane, picture), valid = [], unclipped = [];
@@ -152,7 +159,7 @@ function levelOfPlanes(picture, deviation) {
       if (share[i] < MAX_CLIPPED) unclipped.push(patch);
     });
     const chosen = unclipped.length > 0.1 * valid.length ? unclipped : valid;
-    if (chosen.length) levels.push(levelOf(chosen, picture));
+    if (chosen.length) levels.push(levelOf(chosen, picture, start, end));
   }
   return levels.reduce((sum, value) => sum + value, 0) / Math.max(1, levels.length);
 }

@@ -1,7 +1,7 @@
 // Loads a network once and computes pictures with it, tile by tile, beside the page.
 import { cutTiles } from "./tiles.js";
 import { limitRemoval, undoClipping } from "./correct.js";
-import { estimateSigma } from "./estimate.js";
+import { blindShare, estimateSigma } from "./estimate.js";
 
 const DEVIATIONS = 501; // entries of the last table of tables.bin; the three before it are of equal length
 
@@ -68,7 +68,7 @@ function cut(rgba, width, tile) {
   return part;
 }
 
-async function computeTile(model, rgba, tile, level, width, clips) {
+async function computeTile(model, rgba, tile, level, share, width, clips) {
   const given = model.channels, rows = tile.outerBottom - tile.outerTop, columns = tile.outerRight - tile.outerLeft;
   const count = rows * columns, part = cut(rgba, width, tile);
   // A gray network takes each plane of a color picture as a picture.
@@ -82,7 +82,9 @@ async function computeTile(model, rgba, tile, level, width, clips) {
       const mean = (estimate[i] + estimate[i + count] + estimate[i + 2 * count]) / 3;
       estimate[i] = estimate[i + count] = estimate[i + 2 * count] = mean;
     }
-  if (!model.blind) {
+  if (model.blind) {
+    for (let i = 0; i < estimate.length; i++) estimate[i] = part[i] + share * (estimate[i] - part[i]);
+  } else {
     undoClipping(estimate, part, level, rows, columns, clips, tables);
     limitRemoval(estimate, part, level, rows, columns);
   }
@@ -114,11 +116,12 @@ async function run({ job, model, rgba, height, width, sigma, forced }) {
     sigma = estimateSigma(rgba, height, width, tables.deviation);
     postMessage({ kind: "level", job, sigma });
   }
+  const share = model.blind ? blindShare(rgba, height, width, tables.deviation) : 1;
   const clips = examine(rgba), tiles = cutTiles(height, width);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resume) => setTimeout(resume)); // messages come in between
     if (job !== wanted) return;
-    const pixels = await computeTile(model, rgba, tile, sigma / 255, width, clips);
+    const pixels = await computeTile(model, rgba, tile, sigma / 255, share, width, clips);
     if (job !== wanted) return;
     postMessage({ kind: "tile", job, tile, pixels, done: (index + 1) / tiles.length, provider }, [pixels.buffer]);
   }

@@ -21,8 +21,8 @@ levels differ by no more than this ratio, as more patches measure it better. Set
 MIN_WHITE = 0.9
 """Level from which on white noise is more than rounding to 8 bits can be."""
 
-MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
-"""Coefficients whose two frequencies add up to so much are no longer coarse, and fine; there are none from the end."""
+COARSE, MIDDLE, FINE, END = PATCH - 5, PATCH - 3, PATCH, 2 * PATCH
+"""Sums of the two frequencies of a coefficient: from where on it is rather coarse, no longer coarse, fine; the end."""
 
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
@@ -77,6 +77,20 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         return smallest
     level = _level_of_planes(pixels)
     return smallest if smallest > 0.6 * level else level
+
+
+def coarse_level(pixels: np.ndarray) -> float:
+    """The level of what JPEG or a camera has left of noise: coarse, and weak in what :func:`estimate_sigma` measures.
+
+    It is the level of rather coarse coefficients in the quietest patches, up to two for clean photographs as a rule.
+
+    Args:
+        pixels: Float (H, W, C) in [0, 1].
+
+    Returns:
+        8-bit units; 0 for pictures under 4 pixels on a side.
+    """
+    return _level_of_planes(sample_parts(pixels), COARSE, MIDDLE) if min(pixels.shape[:2]) >= 4 else 0.0
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:
@@ -144,8 +158,8 @@ def _remaining(share: np.ndarray) -> np.ndarray:
     return remaining_deviation(share)[:, None, None]
 
 
-def _level_of_planes(pixels: np.ndarray) -> float:
-    """The mean level of the planes that are not constant."""
+def _level_of_planes(pixels: np.ndarray, start: int = FINE, end: int = END) -> float:
+    """The mean level of the planes that are not constant; see :func:`_level`."""
     levels = []
     for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
         coefficients = cosines(windows(plane))
@@ -154,7 +168,7 @@ def _level_of_planes(pixels: np.ndarray) -> float:
         unclipped = valid & (share < MAX_CLIPPED)
         chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
         if chosen.any():
-            levels.append(_level(coefficients[chosen] / _remaining(share[chosen])))
+            levels.append(_level(coefficients[chosen] / _remaining(share[chosen]), start, end))
     return sum(levels) / max(1, len(levels))
 
 

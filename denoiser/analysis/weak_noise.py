@@ -3,6 +3,8 @@
 At a noise level of one or two a network removes more texture than noise. Where it removed more energy than the noise
 has, its estimate is blended with the input. If the errors of both were independent, the best share of the estimate
 would be the energy of the noise over that of the difference (the weights of two independent measurements).
+
+A network that is given no level takes the texture of clean photographs for noise: its estimate is blended as a whole.
 """
 
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .noise_level import coarse_level
+
 CELL = 8
 """Energies are means over the 3 x 3 cells of this side around a pixel."""
 FULL_BLEND, NO_BLEND = 5 / 255, 10 / 255
@@ -18,6 +22,16 @@ FULL_BLEND, NO_BLEND = 5 / 255, 10 / 255
 HALF_SHARE = 1.75 / 255
 """Level at which the share is halved, and below which it falls fast: the errors are not quite independent. Set on the
 held-out crops so that no bundled checkpoint makes one worse at sigma 0.5 to 5 (``benchmarks.weak_noise``)."""
+
+HALF_COARSE, STEEP = 1.8, 16
+"""Coarse level, 8-bit units, at which a blind network's estimate counts half, and how fast that changes around it. Set
+on the held-out crops, so that clean ones come back and what ``photo`` gains on weak noise of a camera stays."""
+
+
+def blind_share(pixels: np.ndarray) -> float:
+    """The share of a blind network's estimate for a picture (H, W, C); the rest is the picture."""
+    ratio = coarse_level(pixels) / HALF_COARSE
+    return 1 / (1 + ratio**-STEEP) if ratio > 0 else 0.0
 
 
 def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, step: float = 0.0) -> np.ndarray:

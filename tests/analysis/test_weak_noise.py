@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
 
-from denoiser import Denoiser, bundled_checkpoints
+from denoiser import Denoiser, add_noise, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
 from denoiser.analysis.weak_noise import FULL_BLEND, NO_BLEND, limit_removal
 
@@ -46,3 +47,13 @@ def test_no_checkpoint_makes_a_nearly_clean_file_worse(photo, name, sigma):
     assert after > before - 0.02
     if sigma >= 2:
         assert after > before + 0.1
+
+
+def test_a_blind_network_leaves_a_clean_photograph_and_denoises_one_from_a_camera(photo):
+    """The network alone gives the clean one back at 54 dB."""
+    clean = np.rint(uniform_filter(photo[:192, :192].astype(np.float32), (5, 5, 0)) * 0.6 + 40).astype(np.uint8)
+    denoiser = Denoiser.from_pretrained("photo", device="cpu")
+    assert psnr(clean / 255, denoiser(clean) / 255) > 60
+    for sigma in (3, 8):
+        noisy = np.rint(255 * add_noise(clean / np.float32(255), "camera", sigma=sigma).clip(0, 1)).astype(np.uint8)
+        assert psnr(clean / 255, denoiser(noisy) / 255) > psnr(clean / 255, noisy / 255) + 1.5

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import uniform_filter
 
 from denoiser import Denoiser
 from denoiser.analysis.noise_level import estimate_sigma
+from denoiser.analysis.weak_noise import blind_share
 from denoiser.models import Unet, UnetConfig
 from tests.conftest import ROOT, chromium
 from tests.demo.visitor import Visitor, png
@@ -124,6 +126,25 @@ def test_the_result_is_the_servers_within_one_level(page, checkpoints, photo, ch
     assert np.abs(read(page) - noisy.astype(int)).mean() > 0.3
 
 
+def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_the_library(page, checkpoints, photo):
+    share = """async ([data, height, width]) => {
+      const { blindShare } = await import("./estimate.js");
+      const tables = new Float32Array(await (await fetch("tables.bin")).arrayBuffer());
+      const rgba = Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0));
+      return blindShare(rgba, height, width, tables.slice(-501));
+    }"""
+    random, scene = np.random.default_rng(0), photo[:110, :150].astype(float)
+    coarse = uniform_filter(random.standard_normal(scene.shape), (3, 3, 0))
+    found = []
+    weak = 0.39 * (uniform_filter(scene, (5, 5, 0)) + 3 * coarse)
+    for one in (scene, weak, scene + 20 * coarse, scene[:3]):
+        pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
+        rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        found.append(page.evaluate(share, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]]))
+        assert found[-1] == pytest.approx(blind_share(pixels / np.float32(255)), abs=0.02)
+    assert 0.05 < found[1] < 0.95 < found[2]
+
+
 def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     estimate = """async ([data, height, width]) => {
       const { estimateSigma } = await import("./estimate.js");
@@ -211,6 +232,16 @@ def test_cancel_stops_after_a_tile(page):
     give(page, np.full((20, 30, 3), 99, np.uint8))  # waits for what was stopped
     page.wait_for_function(DONE)
     assert "30 x 20" in page.inner_text("#status") and page.evaluate(RESULT) != before
+
+
+def test_a_checkpoint_is_fetched_once(page):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    give(page, np.full((20, 30, 3), 99, np.uint8))
+    page.wait_for_function(DONE)
+    assert "models.json" in asked and "worker.js" in asked and "tiny.onnx" not in asked
 
 
 def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, checkpoints, photo):
