@@ -49,7 +49,7 @@ class DenoiseTab:
         queue of its own, so that it keeps nobody from computing.
         """
         ui = self.layout
-        computing = {
+        computing: dict[str, Any] = {
             "fn": self.run,
             "inputs": [
                 *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma),
