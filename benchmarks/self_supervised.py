@@ -166,10 +166,9 @@ def denoise_adapted(denoiser: Denoiser, seconds: float, noisy: np.ndarray) -> np
     return adapt(denoiser, noisy, seconds).denoiser(noisy)
 
 
-def compare(data: Path, name: str, options: argparse.Namespace) -> list[str]:
-    """The table of a test set."""
+def compare(name: str, pictures: list[np.ndarray], options: argparse.Namespace) -> list[str]:
+    """The table of a test set and its clean pictures."""
     channels, *checkpoints = SETS[name]
-    pictures = load_set(data, name, options.pictures)
     training = [picture for index, picture in enumerate(pictures) if index % 3]
     measured = pictures[::3]
     cases = [
@@ -223,7 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.budget = ["--steps", str(options.steps)] if options.steps else ["--minutes", str(options.minutes)]
     try:
-        tables = [compare(options.data, name, options) for name in options.sets]
+        sets = {name: load_set(options.data, name, options.pictures) for name in options.sets}  # all are there
+        tables = [compare(name, pictures, options) for name, pictures in sets.items()]
     except (DenoiserError, OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

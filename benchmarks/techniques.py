@@ -122,8 +122,8 @@ def measure(
 def measure_all(options: argparse.Namespace, techniques: list[Technique]) -> list[Measurement]:
     """Everything."""
     found, vif = [], load_vif()
-    for name in options.sets:
-        crops = load_crops(options.data / name, SETS[name], options.every, options.crop)
+    sets = {name: load_crops(options.data / name, SETS[name], options.every, options.crop) for name in options.sets}
+    for name, crops in sets.items():
         cases = [(kind, strength) for kind in options.noises for strength in range(len(NOISES[kind]))]
         for kind, strength in tqdm(cases, desc=name, leave=False):
             for seed, clean in enumerate(crops):

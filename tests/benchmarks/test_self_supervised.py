@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.self_supervised import main
+from benchmarks.self_supervised import draw_cells, main
 from tests.conftest import PHOTO
 
 
@@ -29,6 +29,16 @@ def test_the_table_has_every_method_under_the_noises_it_is_run_on(data, capsys):
     assert np.allclose(figures, figures[0], atol=3)  # two steps change little
 
 
-def test_missing_pictures_are_told(tmp_path, capsys):
-    assert main(["--data", str(tmp_path), "--sets", "set12", "--steps", "2"]) == 2
-    assert "set12" in capsys.readouterr().err
+@pytest.mark.parametrize("sets", [["set12"], ["cells", "set12"]])
+def test_missing_pictures_are_told_before_any_run(sets, tmp_path, capsys):
+    assert main(["--data", str(tmp_path), "--sets", *sets, "--steps", "2"]) == 2
+    said = capsys.readouterr()
+    assert "set12" in said.err and "held-out" not in said.out
+
+
+def test_drawn_pictures_are_within_their_range():
+    pictures = [draw_cells(seed) for seed in range(3)]
+    assert all(
+        picture.shape == (192, 192, 1) and 0.3 <= picture.min() < picture.max() <= 0.9001 for picture in pictures
+    )
+    assert not np.array_equal(pictures[0], pictures[1]) and np.array_equal(draw_cells(1), pictures[1])

@@ -62,6 +62,9 @@ def test_a_region_has_its_own_error():
 def test_what_is_missing_is_said(sets, capsys):
     assert techniques.main(["--data", str(sets), "--only", "no-such"]) == 2
     assert "error: " in capsys.readouterr().err
+    assert techniques.main(["--data", str(sets), "--only", "gaussian", "--sets", "cbsd68", "kodak24"]) == 2
+    said = capsys.readouterr().err
+    assert "kodak24" in said and "cbsd68:" not in said  # before any measurement
     with pytest.raises(DenoiserError):
         techniques.technique_named("no-such")
 
