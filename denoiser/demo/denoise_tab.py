@@ -73,7 +73,8 @@ class DenoiseTab:
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
         gr.on([*moved, *others], **computing)
         # A release does not wait in the browser until the live picture under way is answered; that one is next in turn.
-        gr.on([slider.release for slider in sliders], **computing | {"trigger_mode": "multiple"})
+        released = computing | dict[str, Any](trigger_mode="multiple")
+        gr.on([slider.release for slider in sliders], **released)
         self._connect_picker(page)
         self._connect_controls(page, computing)
 
