@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from denoiser import Denoiser, DenoiserError, bundled_checkpoints
-from train.data.sources import find_images, match_pairs
+from train.data.sources import Source, find_images, match_pairs
 from train.evaluate import evaluate, machine
 
 from . import speed
@@ -72,18 +72,36 @@ SETS = {
 """Folder and channels of each test set."""
 
 
-def measure(denoiser: Denoiser, data: Path) -> dict[str, tuple[float, ...]]:
-    """PSNR at the three levels on every set of the checkpoint's kind; on real pairs for a blind one."""
+Pictures = dict[str, tuple[list[Source], list[Source] | None]]
+"""Clean pictures by test set, and the noisy ones of real pairs."""
+
+
+def find_pictures(denoiser: Denoiser, data: Path) -> Pictures:
+    """The test sets of the checkpoint's kind; real pairs for a blind one.
+
+    Raises:
+        FileNotFoundError, ValueError: They are not there.
+    """
     if denoiser.model.config.blind:
-        clean, noisy = match_pairs([str(data / "nam25" / "clean")], [str(data / "nam25" / "noisy")])
-        row = evaluate(denoiser, clean, noisy_sources=noisy)
-        least = min(picture["psnr"] - picture["noisy_psnr"] for picture in row["images"].values())
-        return {"nam25": (row["noisy_psnr"], row["psnr"], least)}
+        return {"nam25": match_pairs([str(data / "nam25" / "clean")], [str(data / "nam25" / "noisy")])}
     return {
-        name: tuple(evaluate(denoiser, find_images([str(data / folder)]), sigma)["psnr"] for sigma in SIGMAS)
+        name: (find_images([str(data / folder)]), None)
         for name, (folder, channels) in SETS.items()
         if channels == denoiser.model.config.channels
     }
+
+
+def measure(denoiser: Denoiser, pictures: Pictures) -> dict[str, tuple[float, ...]]:
+    """PSNR at the three levels on every set; of real pairs before and after, and the least gain."""
+    figures = {}
+    for name, (clean, noisy) in pictures.items():
+        if noisy:
+            row = evaluate(denoiser, clean, noisy_sources=noisy)
+            least = min(picture["psnr"] - picture["noisy_psnr"] for picture in row["images"].values())
+            figures[name] = (row["noisy_psnr"], row["psnr"], least)
+        else:
+            figures[name] = tuple(evaluate(denoiser, clean, sigma)["psnr"] for sigma in SIGMAS)
+    return figures
 
 
 def table(ours: dict[str, dict], times: dict[str, dict], parameters: dict[str, int]) -> str:
@@ -148,8 +166,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         denoisers = speed.load(options.checkpoints or bundled_checkpoints())
+        pictures = {name: find_pictures(denoiser, options.data) for name, denoiser in denoisers.items()}
         times = speed.compare(denoisers, runs=options.runs, others=True)  # first, while nothing has warmed the machine
-        ours = {name: measure(denoiser, options.data) for name, denoiser in denoisers.items()}
+        ours = {name: measure(denoiser, pictures[name]) for name, denoiser in denoisers.items()}
     except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

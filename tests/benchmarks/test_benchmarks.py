@@ -1,5 +1,7 @@
 """That the benchmarks work; what they measure is for the machine they run on to say."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -31,17 +33,27 @@ def test_times_are_ratios_to_the_baseline_of_the_same_run(tiny_model):
     assert "| tiny |" in speed.table(results)
 
 
+def measured_at(denoiser, data):
+    return quality.measure(denoiser, quality.find_pictures(denoiser, data))
+
+
+def test_missing_pictures_are_said_before_minutes_of_timing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["quality", "--data", str(tmp_path), "--checkpoints", "bottleneck-color"])
+    monkeypatch.setattr(quality.speed, "compare", lambda *given, **more: pytest.fail("it was timed first"))
+    assert quality.main() == 2 and "cbsd68" in capsys.readouterr().err
+
+
 def test_quality_is_measured_under_the_protocol_and_put_beside_the_published(tiny_model, photo, tmp_path):
     pictures = {"cbsd68": photo[:48, :64], "kodak24": photo[:40], "mcmaster": photo[40:80], "set12": photo[:40, :40, 0]}
     for folder, picture in pictures.items():
         (tmp_path / folder).mkdir()
         Image.fromarray(picture).save(tmp_path / folder / "a.png")
-    measured = quality.measure(Denoiser(tiny_model, dtype="float32"), tmp_path)
+    measured = measured_at(Denoiser(tiny_model, dtype="float32"), tmp_path)
     assert set(measured) == {"CBSD68", "Kodak24", "McMaster"} and len(measured["CBSD68"]) == 3
     assert all(5 < value < 60 for values in measured.values() for value in values)
     gray = Denoiser(Unet(UnetConfig(channels=1, widths=(8, 8), blocks=(0, 0))), dtype="float32")
     expected = evaluate(gray, find_images([tmp_path / "cbsd68"]), 25, gray=True)["psnr"]
-    measured_gray = quality.measure(gray, tmp_path)
+    measured_gray = measured_at(gray, tmp_path)
     assert set(measured_gray) == {"BSD68", "Set12"} and measured_gray["BSD68"][1] == pytest.approx(expected)
     times = {"tiny": {"float32": (0.5, 0.4), "bfloat16": (0.2, 0.3)}, "FFDNet": {"float32": (1.2, 1.0)}}
     times["FFDNet"]["bfloat16"] = (0.7, 1.0)
@@ -60,7 +72,7 @@ def test_a_blind_checkpoint_is_measured_on_pairs(photo, tmp_path):
         (tmp_path / "nam25" / role).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "nam25" / role / "01.png")
     blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
-    before, after, least = quality.measure(blind, tmp_path)["nam25"]
+    before, after, least = measured_at(blind, tmp_path)["nam25"]
     assert least == pytest.approx(after - before) and abs(before - psnr(photo[:32, :40] / 255, noisy / 255)) < 1e-3
 
 
