@@ -11,8 +11,8 @@ from PIL import Image
 
 from .. import experiment
 from ..analysis.noise_model import PoissonGaussian
-from ..errors import DenoiserError, FormatLibraryMissing, SeveralFrames
-from ..images.picture import Picture, read
+from ..errors import DenoiserError, FormatLibraryMissing
+from ..images.picture import Picture
 from ..noise import NOISES
 from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn
@@ -20,16 +20,10 @@ from .guard import current_call
 from .memory import trim_memory
 from .model_pool import Loaded
 from .photo_advice import PhotoFacts, describe_photo
-from .photo_parts import locate, render_overview, take_area, to_integers
+from .photo_parts import locate, render_overview, take_area
 from .result_files import DISK_FULL, is_disk_full
 from .settings import Settings
-
-MAX_KEPT = 8
-"""Reduced photos that are kept, for the next move of a slider."""
-LIVE_SECONDS = 0.02
-"""What the network may take for a live picture, while a slider moves; larger photos are reduced to that."""
-LIVE_PIXELS = 256 * 256
-"""They are not reduced further: a machine that was busy when the checkpoint was tried out seems slow."""
+from .uploads import Uploads, read_first
 
 CROP_PIXELS = 256 * 256
 """Of a crop: every technique takes about a second for it, or less."""
@@ -61,18 +55,6 @@ def experiment_options(
     }
 
 
-def read_first(photo: str, max_pixels: int) -> tuple[Picture, int]:
-    """The first picture of an upload, and how many frames or pages its file has.
-
-    Raises:
-        ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
-    """
-    try:
-        return read(photo, max_pixels), 1
-    except SeveralFrames as error:
-        return read(photo, max_pixels, page=1), error.count
-
-
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """A part of a visitor's picture, to look at closely.
@@ -101,7 +83,7 @@ class ExperimentRunner:
     def __init__(self, settings: Settings, gate: ComputeGate):
         self.settings = settings
         self._gate = gate
-        self._kept: dict[tuple[str, str], Picture] = {}  # the least recently used first; used while computing only
+        self._uploads = Uploads(settings)
 
     def run(
         self,
@@ -140,7 +122,9 @@ class ExperimentRunner:
         call, long = current_call(), not live and self.is_long(photo, area)
         with _explained(), self._gate.turn(long, call.is_cancelled, call.report_position) as turn:
             try:
-                picture = self._open_live(photo, area, loaded) if live else self._open(photo, area, floats)
+                picture = (
+                    self._uploads.open_live(photo, area, loaded) if live else self._uploads.open(photo, area, floats)
+                )
                 self._check_time(loaded, picture)
                 options = (noise, parameters, int(seed), sigma, strength, self._progress(turn, progress), measures)
                 result = experiment.run(loaded.denoiser, picture, *options)
@@ -176,7 +160,7 @@ class ExperimentRunner:
         """
         _check_seed(seed)
         with self.turn():
-            start = experiment.degrade(self._open(photo, area), noise, parameters, int(seed))
+            start = experiment.degrade(self._uploads.open(photo, area), noise, parameters, int(seed))
             given = start.noise(sigma == "known") if isinstance(sigma, str) else float(sigma)
             part = locate("part", place)
             return Crop(
@@ -206,7 +190,7 @@ class ExperimentRunner:
         """
         _check_seed(seed)
         with self.turn() as turn:
-            start = experiment.degrade(self._open(photo, area), noise, parameters, int(seed))
+            start = experiment.degrade(self._uploads.open(photo, area), noise, parameters, int(seed))
             known = start.noise() if noise in INDEPENDENT else None
             return tune(loaded.denoiser, start.noisy, known, lambda share: turn.pause())
 
@@ -217,7 +201,7 @@ class ExperimentRunner:
             gr.Error: It cannot be read.
         """
         with self.turn():
-            return render_overview(self._open(photo, area), CROP_PIXELS, Path(photo or "").parent.name)
+            return render_overview(self._uploads.open(photo, area), CROP_PIXELS, Path(photo or "").parent.name)
 
     @contextlib.contextmanager
     def turn(self, next: bool = False) -> Iterator[Turn]:
@@ -271,39 +255,6 @@ class ExperimentRunner:
                 )
 
         return check
-
-    def _open(self, photo: str | None, area: str, floats: bool = False) -> Picture:
-        """Read an upload and take the part to work on: the one place where a photo comes in."""
-        if photo is None:
-            raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
-        # Uploads lie in a folder named by their content's hash: the same path is the same picture.
-        picture = self._kept.pop((photo, area), None)
-        if picture is None:
-            picture, _ = read_first(photo, self.settings.max_pixels)
-            picture = take_area(picture, area, self.settings.interactive_pixels)
-            if picture.dtype.kind == "f" and not floats:
-                picture = to_integers(picture)
-        if area != "all":
-            self._keep((photo, area), picture)
-        return picture
-
-    def _open_live(self, photo: str | None, area: str, loaded: Loaded) -> Picture:
-        """As :meth:`_open`, reduced to what the checkpoint computes in ``LIVE_SECONDS``."""
-        area = "shrunk" if area == "all" else area
-        pixels = max(LIVE_PIXELS, int(LIVE_SECONDS / loaded.seconds_per_megapixel * 1e6))
-        picture = self._open(photo, area)
-        height, width = picture.pixels.shape[:2]
-        if photo is None or height * width <= pixels:
-            return picture
-        key = photo, f"{area}, {pixels}"
-        picture = self._kept.pop(key, None) or picture.downscale(pixels)
-        self._keep(key, picture)
-        return picture
-
-    def _keep(self, key: tuple[str, str], picture: Picture) -> None:
-        self._kept[key] = picture
-        if len(self._kept) > MAX_KEPT:
-            self._kept.pop(next(iter(self._kept)))
 
     def _check_time(self, loaded: Loaded, picture: Picture) -> None:
         height, width = picture.pixels.shape[:2]
