@@ -6,9 +6,15 @@ let ready = false, handed = "";
 function hand() {
   if (!ready || !props.value || props.value === handed) return;
   handed = props.value;
-  const [photo, noisy, noise, sigma, mode, level, checkpoint] = JSON.parse(handed);
-  const added = noisy ? 0 : noise === "gaussian" ? sigma : 25; // it has no other noise
-  frame.contentWindow.postMessage({ photo: photo?.url, added, mode, level, checkpoint }, location.origin);
+  const [photo, noisy, noise, sigma, mode, level, checkpoint, viewer] = JSON.parse(handed);
+  const settings = { photo: photo?.url, added: noisy ? 0 : sigma, mode, level, checkpoint };
+  const shown = !noisy && noise !== "gaussian" && viewer && JSON.parse(viewer).paths.noisy;
+  if (shown) { // noise that the frame cannot make: the noisy picture itself
+    const { root, api_prefix } = window.gradio_config;
+    Object.assign(settings, { photo: `${root}${api_prefix}/file=${shown}`, added: 0 });
+    if (mode === "known") settings.mode = "estimate";
+  }
+  frame.contentWindow.postMessage(settings, location.origin);
 }
 window.addEventListener("message", ({ data, source, origin }) => {
   if (data !== "ready" || source !== frame.contentWindow || origin !== location.origin) return;

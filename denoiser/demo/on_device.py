@@ -43,7 +43,7 @@ class OnDeviceTab:
         levels = [layout.noisy_already, layout.noise, sigma, layout.sigma_mode, layout.sigma]
         tab.select(
             None,
-            [layout.photo, *levels, layout.checkpoint],
+            [layout.photo, *levels, layout.checkpoint, layout.viewer],
             frame,
             js="(...values) => JSON.stringify(values)",
             api_visibility="private",

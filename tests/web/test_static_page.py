@@ -281,6 +281,13 @@ def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, 
     page.get_by_role("tab", name="Run on this device").click()
     frame.wait_for_function(f"document.getElementById('added').value !== '0' && {DONE}")
     assert read(frame, "noisy").shape == (100, 140, 3)
+    # Noise that the frame does not make: it gets the noisy picture.
+    page.get_by_role("tab", name="Denoise", exact=True).click()
+    page.click("#noise input")
+    visitor.after(lambda: page.get_by_role("option", name="Camera sensor").click())
+    page.get_by_role("tab", name="Run on this device").click()
+    frame.wait_for_function(f"added.value === '0' && document.getElementById('noisy').width !== 140 && {DONE}")
+    assert np.array_equal(read(frame, "noisy"), visitor.picture("noisy")) and frame.input_value("#mode") == "estimate"
     assert not visitor.problems
     page.context.close()
 
