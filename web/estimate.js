@@ -4,23 +4,24 @@ import { cellMeans, neighborMeans } from "./correct.js";
 
 const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.6;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
-const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.9, TO_SIGMA = 255 / 0.6744897501960817;
-const COARSE = PATCH - 5, MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH, HALF_COARSE = 1.8, STEEP = 16;
+const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, TO_SIGMA = 255 / 0.6744897501960817;
+const COARSE = PATCH - 5, MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH, HALF_COARSE = 1.6, STEEP = 16;
+const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 4;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(rgba, height, width, deviation) {
   const picture = samplePlanes(rgba, height, width);
-  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width)) return 0;
+  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1)) return 0;
   if (picture.spread < 1.5) {
     const gray = { ...picture, planes: [combine(picture.planes, [1 / 3, 1 / 3, 1 / 3])] };
     const lost = picture.planes.map((plane) => standardDeviation(plane.map((value, i) => value - gray.planes[0][i])));
-    return Math.hypot(levelOfPlanes(gray, deviation), (255 * (lost[0] + lost[1] + lost[2])) / 3);
+    return Math.hypot(levelWithoutColor(gray, deviation), (255 * (lost[0] + lost[1] + lost[2])) / 3);
   }
   const directions = colorDirections(picture), clipped = picture.planes.map((plane) => clippedShares(plane, picture));
   const share = clipped[0].map((_, i) => Math.max(...clipped.map((shares) => shares[i])));
   const unclipped = share.reduce((sum, value) => sum + (value < MAX_CLIPPED), 0);
-  if (directions.length < 2 || unclipped < MIN_PATCHES) return levelOfPlanes(picture, deviation);
+  if (directions.length < 2 || unclipped < MIN_PATCHES) return levelWithoutColor(picture, deviation);
   const color = patches(combine(picture.planes, directions[0]), picture, share, deviation)
     .filter((_, i) => share[i] < MAX_CLIPPED);
   const smallest = levelOf(color, picture);
@@ -68,7 +69,7 @@ function samplePlanes(rgba, height, width) {
   return { planes, height: rows.length, width: columns.length, spread };
 }
 
-function isGraphic(rgba, height, width) {
+function isGraphic(rgba, height, width, spread = 0) {
   const rows = Math.floor(height / CONSTANT_BLOCK), columns = Math.floor(width / CONSTANT_BLOCK);
   if (rows * columns < MIN_BLOCKS) return false;
   let constants = 0, betweens = 0, both = 0;
@@ -83,7 +84,7 @@ function isGraphic(rgba, height, width) {
             low = Math.min(low, value);
             high = Math.max(high, value);
           }
-        constant &&= low === high;
+        constant &&= high - low <= spread;
         between &&= low > 0 && high < 255;
       }
       constants += constant;
@@ -162,6 +163,12 @@ function levelOfPlanes(picture, deviation, start = FINE, end = END) {
     if (chosen.length) levels.push(levelOf(chosen, picture, start, end));
   }
   return levels.reduce((sum, value) => sum + value, 0) / Math.max(1, levels.length);
+}
+
+function levelWithoutColor(picture, deviation) {
+  const level = levelOfPlanes(picture, deviation), finest = levelOfPlanes(picture, deviation, FINEST);
+  if (level > MAX_TEXTURE || finest > FALLING * level) return level;
+  return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
 }
 
 function levelOf(chosen, picture, start = FINE, end = END) {

@@ -18,8 +18,12 @@ MAX_COLORS = 250_000
 QUIET, MANY, AGREE = 0.03, 0.3, 1.15
 """Shares of the patches, those with the least texture: the level is that of the first, or of the second where the two
 levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
-MIN_WHITE = 0.9
-"""Level from which on white noise is more than rounding to 8 bits can be."""
+MIN_WHITE = 0.45
+"""Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
+FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 4.0
+"""Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
+that of white noise the same. Levels with a ratio up to ``FALLING`` and not above ``MAX_TEXTURE``, which the texture of
+photographs reaches by itself, are taken apart by it; a higher one is noise that JPEG or a camera has smoothed."""
 
 COARSE, MIDDLE, FINE, END = PATCH - 5, PATCH - 3, PATCH, 2 * PATCH
 """Sums of the two frequencies of a coefficient: from where on it is rather coarse, no longer coarse, fine; the end."""
@@ -55,20 +59,20 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         there is none (:func:`is_graphic`).
     """
     pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
-    if min(pixels.shape[:2]) < 4 or is_graphic(pixels):
+    if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255):
         return 0.0
     pixels = sample_parts(pixels)
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG or weak noise
         gray = pixels.mean(axis=2, keepdims=True)
         differences = pixels - gray
         # Their deviation is the part of the planes' noise that the mean has lost.
-        return float(np.hypot(_level_of_planes(gray), 255 * differences.std(axis=(0, 1)).mean()))
+        return float(np.hypot(_level_without_color(gray), 255 * differences.std(axis=(0, 1)).mean()))
     directions = _color_directions(pixels)
     share = _clipped(pixels).max(1)
     unclipped = share < MAX_CLIPPED
     # One direction means a toned picture: gray.
     if directions.shape[1] < 2 or unclipped.sum() < MIN_PATCHES:
-        return _level_of_planes(pixels)
+        return _level_without_color(pixels)
     color = cosines(windows(pixels @ directions[:, 0]))[unclipped] / _remaining(share[unclipped])
     smallest = _level(color)
     # Where the color with the least texture holds white noise beyond that of rounding, all else is texture. Where it
@@ -77,6 +81,14 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         return smallest
     level = _level_of_planes(pixels)
     return smallest if smallest > 0.6 * level else level
+
+
+def _level_without_color(pixels: np.ndarray) -> float:
+    """The level of gray or toned planes, less what their texture adds."""
+    level, finest = _level_of_planes(pixels), _level_of_planes(pixels, FINEST)
+    if level > MAX_TEXTURE or finest > FALLING * level:
+        return level
+    return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
 
 
 def coarse_level(pixels: np.ndarray) -> float:
@@ -106,7 +118,7 @@ def sample_parts(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def is_graphic(pixels: np.ndarray) -> bool:
+def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     """Whether a picture is drawn, not taken: text, line art, a screenshot. Edges there look like noise to estimators.
 
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
@@ -115,6 +127,7 @@ def is_graphic(pixels: np.ndarray) -> bool:
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
+        spread: Blocks whose values differ by no more count as constant: of noise weaker than this little is left to do.
     """
     rows, columns = (side // CONSTANT_BLOCK for side in pixels.shape[:2])
     if rows * columns < MIN_BLOCKS:
@@ -122,7 +135,7 @@ def is_graphic(pixels: np.ndarray) -> bool:
     cut = pixels[: rows * CONSTANT_BLOCK, : columns * CONSTANT_BLOCK]
     blocks = cut.reshape(rows, CONSTANT_BLOCK, columns, CONSTANT_BLOCK, -1)
     low, high = blocks.min((1, 3)), blocks.max((1, 3))
-    constant = (low == high).all(-1)
+    constant = (high - low <= spread).all(-1)
     between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
     return bool((constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05))
 

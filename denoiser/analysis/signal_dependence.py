@@ -19,7 +19,7 @@ MAX_WHITE = 0.1
 """Largest share of values at white in a block: of noise cut off there little is left to measure."""
 COSTS = (0.0, 0.02, 0.03, 0.06)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
-MIN_WORTH = 1.0
+MIN_WORTH = 3.5
 """Weaker noise, 8-bit units, is left at one level."""
 MIN_MISFIT, MAX_SHARE, MIN_RATIO = 0.09, 0.6, 1.4
 """One level is given up if it misfits by so much (mean of the logarithm of the variance), if a model has at most this

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
-from denoiser import Denoiser, add_noise, bundled_checkpoints
+from benchmarks.noise_level import DRAWN
+from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
 from denoiser.analysis.metrics import psnr
 from denoiser.analysis.weak_noise import FULL_BLEND, NO_BLEND, limit_removal
 
@@ -47,6 +48,16 @@ def test_no_checkpoint_makes_a_nearly_clean_file_worse(photo, name, sigma):
     assert after > before - 0.02
     if sigma >= 2:
         assert after > before + 0.1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [0, 0.5, 1])
+def test_the_level_of_nearly_clean_pictures_is_not_overestimated(channels, sigma):
+    """White paper with a noise of half a level was read as 60 levels, from the letters."""
+    for kind in ("text", "sheet music", "scans", "screenshots"):
+        page = np.asarray(DRAWN[kind](1).convert("L" if channels == 1 else "RGB"), np.float32)
+        noise = sigma * np.random.default_rng(0).standard_normal(page.shape)
+        assert estimate_sigma(np.rint(page + noise).clip(0, 255).astype(np.uint8)) <= 1.2, kind
 
 
 def test_a_blind_network_leaves_a_clean_photograph_and_denoises_one_from_a_camera(photo):
