@@ -2,10 +2,13 @@
 
     python -m benchmarks.sure color-base gray-base --data data/cbsd68
     python -m benchmarks.sure color-base --data data/cbsd68 --every 8 --crop 256 --plot docs/sure.png
+    python -m benchmarks.sure color-base --data data/cbsd68 --every 8 --crop 192 --tune
 
 Noise as in the literature: neither clipped nor rounded. For each noise: the mean PSNR over the pictures, true and
 estimated; of single pictures the mean difference, the standard error that the estimate gives itself, and the largest
 difference. "Divergence alone" is the PSNR from the uncertainty map, right for the best possible denoiser only.
+With ``--tune``: the true PSNR at the true level and full strength, at what ``denoiser.tune`` chooses, and at the best
+of its settings by the clean picture.
 """
 
 import argparse
@@ -16,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from denoiser import Denoiser, DenoiserError, PoissonGaussian, add_noise
+from denoiser import Denoiser, DenoiserError, PoissonGaussian, add_noise, tune
 from denoiser.analysis.metrics import psnr
 from denoiser.analysis.sure import estimate_risk
+from denoiser.tuning import FACTORS
 
 from .clipping import data_options, label, load_pictures
 
@@ -29,6 +33,7 @@ CASES = [
     ("sensor", {"gain": 1, "read": 5}, PoissonGaussian(1, 5)),
     ("sensor", {"gain": 4, "read": 8}, PoissonGaussian(4, 8)),
 ]
+HEADS = "checkpoint | noise | true | SURE | mean difference | own error | largest | divergence alone"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,20 @@ def line(name: str, case: tuple, rows: list[Row]) -> str:
     return f"| `{name}` | {label(*case[:2])} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
+def tuning(denoiser: Denoiser, clean: np.ndarray, case: tuple, seed: int) -> tuple[float, float, float]:
+    """True PSNR of one picture at the true level, as ``tune`` chooses, and at the best of its settings, dB."""
+    kind, parameters, noise = case
+    noisy = add_noise(clean, kind, seed, **parameters)
+    tuned = tune(denoiser, noisy, noise)
+    results = [denoiser(noisy, factor * noise) for factor in FACTORS]
+    blends = []
+    for result in results:
+        removed = (noisy - result).astype(np.float64)
+        share = float(((noisy - clean) * removed).sum() / (removed**2).sum())
+        blends.append(psnr(clean, noisy - np.float32(np.clip(share, 0, 1)) * (noisy - result)))
+    return psnr(clean, results[0]), psnr(clean, denoiser(noisy, tuned.sigma, tuned.strength)), max(blends)
+
+
 def plot(points: dict[str, list[Row]], path: Path) -> None:
     """Estimated against true PSNR of every picture."""
     from matplotlib.figure import Figure
@@ -85,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoints", nargs="+")
     data_options(parser)
     parser.add_argument("--crop", type=int, help="only the corner of this side of each picture")
+    parser.add_argument("--tune", action="store_true", help="what choosing level and strength gains, instead")
     parser.add_argument("--plot", type=Path, help="write the plot of the first checkpoint here")
     options = parser.parse_args(arguments)
     points: dict[str, list[Row]] = {}
@@ -96,10 +116,14 @@ def main(arguments: list[str] | None = None) -> int:
             ]
             if not points:
                 print(f"{len(pictures)} pictures\n")
-                heads = "checkpoint | noise | true | SURE | mean difference | own error | largest | divergence alone"
-                print(f"| {heads} |\n|" + " --- |" * 8)
-            for case in CASES:
+                heads = "checkpoint | noise | true level | chosen | best" if options.tune else HEADS
+                print(f"| {heads} |\n|" + " --- |" * (heads.count("|") + 1))
+            for case in CASES[: 3 if options.tune else None]:  # those of a level
                 cases = tqdm(enumerate(pictures), total=len(pictures), leave=False)
+                if options.tune:
+                    means = np.mean([tuning(denoiser, clean, case, seed) for seed, clean in cases], 0)
+                    print(f"| `{name}` | {label(*case[:2])} | " + " | ".join(f"{one:.2f}" for one in means) + " |")
+                    continue
                 rows = [measure(denoiser, clean, case, seed) for seed, clean in cases]
                 print(line(name, case, rows), flush=True)
                 if name == options.checkpoints[0]:

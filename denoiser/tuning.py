@@ -2,7 +2,7 @@
 
 A network is told the noise level. For pictures unlike those of its training another level than the true one, or only
 part of the removal, can leave less error: Stein's estimate (:mod:`denoiser.analysis.sure`) says which, on the middle of
-the picture. For photographs with Gaussian noise the true level at full strength is best within 0.1 dB.
+the picture. For photographs with Gaussian noise the true level at full strength is best.
 """
 
 import dataclasses

@@ -94,6 +94,8 @@ def test_sure_is_compared_with_the_true_psnr(photo, tiny_model, tmp_path):
         assert abs(row.estimated - row.true) < 5 * row.standard_error
     line = sure.line("tiny", sure.CASES[1], rows)
     assert line.startswith(f"| `tiny` | gaussian, sigma 25 | {(rows[0].true + rows[1].true) / 2:.2f} |")
+    own, chosen, best = sure.tuning(denoiser, clean, sure.CASES[1], 0)
+    assert own == pytest.approx(rows[0].true, abs=0.01) and best >= max(own, chosen) - 0.01
     sure.plot({"gaussian": rows}, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as image:
         assert image.width > 500
