@@ -6,20 +6,22 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..images.picture import Picture
-from .noise_level import FINE, cosines, estimate_sigma, frequencies, sample_parts, windows
+from .noise_level import FINE, FINEST, cosines, estimate_sigma, frequencies, sample_parts, windows
 from .noise_model import PoissonGaussian
 
 MAX_BINS, MIN_BINS, MIN_PATCHES = 12, 4, 100
 """Patches are sorted by brightness into bins, each of which gives one measurement for each direction of color."""
 QUIET, MIN_QUIET = 0.1, 60
 """Share of the patches of a bin, and least number, that are measured: those with the least texture."""
+MIN_FLAT = 0.75
+"""Least energy of the finest coefficients relative to all fine ones that noise has: 1 but for the texture in it."""
 DIRECTIONS = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
 """Directions of color in which photographs have little texture, so that noise shows."""
 MAX_WHITE = 0.1
 """Largest share of values at white in a block: of noise cut off there little is left to measure."""
 COSTS = (0.0, 0.02, 0.03, 0.06)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
-MIN_WORTH = 3.5
+MIN_WORTH = 1.0
 """Weaker noise, 8-bit units, is left at one level."""
 MIN_MISFIT, MAX_SHARE, MIN_RATIO = 0.09, 0.6, 1.4
 """One level is given up if it misfits by so much (mean of the logarithm of the variance), if a model has at most this
@@ -74,18 +76,20 @@ def _measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | 
     sums = frequencies(coefficients[:, 0])
     along = np.einsum("dc,ncyx->dnyx", directions, coefficients)
     texture = (along[..., (sums > 0) & (sums < FINE)] ** 2).sum(2)
-    energies = (along[..., sums >= FINE] ** 2).mean(2)
+    energies, finest = ((along[..., sums >= start] ** 2).mean(2) for start in (FINE, FINEST))
     usable = (white < MAX_WHITE) & (energies.min(0) > 1e-9)
     means = coefficients[usable, :, 0, 0] / np.prod(coefficients.shape[2:]) ** 0.5
     if len(means) < MIN_BINS * MIN_PATCHES:
         return None
-    found = []
-    for direction, coarse, fine in zip(directions**2, texture[:, usable], energies[:, usable]):
+    found, ratios = [], []
+    for direction, coarse, fine, finer in zip(directions**2, *(one[:, usable] for one in (texture, energies, finest))):
         for members in _bins(means @ direction, MAX_BINS):
             count = max(MIN_QUIET, int(QUIET * len(members)))
             quiet = members[np.argpartition(coarse[members], min(count, len(members)) - 1)[:count]]
             found.append((means[quiet].mean(0), direction, fine[quiet].mean()))
-    if not found:
+            ratios.append(finer[quiet].mean() / fine[quiet].mean())
+    # Without color the texture of bright areas looks like photons, but for its spectrum, which falls.
+    if not found or (len(directions) == 1 and np.median(ratios) < MIN_FLAT):
         return None
     tones, weights, variances = zip(*found)
     return np.array(tones), np.array(weights), np.array(variances)
