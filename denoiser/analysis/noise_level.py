@@ -59,9 +59,9 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         there is none (:func:`is_graphic`).
     """
     pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
+    pixels = sample_parts(pixels)
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255):
         return 0.0
-    pixels = sample_parts(pixels)
     if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG or weak noise
         gray = pixels.mean(axis=2, keepdims=True)
         differences = pixels - gray

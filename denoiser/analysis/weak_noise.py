@@ -23,7 +23,7 @@ HALF_SHARE = 1.75 / 255
 """Level at which the share is halved, and below which it falls fast: the errors are not quite independent. Set on the
 held-out crops so that no bundled checkpoint makes one worse at sigma 0.5 to 5 (``benchmarks.weak_noise``)."""
 
-HALF_COARSE, STEEP = 1.6, 16
+HALF_COARSE, STEEP = 1.4, 16
 """Coarse level, 8-bit units, at which a blind network's estimate counts half, and how fast that changes around it. Set
 on the held-out crops, so that clean ones come back and what ``photo`` gains on weak noise of a camera stays."""
 

@@ -61,8 +61,8 @@ def test_the_level_of_nearly_clean_pictures_is_not_overestimated(channels, sigma
 
 
 def test_a_blind_network_leaves_a_clean_photograph_and_denoises_one_from_a_camera(photo):
-    """The network alone gives the clean one back at 54 dB."""
-    clean = np.rint(uniform_filter(photo[:192, :192].astype(np.float32), (5, 5, 0)) * 0.6 + 40).astype(np.uint8)
+    """The network alone gives the clean one back at 56 dB."""
+    clean = np.rint(uniform_filter(photo[:192, :192].astype(np.float32), (5, 5, 0)) * 0.4 + 40).astype(np.uint8)
     denoiser = Denoiser.from_pretrained("photo", device="cpu")
     assert psnr(clean / 255, denoiser(clean) / 255) > 60
     for sigma in (3, 8):

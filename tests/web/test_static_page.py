@@ -136,7 +136,7 @@ def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_
     random, scene = np.random.default_rng(0), photo[:110, :150].astype(float)
     coarse = uniform_filter(random.standard_normal(scene.shape), (3, 3, 0))
     found = []
-    weak = 0.39 * (uniform_filter(scene, (5, 5, 0)) + 3 * coarse)
+    weak = 0.3 * (uniform_filter(scene, (5, 5, 0)) + 3 * coarse)
     for one in (scene, weak, scene + 20 * coarse, scene[:3]):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
