@@ -19,7 +19,7 @@ DIRECTIONS = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
 """Directions of color in which photographs have little texture, so that noise shows."""
 MAX_WHITE = 0.1
 """Largest share of values at white in a block: of noise cut off there little is left to measure."""
-COSTS = (0.0, 0.02, 0.03, 0.06)
+COSTS = (0.0, 0.02, 0.06, 0.08)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
 MIN_WORTH = 1.0
 """Weaker noise, 8-bit units, is left at one level."""

@@ -115,6 +115,18 @@ def test_a_dark_background_of_counts_keeps_its_mean(denoiser, photons, level):
     assert denoised[dark].mean() == pytest.approx(noisy[dark].mean(), rel=0.05)
 
 
+@pytest.mark.parametrize("photons", [10, 30, 100])
+def test_counts_on_a_dark_ground_are_not_taken_for_read_noise(photons):
+    """Zeros are counts there: with read noise they would be values cut off, and the ground would lose its mean."""
+    rows, columns = np.mgrid[:256, :256]
+    scene = 0.02 + 0.5 * np.exp(-((rows - 128) ** 2 + (columns - 128) ** 2) / 800)
+    for seed in range(4):
+        counts = np.random.default_rng(seed).poisson(scene * photons) / photons
+        found = estimate_noise(read(np.rint(counts.clip(0, 1) * 65535).astype(np.uint16)))
+        assert isinstance(found, PoissonGaussian) and found.gain == pytest.approx(255 / photons, rel=0.15)
+        assert found.read < 255 / photons / 2
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "model"),
     [
