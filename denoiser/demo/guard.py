@@ -220,11 +220,11 @@ class GuardedBlocks(gr.Blocks):
         call = Call(self._queue, event)
         _current_call.set(call)
         try:
-            if block_fn.fn is None:
-                raise gr.Error("This runs in the browser alone.")
             if len(inputs) < len(block_fn.inputs):
                 raise gr.Error(f"{len(block_fn.inputs)} values are needed, {len(inputs)} were sent.")
             inputs = [check_input(component, value) for component, value in zip(block_fn.inputs, inputs)]
+            if block_fn.fn is None:
+                raise gr.Error("This runs in the browser alone.")
             return await super().process_api(block_fn, inputs, *args, **kwargs)
         except asyncio.CancelledError:
             call.cancelled = True  # its thread goes on until it looks

@@ -112,6 +112,7 @@ def test_a_moved_parameter_counts_until_it_follows_its_rule_again(laboratory):
 
 def test_crops_have_one_zoom_and_show_what_was_removed(laboratory):
     page = laboratory.page
+    choose(laboratory, "gaussian")
     places = "() => [...document.querySelectorAll('#comparison canvas')].map((one) => one.style.cssText.split(';')[2])"
     page.focus("#comparison .crops")
     for key in ("+", "+", "ArrowRight", "ArrowDown"):
@@ -176,6 +177,8 @@ def test_the_path_the_filters_and_the_latent_of_the_crop(laboratory):
 
 def test_a_sweep_fills_a_plot_and_its_table(laboratory):
     page = laboratory.page
+    laboratory.open("Inside the autoencoder")
+    inside(laboratory, "planes")
     page.click("#sweep-start")
     page.wait_for_selector("#sweep-start:not([disabled])")
     page.wait_for_function("document.querySelectorAll('#sweep circle').length === 70")
