@@ -49,7 +49,7 @@ class DenoiseTab:
         queue of its own, so that it keeps nobody from computing.
         """
         ui = self.layout
-        computing: dict[str, Any] = {
+        computing = {
             "fn": self.run,
             "inputs": [
                 *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma),
@@ -69,12 +69,9 @@ class DenoiseTab:
         }
         # One listener for all of them: the newest change is the last to be answered, whatever moved.
         sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
-        moved = (slider.input for slider in sliders)
+        moved = [event for slider in sliders for event in (slider.input, slider.release)]
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
         gr.on([*moved, *others], **computing)
-        # A release does not wait in the browser until the live picture under way is answered; that one is next in turn.
-        released = computing | dict[str, Any](trigger_mode="multiple")
-        gr.on([slider.release for slider in sliders], **released)
         self._connect_picker(page)
         self._connect_controls(page, computing)
 

@@ -342,7 +342,7 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
     visitor.page.wait_for_function(f"before => ({READ})() != before", arg=before)
     assert len(refusals) == 3 and len(set(refusals)) == 1
     assert visitor.page.locator("#waiting").inner_text() == ""
-    assert visitor.page.locator("text=Error").count() == 0 and not visitor.problems
+    assert visitor.page.get_by_text(re.compile("Error")).count() == 0 and not visitor.problems
 
 
 def test_who_waits_in_the_queue_sees_the_place(visitor, demo, tmp_path):

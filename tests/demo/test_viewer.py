@@ -310,7 +310,7 @@ def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(open_page):
     middle = {"x": box["x"] + 60, "y": box["y"] + box["height"] / 2}
     touch = visitor.context.new_cdp_session(visitor.page)
     touch.send("Input.synthesizePinchGesture", middle | {"scaleFactor": 2, "gestureSourceType": "touch"})
-    assert percent(visitor) > fit * 1.3
+    visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit * 1.3}")
     assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
 
 
