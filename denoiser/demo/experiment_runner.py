@@ -178,12 +178,11 @@ class ExperimentRunner:
         noise: str | None,
         parameters: dict[str, float],
         seed: float,
-        sigma: float | str,
     ) -> Tuned:
         """The level and the strength at which the checkpoint does best on a picture, by Stein's estimate.
 
         The arguments are those of :meth:`run`. What is known of noise that was added is used, unless neighbors share
-        it; ``sigma`` is not, as it is to be chosen.
+        it.
 
         Raises:
             gr.Error: As :meth:`run`.

@@ -158,20 +158,17 @@ class PhotoControls:
         """The level and the strength that are best by Stein's estimate, and a note that says what they gain."""
         runner = self.state.experiment_runner
         options = experiment_options(noisy_already, noise, seed, "estimate", 0.0, 1.0, levels)
-        del options["strength"]
+        del options["sigma"], options["strength"]  # which are to be chosen
         area = locate("part" if runner.is_long(photo, area) else area, part)
         tuned = runner.tune(photo, area, self.picker.loaded(selection), **options)
         said = f"{tuned}."
         gr.Info(said[0].upper() + said[1:])
         if tuned.note:
             return [gr.skip()] * 4
-        level = tuned.sigma if tuned.before != tuned.after and isinstance(tuned.sigma, float) else None
-        return [
-            gr.skip() if level is None else "manual",
-            gr.skip() if level is None else gr.update(visible=True),
-            gr.skip() if level is None else round(level, 1),
-            round(tuned.strength, 2),
-        ]
+        strength = round(tuned.strength, 2)
+        if tuned.before == tuned.after or not isinstance(tuned.sigma, float):
+            return [gr.skip(), gr.skip(), gr.skip(), strength]
+        return ["manual", gr.update(visible=True), round(tuned.sigma, 1), strength]
 
     def on_level_lowered(self, advice: Advice | None, *levels: float) -> list[float]:
         """Lower every noise level beyond what the checkpoint is trained for."""
