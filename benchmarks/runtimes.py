@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
 from denoiser.export.check import load_session
-from denoiser.export.onnx_graph import make_graph
+from denoiser.export.onnx_graph import MAP, make_graph
 from denoiser.export.openvino_network import OpenvinoNetwork
 from denoiser.export.quantize import coarse_convolutions, quantize
 from denoiser.hub.checkpoints import find_checkpoint
@@ -77,7 +77,7 @@ def all_runtimes(denoiser: Denoiser) -> dict[tuple[str, str], Runtime | str]:
     network, name = denoiser.model, denoiser.name
     if network.config.blind:
         raise ValueError(f"{name} takes no noise level: measure one that does")
-    graph, _ = make_graph(find_checkpoint(name))
+    graph, _ = make_graph(find_checkpoint(name), MAP)
     coarse = f"int8 at {len(coarse_convolutions(network))} convolutions"
     everywhere = {key for key, part in network.named_modules() if isinstance(part, torch.nn.Conv2d)}
     graphs = {coarse: quantize(graph, network), "int8 at all": quantize(graph, network, everywhere)}

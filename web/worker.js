@@ -73,7 +73,7 @@ async function computeTile(model, rgba, tile, level, share, width, clips) {
   const count = rows * columns, part = cut(rgba, width, tile);
   // A gray network takes each plane of a color picture as a picture.
   const inputs = { image: new ort.Tensor("float32", part, [3 / given, given, rows, columns]) };
-  if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1, 1, 1, 1]);
+  if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1]);
   const outputs = await loaded.session.run(inputs);
   const estimate = Float32Array.from(await outputs.denoised.getData());
   outputs.denoised.dispose();

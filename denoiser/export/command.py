@@ -6,10 +6,15 @@ from pathlib import Path
 
 from ..errors import DenoiserError
 from ..hub.checkpoints import find_checkpoint
-from .onnx_graph import export_onnx
+from .onnx_graph import MAP, export_onnx
 
 NAME = "export"
 """The first word of the command line that calls it; a picture or a folder of this name is written ./export."""
+
+
+def level_or_map(text: str) -> float | str:
+    """The value of ``--sigma``."""
+    return text if text == MAP else float(text)
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +27,13 @@ def main(arguments: list[str]) -> int:
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="folder, bundled name or user/repo on the Hub")
     add("-o", "--output", required=True, type=Path, metavar="FILE.onnx", help="what to write")
-    add("--sigma", type=float, help="a fixed noise level, 0..255, for programs that give the graph a picture alone")
+    add(
+        "--sigma",
+        type=level_or_map,
+        metavar=f"LEVEL|{MAP}",
+        help="a fixed noise level, 0..255, for programs that give the graph a picture alone; "
+        f"or '{MAP}': an input that is always (B, 1, H, W), for programs that want that stated",
+    )
     add("--int8", action="store_true", help="the coarse levels in 8-bit integers: faster, hardly any loss")
     add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
     options = parser.parse_args(arguments)

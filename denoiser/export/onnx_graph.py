@@ -3,7 +3,8 @@
 The graph is made by ``torch.onnx.export`` from one traced program. It has the input ``image``, float32 (B, C, H, W) in
 [0, 1], the output ``denoised`` of the same shape, and, unless the checkpoint is blind or a level is fixed, the input
 ``sigma``: the noise's standard deviation on the scale of the image, as a map (B, 1, H, W), one level for each picture
-(B, 1, 1, 1) or one for all (1, 1, 1, 1).
+(B,) or one for all (1,). The file leaves the number of its dimensions open, which ONNX Runtime takes; where a program
+wants it stated, as the ONNX standard does of inputs, ``sigma="map"`` states four.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,6 +32,9 @@ TOLERANCE = 1e-4
 """Largest accepted difference from the network, on the scale where white is 1."""
 INT8_TOLERANCE = 0.5 / 255
 """The same of the mean difference (root mean square), where convolutions are in integers."""
+MAP = "map"
+"""The value of ``sigma`` that makes a graph for maps (B, 1, H, W) and what broadcasts to them alone."""
+MAP_SHAPE = ("sigma_batch", 1, "sigma_height", "sigma_width")
 MISSING = "exporting needs more packages ({}): pip install 'denoising-autoencoder[export]'"
 
 
@@ -55,14 +60,17 @@ class Exported(nn.Module):
         return self.network(image, sigma)
 
 
-def export_onnx(checkpoint: Checkpoint, path: str | Path, sigma: float | None = None, int8: bool = False) -> float:
+def export_onnx(
+    checkpoint: Checkpoint, path: str | Path, sigma: float | str | None = None, int8: bool = False
+) -> float:
     """Write a checkpoint as an ONNX file, after ONNX Runtime computed with it what the network does.
 
     Args:
         checkpoint: As :func:`denoiser.hub.checkpoints.find_checkpoint` finds it.
         path: The file to write; it is replaced only by a graph that passed.
         sigma: A noise level, 8-bit units, that becomes part of the graph, whose only input is then the picture: what
-            programs expect that load any image model. None makes it an input.
+            programs expect that load any image model. None makes it an input, a map or (B,); "map" an input of four
+            dimensions, for programs that want their number stated: OpenVINO, or ``onnx.checker``.
         int8: Compute the coarse levels in integers, see :mod:`denoiser.export.quantize`.
 
     Returns:
@@ -78,16 +86,20 @@ def export_onnx(checkpoint: Checkpoint, path: str | Path, sigma: float | None = 
     return difference
 
 
-def make_graph(checkpoint: Checkpoint, sigma: float | None = None, int8: bool = False) -> tuple[bytes, float]:
+def make_graph(checkpoint: Checkpoint, sigma: float | str | None = None, int8: bool = False) -> tuple[bytes, float]:
     """What :func:`export_onnx` writes, and the difference that it returns."""
+    level = None if isinstance(sigma, str) else sigma
     network = load_model(checkpoint.folder, label=checkpoint.name).requires_grad_(False)
+    if isinstance(sigma, str) and sigma != MAP:
+        raise CannotExport(f"sigma must be a level from 0 to 255 or '{MAP}', got {sigma!r}")
     if sigma is not None and network.config.blind:
         raise CannotExport(f"{checkpoint.name} takes no noise level: leave sigma out")
-    if sigma is not None and not 0 <= sigma <= 255:
-        raise CannotExport(f"sigma must be from 0 to 255, got {sigma:g}")
-    module = Exported(network, None if sigma is None else sigma / 255).eval()
+    if level is not None and not 0 <= level <= 255:
+        raise CannotExport(f"sigma must be from 0 to 255, got {level:g}")
+    module = Exported(network, None if level is None else level / 255).eval()
     try:
-        content = _graph(module, _metadata(checkpoint, network, sigma, int8))
+        any_rank = sigma is None and not network.config.blind
+        content = _graph(module, _metadata(checkpoint, network, sigma, int8), any_rank)
         if int8:
             content = quantize(content, network)
         difference = (mean_difference if int8 else largest_difference)(load_session(content), module)
@@ -137,14 +149,32 @@ def _weights_hash(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
 
 
-def _graph(module: Exported, metadata: dict[str, str]) -> bytes:
-    """The serialized ONNX model.
+def _graph(module: Exported, metadata: dict[str, str], any_rank: bool) -> bytes:
+    """The serialized ONNX model, with ``sigma`` as a map or, if ``any_rank``, of fewer dimensions as well."""
+    import onnx
+
+    model = _trace(module)
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")  # traces of the Python code, with the paths of this machine
+    graph.ClearField("value_info")
+    for value in graph.input:
+        if value.name == "sigma":
+            value.CopyFrom(onnx.helper.make_tensor_value_info("sigma", onnx.TensorProto.FLOAT, MAP_SHAPE))
+    model.doc_string = f"{metadata['name']}: a denoising autoencoder for pictures"
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    if any_rank:
+        _take_any_rank(graph)
+    return model.SerializeToString()
+
+
+def _trace(module: Exported) -> Any:
+    """The ONNX model as torch makes it.
 
     The trace is made with a level for each picture, ``sigma`` (B, 1, 1, 1), which the graph expands by ONNX's rules of
     broadcasting: so it takes maps as well, and only the declared shape of the input has to say so.
     """
-    import onnx
-
     dim = torch.export.Dim
     smallest = module.network.multiple + 1  # for smaller pictures torch would make another trace; the graph is the same
     height, width = dim("height", min=smallest), dim("width", min=smallest)
@@ -166,22 +196,33 @@ def _graph(module: Exported, metadata: dict[str, str]) -> bytes:
             verbose=False,
         )
     assert program
-    model = program.model_proto
-    graph = model.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")  # traces of the Python code, with the paths of this machine
-    graph.ClearField("value_info")
-    for value in graph.input:
-        if value.name == "sigma":
-            names = ("sigma_batch", 1, "sigma_height", "sigma_width")
-            value.CopyFrom(onnx.helper.make_tensor_value_info("sigma", onnx.TensorProto.FLOAT, names))
-    model.doc_string = f"{metadata['name']}: a denoising autoencoder for pictures"
-    onnx.helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return program.model_proto
 
 
-def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: float | None, int8: bool) -> dict[str, str]:
+def _take_any_rank(graph: Any) -> None:
+    """Let a graph whose ``sigma`` is a map take one of fewer dimensions as well: ones are appended up to four."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    for node in graph.node:
+        node.input[:] = ["sigma_map" if name == "sigma" else name for name in node.input]
+    given = next(value for value in graph.input if value.name == "sigma")
+    given.CopyFrom(helper.make_tensor_value_info("sigma", TensorProto.FLOAT, None))
+    graph.value_info.append(helper.make_tensor_value_info("sigma_map", TensorProto.FLOAT, MAP_SHAPE))
+    constants = {"sigma_ones": [1, 1, 1, 1], "sigma_start": [0], "sigma_end": [4]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(one), name) for name, one in constants.items())
+    nodes = [
+        helper.make_node("Shape", ["sigma"], ["sigma_shape"]),
+        helper.make_node("Concat", ["sigma_shape", "sigma_ones"], ["sigma_longer"], axis=0),
+        helper.make_node("Slice", ["sigma_longer", "sigma_start", "sigma_end"], ["sigma_four"]),
+        helper.make_node("Reshape", ["sigma", "sigma_four"], ["sigma_map"]),
+    ]
+    for node in reversed(nodes):  # before all that uses it
+        graph.node.insert(0, node)
+
+
+def _metadata(
+    checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: float | str | None, int8: bool
+) -> dict[str, str]:
     """What a program or a person has to know who has only the file."""
     config, facts = network.config, facts_of(checkpoint)
     low, high = config.sigma_range
@@ -194,7 +235,7 @@ def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: floa
         "image": "float32 (batch, channels, height, width), any size; black 0, white 1",
         "denoised": "as image, not clamped",
         "sigma": "standard deviation of the noise on the scale of image: 8-bit level / 255; "
-        "(batch, 1, height, width), or broadcast to it",
+        "(batch, 1, height, width), or broadcast to it" + (", or (batch,)" if sigma is None else ""),
         "sigma_range": f"{low:g} {high:g}",
         "sigma_units": f"{config.sigma_units} levels, of sigma_range",
         "precision": "int8 at coarse levels, float32 elsewhere" if int8 else "float32",
@@ -203,7 +244,7 @@ def _metadata(checkpoint: Checkpoint, network: DenoisingAutoencoder, sigma: floa
     }
     if config.blind:
         known["sigma"] = "none: the network takes no noise level"
-    elif sigma is not None:
+    elif isinstance(sigma, float | int):
         known |= {"sigma": "none: fixed in this graph", "fixed_sigma": f"{sigma:g}"}
     known["config"] = json.dumps(json.loads(known["config"]), sort_keys=True)
     return {name: value for name, value in known.items() if value}

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import CannotExport
 from ..hub.checkpoints import Checkpoint
-from .onnx_graph import make_graph
+from .onnx_graph import MAP, make_graph
 
 MISSING = "the backend openvino needs more packages ({}): pip install 'denoising-autoencoder[openvino]'"
 
@@ -35,7 +35,7 @@ class OpenvinoNetwork:
         Raises:
             CannotExport: A package is missing, or the graph computes something else than the network.
         """
-        return cls(make_graph(checkpoint, int8=True)[0], precision)
+        return cls(make_graph(checkpoint, MAP, int8=True)[0], precision)
 
     def _compile(self) -> Any:
         try:

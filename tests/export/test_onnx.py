@@ -9,6 +9,7 @@ import torch
 from denoiser.__main__ import main
 from denoiser.errors import CannotExport
 from denoiser.export import export_onnx, onnx_graph
+from denoiser.export.quantize import coarse_convolutions, quantize
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.models import Bottleneck, BottleneckConfig, Unet, UnetConfig, load_model
 
@@ -36,9 +37,17 @@ def checkpoint(network, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def graph(checkpoint):
+def traced(network):
+    """What torch makes of the network, which takes seconds: once for all graphs with an input for the level."""
+    return onnx_graph._trace(onnx_graph.Exported(network)).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint, traced):
     path = checkpoint.parent / "tiny.onnx"
-    assert main(["export", str(checkpoint), "-o", str(path)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_graph, "_trace", lambda module: onnx.load_model_from_string(traced))
+        assert main(["export", str(checkpoint), "-o", str(path)]) == 0
     return path
 
 
@@ -52,12 +61,37 @@ def fixed_graph(checkpoint):
 
 @pytest.mark.parametrize("batch, height, width", [(1, 1, 1), (2, 3, 50), (3, 8, 8), (1, 65, 7), (2, 37, 80)])
 def test_the_graph_takes_any_size_with_a_map_or_levels(graph, network, batch, height, width):
-    loaded = session(graph)
+    loaded, in_integers = session(graph), session(quantize(graph.read_bytes(), network))
     image, level_map = torch.rand(batch, 3, height, width), torch.rand(batch, 1, height, width) / 5
-    for sigma in (level_map, level_map[:, :, :1, :1], level_map[:1, :, :1, :1]):
-        given = {"image": image.numpy(), "sigma": sigma.contiguous().numpy()}
-        expected = network(image, sigma.expand(batch, 1, height, width))
-        assert np.abs(loaded.run(None, given)[0] - expected.numpy()).max() < 1e-5
+    levels = level_map[:, :, :1, :1]
+    for given, sigma in (
+        (level_map, level_map),
+        (levels[:, 0, 0, 0], levels),  # (B,)
+        (levels, levels),
+        (levels[:1], levels[:1]),
+        (levels[0, 0, 0, 0], levels[:1]),
+    ):
+        given = {"image": image.numpy(), "sigma": np.ascontiguousarray(given.numpy())}
+        expected = network(image, sigma.expand(batch, 1, height, width)).numpy()
+        assert np.abs(loaded.run(None, given)[0] - expected).max() < 1e-5
+        assert np.sqrt(np.mean((in_integers.run(None, given)[0] - expected) ** 2)) < 2 / 255
+
+
+def test_a_graph_for_maps_alone_states_four_dimensions(checkpoint, graph, network, traced, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "_trace", lambda module: onnx.load_model_from_string(traced))
+    path = tmp_path / "map.onnx"
+    assert main(["export", str(checkpoint), "-o", str(path), "--sigma", "map"]) == 0
+    onnx.checker.check_model(path)
+    loaded = session(path)
+    assert [len(one.shape) for one in loaded.get_inputs()] == [4, 4] and "(batch,)" in what_of_sigma(session(graph))
+    assert "(batch,)" not in what_of_sigma(loaded)
+    image, level_map = torch.rand(2, 3, 20, 30), torch.rand(2, 1, 20, 30) / 5
+    result = loaded.run(None, {"image": image.numpy(), "sigma": level_map.numpy()})[0]
+    assert np.abs(result - network(image, level_map).numpy()).max() < 1e-5
+
+
+def what_of_sigma(loaded):
+    return loaded.get_modelmeta().custom_metadata_map["sigma"]
 
 
 def test_the_graph_says_what_it_takes(graph):
@@ -113,7 +147,7 @@ def test_programs_that_give_a_graph_tiles_of_any_size(fixed_graph, checkpoint, p
 
 def test_a_graph_that_computes_something_else_is_not_written(graph, tmp_path, monkeypatch):
     Unet(UnetConfig(widths=(8, 12), blocks=(1, 1))).save_pretrained(tmp_path / "other")
-    monkeypatch.setattr(onnx_graph, "_graph", lambda module, metadata: graph.read_bytes())
+    monkeypatch.setattr(onnx_graph, "_graph", lambda *arguments: graph.read_bytes())
     (tmp_path / "there.onnx").write_bytes(b"as it was")
     with pytest.raises(CannotExport, match="differs from the network"):
         export_onnx(Checkpoint("other", tmp_path / "other"), tmp_path / "there.onnx")
@@ -121,8 +155,6 @@ def test_a_graph_that_computes_something_else_is_not_written(graph, tmp_path, mo
 
 
 def test_the_coarse_levels_in_integers(graph, network):
-    from denoiser.export.quantize import coarse_convolutions, quantize
-
     assert coarse_convolutions(network) == {"bottleneck.0.conv1", "bottleneck.0.conv2"}
     content = quantize(graph.read_bytes(), network)
     stored = {one.name: one.data_type for one in onnx.load_model_from_string(content).graph.initializer}
@@ -138,6 +170,7 @@ def test_the_coarse_levels_in_integers(graph, network):
     "arguments, status, message",
     [
         (["photo", "-o", "x.onnx", "--sigma", "3"], 2, "takes no noise level"),
+        (["tiny", "-o", "x.onnx", "--sigma", "levels"], None, "invalid level_or_map value"),
         (["unheard-of", "-o", "x.onnx"], 2, "no checkpoint"),
         (["photo", "-o", "x.png"], None, "denoise ./export"),
     ],
