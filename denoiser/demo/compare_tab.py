@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ..analysis.residual import CHANCE
+from ..analysis.residual import CHANCE, Residual
 from ..errors import DenoiserError
 from ..hub.checkpoints import bundled_checkpoints
 from ..techniques import TECHNIQUES, Outcome, Technique, compare, learned
@@ -43,6 +43,10 @@ KINDS = {
 """What a residual is, in few words."""
 MAP_COLOR = (255, 140, 0, 150)
 """Of areas where structure was removed, RGBA."""
+GAUSSIAN = 0.02
+"""Distance from the Gaussian distribution below which a residual's values have it."""
+PEAK = 0.6
+"""Density at the top of the histogram; that of Gaussian noise is 0.4 at most."""
 MAX_ROWS = 50
 """That are kept for a page."""
 LEAST_SIGMA = 0.05
@@ -203,6 +207,7 @@ class CompareTab:
         if residual:
             marked = residual.structure > CHANCE
             shown |= {"verdict": str(residual), "removed": KINDS[residual.kind].format(100 * residual.share)}
+            shown["histogram"] = _render_histogram(residual, outcome.technique.label)
             if residual.kind == "structure":
                 shown["map"] = self._save(marked[..., None] * np.array(MAP_COLOR, np.uint8), "map")
         return shown | {"seconds": outcome.seconds, "path": self._save(outcome.pixels, name)}
@@ -242,6 +247,17 @@ def _render_chooser() -> str:
     for name in (IN_USE, *bundled_checkpoints()):
         groups["learned"].append(_find(name))
     return render("chooser.html", groups=groups, families=FAMILIES, usual=USUAL, in_use=IN_USE)
+
+
+def _render_histogram(residual: Residual, label: str) -> str:
+    """What was removed as a histogram, and in figures: its deviation, what neighbors share, and its distribution."""
+    heights = [[round(20 * min(one / PEAK, 1), 1) for one in part] for part in (residual.density, residual.gaussian)]
+    values = "Gaussian" if residual.distance < GAUSSIAN else "not Gaussian"
+    said = f"\u03c3 {residual.deviation:.1f} of {residual.expected:.1f}, neighbors correlate by "
+    said += f"{residual.correlation:.2f}, values {values}"
+    return render(
+        "histogram.html", label=label, bars=heights[0], curve=[round(20 - one, 1) for one in heights[1]], said=said
+    )
 
 
 def _find(name: str) -> Technique:

@@ -102,7 +102,7 @@ function tile(name) {
     frame.append(canvas);
     const caption = document.createElement("figcaption");
     caption.append(document.createElement("span"), document.createElement("b"));
-    figure.append(frame, caption);
+    figure.append(frame, caption, Object.assign(document.createElement("div"), { className: "crop-histogram" }));
   }
   return figure;
 }
@@ -122,6 +122,9 @@ function drawTiles() {
     if (shown) paint(canvas, shown, plain ? undefined : minuend, own);
     canvas.setAttribute("aria-label", row.label);
     canvas.hidden = !row.path;
+    const histogram = figure.querySelector(".crop-histogram");
+    histogram.hidden = view.mode !== "removed" || !row.histogram;
+    if (!histogram.hidden) histogram.innerHTML = row.histogram;  // of a template that escapes
     label.textContent = row.label;
     number.textContent = figureOf(row);
     number.classList.toggle("sentence", ["removed", "uncertain"].includes(view.mode));
@@ -293,7 +296,8 @@ function drawState() {
   text.textContent = running ? `${done} of ${total}: ${running.label} …` : value.cancelled ? "Cancelled" : "";
   cancel.hidden = !running;
   const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${value.sigma.toFixed(1)}. `;
-  note.textContent = size + (value.clean
+  const removed = "Histograms: bars are the values of what was removed, the line is Gaussian noise of the level. ";
+  note.textContent = size + (view.mode === "removed" ? removed : "") + (value.clean
     ? "Drag the crops, or move two fingers on them, to move and zoom all."
     : view.mode === "uncertain"
     ? "How far each pixel is expected to be off, by Stein's estimate: black is not at all, white is as much as the noise. " +

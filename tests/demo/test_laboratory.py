@@ -199,6 +199,20 @@ def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
     assert all("±" in figures[0] or "over" in figures[0] for figures in laboratory.table().values())
     check_axe(page)
     choose(laboratory, "gaussian", "bilateral", "tv")
+    assert page.locator("#comparison .crop-histogram svg:visible").count() == 0
+    page.click("#comparison [data-mode=removed]")
+    assert "line is Gaussian" in page.inner_text("#comparison .comparison-note")
+    histograms = page.get_by_role("img", name="Histogram of what")  # the bars' areas are shares: they add up to 1
+    names = [one.get_attribute("aria-label") for one in histograms.all()]
+    assert len(names) == 3 and "Total variation removed" in names[2]
+    deviations = [float(re.search(r"\u03c3 ([\d.]+) of 20\.\d, neighbors correlate", name)[1]) for name in names]
+    assert all(10 < one < 40 for one in deviations)
+    heights = page.evaluate(
+        """() => [...document.querySelectorAll("#comparison .crop-histogram path")].map(
+          (path) => [...path.getAttribute("d").matchAll(/v-([\\d.]+)/g)].map((one) => Number(one[1])))"""
+    )
+    assert all(len(one) == 41 and sum(one) * 10 / 41 * 0.6 / 20 == pytest.approx(1, abs=0.05) for one in heights)
+    check_axe(page)
     page.click("#comparison [data-mode=uncertain]")
     assert "as much as the noise" in page.inner_text("#comparison .comparison-note")
     captions = page.locator("#comparison figure:not([data-name=noisy]) b").all_inner_texts()
