@@ -1,5 +1,6 @@
 """The crop of the first tab's picture that another tab looks at: its overview, its place, and how it is had."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,14 @@ import numpy as np
 
 from ..errors import DenoiserError
 from ..techniques.registry import SMALLEST
-from .checkpoint_picker import Selection
+from .control_values import ControlValues
 from .denoise_tab import DenoiseTab
-from .experiment_runner import Crop, experiment_options
+from .experiment_runner import Crop
 from .figures import render_message
 from .guard import FAILED
 from .model_pool import Loaded
 from .photo_controls import IMMEDIATE, QUEUED
-from .photo_parts import MIDDLE, locate
+from .photo_parts import MIDDLE
 from .state import DemoState
 
 COMPUTING: dict[str, Any] = {
@@ -31,26 +32,20 @@ COMPUTING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a tab is to look at: the controls of the first tab, and the place of the crop.
+    """What a tab is to look at.
 
     Attributes:
-        photo: Path of the upload; None without one.
-        area: The part of it that the first tab works on; of a large photo never all.
-        place: Of the crop in that, see :func:`denoiser.demo.photo_parts.locate`.
-        selection: The checkpoint of the first tab.
-        options: Those of :func:`denoiser.demo.experiment_runner.experiment_options`.
+        controls: Those of the first tab.
+        place: Of the crop in what that works on, see :func:`denoiser.demo.photo_parts.locate`.
     """
 
-    photo: str | None
-    area: str
+    controls: ControlValues
     place: str
-    selection: Selection | None
-    options: dict[str, Any]
 
     @property
     def key(self) -> str:
         """Names the pixels that are looked at, and what is said of their noise."""
-        return repr((self.photo, self.area, self.place, sorted(self.options.items(), key=str)))
+        return repr((self.place, dataclasses.replace(self.controls, selection=None, strength=1.0)))
 
 
 class CropChoice:
@@ -75,11 +70,7 @@ class CropChoice:
         )
         self._place = gr.Textbox(MIDDLE, visible=False)
         self._shown = gr.State("")  # what the overview shows
-        ui = first.layout
-        self.inputs = [
-            *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma, ui.area, ui.part),
-            *(self._place, *ui.parameter_sliders),
-        ]
+        self.inputs = [*first.layout.controls, self._place]
 
     def connect(self, tab: gr.Tab, computing: dict[str, Any]) -> None:
         """Compute when the tab is opened, and when another crop is chosen.
@@ -90,44 +81,29 @@ class CropChoice:
         """
         ui = self._first.layout
         opened = tab.select(
-            self.on_opened,
-            [ui.photo, ui.area, ui.part, self._shown],
-            [self._overview, self._place, self._shown],
-            **QUEUED,
+            self.on_opened, [*ui.controls, self._shown], [self._overview, self._place, self._shown], **QUEUED
         )
         opened.success(**computing)
         chosen = self._overview.input(self._first.controls.on_part_chosen, None, self._place, **IMMEDIATE)
         chosen.success(**computing)
 
-    def on_opened(self, photo: str | None, area: str, part: str, shown: str) -> list:
+    def on_opened(self, *values: Any) -> list:
         """The overview, if the first tab has another picture than it shows."""
-        area = self._area(photo, area, part)
-        key = f"{photo} {area}"
-        if photo is None or key == shown:
+        controls, (shown,) = ControlValues.read(values)
+        runner = self.state.experiment_runner
+        area = controls.short_area(runner)
+        key = f"{controls.photo} {area}"
+        if controls.photo is None or key == shown:
             return [gr.skip(), gr.skip(), gr.skip()]
         try:
-            return [self.state.experiment_runner.crop_overview(photo, area), MIDDLE, key]
+            return [runner.crop_overview(controls.photo, area), MIDDLE, key]
         except gr.Error:
             return ["", MIDDLE, ""]  # computing will say what is wrong
 
-    def wanted(
-        self,
-        photo: str | None,
-        noisy_already: bool,
-        noise: str,
-        seed: float | None,
-        selection: Selection | None,
-        sigma_mode: str,
-        sigma: float,
-        area: str,
-        part: str,
-        place: str,
-        *levels: float,
-    ) -> Wanted:
+    def wanted(self, *values: Any) -> Wanted:
         """What the values of ``inputs`` ask for."""
-        options = experiment_options(noisy_already, noise, seed, sigma_mode, sigma, 1.0, levels)
-        del options["strength"]
-        return Wanted(photo, self._area(photo, area, part), place, selection, options)
+        controls, (place,) = ControlValues.read(values)
+        return Wanted(controls, place)
 
     def take(self, wanted: Wanted) -> Crop:
         """The crop.
@@ -135,7 +111,9 @@ class CropChoice:
         Raises:
             gr.Error: There is no photo, or it is too small, or something is wrong with it.
         """
-        crop = self.state.experiment_runner.crop(wanted.photo, wanted.area, wanted.place, **wanted.options)
+        controls, runner = wanted.controls, self.state.experiment_runner
+        area, sigma = controls.short_area(runner), controls.options["sigma"]
+        crop = runner.crop(controls.photo, area, wanted.place, **controls.degradation, sigma=sigma)
         if min(crop.noisy.pixels.shape[:2]) < SMALLEST:
             raise gr.Error(f"This needs a picture of at least {SMALLEST} pixels a side: take a larger one.")
         return crop
@@ -146,11 +124,7 @@ class CropChoice:
         Raises:
             gr.Error: It is not loaded any more.
         """
-        return self._first.picker.loaded(wanted.selection)
-
-    def _area(self, photo: str | None, area: str, part: str) -> str:
-        long = self.state.experiment_runner.is_long(photo, area)
-        return locate("part" if long else area, part)
+        return self._first.picker.loaded(wanted.controls.selection)
 
 
 def publish_picture(component: gr.HTML, state: DemoState, pixels: np.ndarray, name: str) -> str:

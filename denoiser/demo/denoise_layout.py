@@ -55,6 +55,10 @@ class DenoiseLayout:
                     self.tune_button = gr.Button("Choose level and strength (SURE)", size="sm", elem_id="tune")
             with gr.Column(scale=1, min_width=320, elem_id="results"):
                 self._add_results()
+        self.controls = [  # in the order of ControlValues
+            *(self.photo, self.noisy_already, self.noise, self.seed, self.selection, self.sigma_mode, self.sigma),
+            *(self.strength, self.area, self.part, *self.parameter_sliders),
+        ]
         with gr.Column(elem_id="panel"):
             self._add_panel()
 

@@ -14,8 +14,8 @@ from ..experiment import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
+from .control_values import ControlValues
 from .denoise_layout import DenoiseLayout
-from .experiment_runner import experiment_options
 from .figures import formula_of, render_figures, render_info, render_message
 from .guard import FAILED
 from .model_pool import Loaded
@@ -51,10 +51,7 @@ class DenoiseTab:
         ui = self.layout
         computing = {
             "fn": self.run,
-            "inputs": [
-                *(ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.sigma_mode, ui.sigma),
-                *(ui.strength, ui.area, ui.part, ui.difference_kind, *ui.parameter_sliders, ui.moving, ui.shown),
-            ],
+            "inputs": [*ui.controls, ui.difference_kind, ui.moving, ui.shown],
             "outputs": [
                 *(ui.viewer, ui.figures, ui.download, ui.file),
                 *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
@@ -181,7 +178,7 @@ class DenoiseTab:
             yield gr.skip()
             return
         try:
-            yield from self._compute(*inputs)
+            yield from self._compute(*ControlValues.read(inputs))
         except Exception as error:
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
@@ -192,63 +189,47 @@ class DenoiseTab:
                 if self._under_way.get(session) is inputs:
                     del self._under_way[session]
 
-    def _compute(
-        self,
-        photo: str | None,
-        noisy_already: bool,
-        noise: str,
-        seed: float | None,
-        selection: Selection | None,
-        sigma_mode: str,
-        sigma: float,
-        strength: float,
-        area: str,
-        part: str,
-        difference_kind: str,
-        *others: Any,
-    ) -> Iterator[dict]:
+    def _compute(self, controls: ControlValues, others: tuple[str, bool, str]) -> Iterator[dict]:
         """The pictures, then the figures.
 
         Raises:
             gr.Error: What a visitor can mend.
         """
         ui, runner = self.layout, self.state.experiment_runner
-        *levels, live, shown = others
+        photo, (difference_kind, live, shown) = controls.photo, others
         if photo is None:
             raise gr.Error("Drop a photo, or pick an example.")
-        loaded, area = self.picker.loaded(selection), locate(area, part)
+        loaded, area = self.picker.loaded(controls.selection), locate(controls.area, controls.part)
         at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
         request = PictureRequest(photo, area, difference_kind, shown or "", live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)
-            return self._show(result, pictures, loaded, sigma_mode, noise), None if at_once or live else result
+            return self._show(result, pictures, loaded, controls), None if at_once or live else result
 
         update, result = runner.run(
             photo,
             area,
             loaded,
-            **experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels),
+            **controls.options,
             answer=answer,
             live=live,
             measures=tuple(MEASURES) if at_once else ("psnr",),
         )
         yield update
         if result and result.clean:
-            yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, sigma_mode)}
+            yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, controls.sigma_mode)}
 
-    def _show(
-        self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, sigma_mode: str, noise: str
-    ) -> dict:
+    def _show(self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, controls: ControlValues) -> dict:
         """The pictures and those figures that are known by now."""
         ui = self.layout
         shown = {
             ui.viewer: viewer_value(ui.viewer, pictures),
-            ui.figures: render_figures(result, loaded.facts.name, sigma_mode, pictures.live),
+            ui.figures: render_figures(result, loaded.facts.name, controls.sigma_mode, pictures.live),
         }
         if pictures.live:
             return shown
-        added = noise if result.clean else None
+        added = controls.noise if result.clean else None
         advice = self.controls.advice(loaded, has_color(result.noisy), added, result.sigma_used)
         return (
             shown

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import gradio as gr
 from PIL import Image
@@ -13,7 +13,6 @@ from .. import experiment
 from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing
 from ..images.picture import Picture
-from ..noise import NOISES
 from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn
 from .guard import current_call
@@ -32,27 +31,6 @@ Answer = TypeVar("Answer")
 
 INDEPENDENT = ("gaussian", "poisson", "sensor", "speckle", "uniform")
 """Noises of known level that neighboring pixels do not share."""
-PARAMETERS = [(noise.name, parameter) for noise in NOISES.values() for parameter in noise.parameters]
-"""Of every noise, in the order of the page's sliders."""
-
-
-def experiment_options(
-    noisy_already: bool,
-    noise: str,
-    seed: float | None,
-    sigma_mode: str,
-    sigma: float,
-    strength: float,
-    levels: Sequence[float],
-) -> dict[str, Any]:
-    """The arguments ``noise`` to ``strength`` of :meth:`ExperimentRunner.run` for the state of the page's controls."""
-    return {
-        "noise": None if noisy_already else noise,
-        "parameters": {parameter.name: level for (name, parameter), level in zip(PARAMETERS, levels) if name == noise},
-        "seed": abs(seed or 0),
-        "sigma": sigma if sigma_mode == "manual" else sigma_mode,
-        "strength": strength,
-    }
 
 
 @dataclasses.dataclass(frozen=True)

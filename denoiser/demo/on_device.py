@@ -9,8 +9,8 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from .control_values import PARAMETERS
 from .denoise_layout import DenoiseLayout
-from .experiment_runner import PARAMETERS
 from .figures import render
 
 PATH = "on-device"

@@ -99,7 +99,8 @@ function showWaiting(text) {
 }
 
 // -- the settings in the address: address.py reads what is written here ------------------------------------------------
-let addressTimer = null;
+let addressTimer = null, opening = false;  // opening: the controls are not yet what the address says
+for (const acted of ["pointerdown", "keydown"]) addEventListener(acted, () => { opening = false; }, true);
 window.writeAddress = (usual, [noisy, noise, seed, checkpoint, sigmaMode, sigma, strength, ...levels]) => {
   clearTimeout(addressTimer);
   if (moving) return;
@@ -116,12 +117,15 @@ window.writeAddress = (usual, [noisy, noise, seed, checkpoint, sigmaMode, sigma,
   set("strength", strength, 1);
   const query = settings.toString().replaceAll("%2F", "/").replaceAll("%40", "@");
   addressTimer = setTimeout(() => {  // what changes soon after one another is one step back
-    if (query === new URLSearchParams(location.search).toString().replaceAll("%2F", "/").replaceAll("%40", "@")) return;
+    const same = query === new URLSearchParams(location.search).toString().replaceAll("%2F", "/").replaceAll("%40", "@");
+    opening &&= !same;
+    if (same || opening) return;
     const first = !history.state?.denoiser && !location.search;
     history[first ? "replaceState" : "pushState"]({ denoiser: true }, "", query ? `?${query}` : location.pathname);
   }, 400);
 };
 window.addEventListener("popstate", () => {
   clearTimeout(addressTimer);
+  opening = true;
   document.getElementById("address-opened")?.click();
 });

@@ -1,6 +1,7 @@
 """What the page does beside denoising: advice about a photo, the part to work on, the file, the address."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import gradio as gr
 
@@ -8,13 +9,13 @@ from ..hub.checkpoints import bundled_checkpoints
 from ..noise import NOISES
 from .address import parse_address, write_address_js
 from .checkpoint_picker import CheckpointPicker, Selection
+from .control_values import PARAMETERS, ControlValues
 from .denoise_layout import SIGMA_MODES, DenoiseLayout
-from .experiment_runner import PARAMETERS, experiment_options
 from .figures import formula_of, render_info, render_message
 from .full_size import FullSize
 from .model_pool import Loaded
 from .photo_advice import PHOTO_CHECKPOINT, Advice, PhotoFacts, advise
-from .photo_parts import AREAS, MIDDLE, locate
+from .photo_parts import AREAS, MIDDLE
 from .state import DemoState
 
 IMMEDIATE = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -57,7 +58,7 @@ class PhotoControls:
         ui.level_button.click(self.on_level_lowered, [ui.advice, *levels], levels, **IMMEDIATE).success(**computing)
         ui.tune_button.click(
             self.on_tune,
-            [ui.photo, ui.noisy_already, ui.noise, ui.seed, ui.selection, ui.area, ui.part, *ui.parameter_sliders],
+            ui.controls,
             [ui.sigma_mode, ui.manual_controls, ui.sigma, ui.strength],
             concurrency_id="compute",
             **IMMEDIATE | {"queue": True, "concurrency_limit": None, "show_progress": "minimal"},
@@ -144,23 +145,12 @@ class PhotoControls:
             async for update in self.picker.on_checkpoint_selected(advice.checkpoint, selection, request):
                 yield update
 
-    def on_tune(
-        self,
-        photo: str | None,
-        noisy_already: bool,
-        noise: str,
-        seed: float | None,
-        selection: Selection | None,
-        area: str,
-        part: str,
-        *levels: float,
-    ) -> list:
+    def on_tune(self, *values: Any) -> list:
         """The level and the strength that are best by Stein's estimate, and a note that says what they gain."""
+        controls, _ = ControlValues.read(values)
         runner = self.state.experiment_runner
-        options = experiment_options(noisy_already, noise, seed, "estimate", 0.0, 1.0, levels)
-        del options["sigma"], options["strength"]  # which are to be chosen
-        area = locate("part" if runner.is_long(photo, area) else area, part)
-        tuned = runner.tune(photo, area, self.picker.loaded(selection), **options)
+        loaded = self.picker.loaded(controls.selection)
+        tuned = runner.tune(controls.photo, controls.short_area(runner), loaded, **controls.degradation)
         said = f"{tuned}."
         gr.Info(said[0].upper() + said[1:])
         if tuned.note:
@@ -186,19 +176,9 @@ class PhotoControls:
             [ui.download, ui.full_size],
             **QUEUED,
         )
-        controls = [
-            ui.photo,
-            ui.selection,
-            ui.file_format,
-            ui.noisy_already,
-            ui.noise,
-            ui.seed,
-            ui.sigma_mode,
-            ui.sigma,
-        ]
         job = ui.full_size.click(
             self.on_full_size,
-            [*controls, ui.strength, *ui.parameter_sliders],
+            [*ui.controls, ui.file_format],
             [ui.job, ui.job_message, ui.full_size, ui.file],
             concurrency_id="file",
             concurrency_limit=None,  # they wait for their turn at the ComputeGate
@@ -223,27 +203,15 @@ class PhotoControls:
             gr.update(visible=not at_hand, interactive=True, value=f"Denoise the full size{size}, {file_format}"),
         ]
 
-    async def on_full_size(
-        self,
-        photo: str | None,
-        selection: Selection | None,
-        file_format: str,
-        noisy_already: bool,
-        noise: str,
-        seed: float | None,
-        sigma_mode: str,
-        sigma: float,
-        strength: float,
-        *levels: float,
-    ) -> AsyncIterator[dict]:
+    async def on_full_size(self, *values: Any) -> AsyncIterator[dict]:
         """Denoise the whole photo; yields how far it is, and the file in the end."""
-        ui = self.layout
+        ui, (controls, (file_format,)) = self.layout, ControlValues.read(values)
         working = {ui.job: gr.update(visible=True), ui.full_size: gr.update(interactive=False)}
         try:
-            if photo is None:
+            if controls.photo is None:
                 raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
-            options = experiment_options(noisy_already, noise, seed, sigma_mode, sigma, strength, levels)
-            job = self.full_size.denoise(photo, self.picker.loaded(selection), file_format, options)
+            loaded = self.picker.loaded(controls.selection)
+            job = self.full_size.denoise(controls.photo, loaded, file_format, controls.options)
             async for told in job:
                 if isinstance(told, str):
                     yield working | {ui.job_message: render_message(told), ui.file: gr.update(visible=False)}
@@ -270,8 +238,10 @@ class PhotoControls:
             *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
         ]
         for opened in (page.load, ui.address_opened.click):
-            opened(self.on_address_opened, ui.address, outputs, js=read, **IMMEDIATE).success(**computing)
-            opened(self.picker.on_address_opened, [ui.address, ui.selection], js=read, **fetching)
+            # Of steps back and forth in quick succession the last one counts, with the address as it is then.
+            last = {"js": read, "trigger_mode": "always_last"}
+            opened(self.on_address_opened, ui.address, outputs, **last, **IMMEDIATE).success(**computing)
+            opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
         written = [ui.noisy_already, ui.noise, ui.seed, ui.checkpoint, ui.sigma_mode, ui.sigma, ui.strength]
         ui.figures.change(
             None,
