@@ -37,11 +37,16 @@ def tabs(browser):
 
 @pytest.fixture
 def open_page(browser, demo, tabs):
-    """Open the page, in a window of a size or on a phone, for one visitor of this test."""
+    """Open the page, in a window of a size or on a phone, for a visitor of this test, each with a window of its own."""
     with contextlib.ExitStack() as stack:
+        used = []
 
         def visit(width: int = 1280, height: int = 900, phone: bool = False, query: str = "") -> Visitor:
             tab = tabs[phone]
+            if tab in used:
+                tab = tab.context.new_page()
+                stack.callback(tab.close)
+            used.append(tab)
             tab.set_viewport_size({"width": width, "height": height})
             return stack.enter_context(visited(Visitor(browser, f"{demo.url}/{query}", page=tab)))
 
@@ -63,10 +68,13 @@ def visitor(open_page):
 
 
 @pytest.fixture(scope="module")
-def shared_visitor(browser, demo):
+def shared_visitor(browser, demo, tabs):
     """A visitor that several tests share, for mishaps in a row."""
-    with visited(Visitor(browser, demo.url)) as visitor:
+    page = tabs[0].context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    with visited(Visitor(browser, demo.url, page=page)) as visitor:
         yield visitor
+    page.close()
 
 
 @pytest.fixture(scope="module")

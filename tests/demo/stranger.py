@@ -15,6 +15,7 @@ class Stranger:
 
     def __init__(self, url: str):
         self.http = httpx.Client(base_url=url, timeout=60)
+        self.session = uuid.uuid4().hex
         config = self.http.get("/config").json()
         self.components = {component["id"]: component for component in config["components"]}
         self.endpoints = config["dependencies"]
@@ -61,12 +62,13 @@ class Stranger:
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
 
-    def call(self, endpoint: dict, data: list) -> dict:
-        """One call through the queue -> its last message: "success" and "output"."""
-        session = uuid.uuid4().hex
+    def call(self, endpoint: dict, data: list, session: str = "") -> dict:
+        """One call through the queue, in the given session -> its last message: "success" and "output"."""
+        session = session or self.session
         joined = self.join(endpoint, data, session)
         assert joined.status_code == 200, joined.text
-        return next(event for event in self.events(session) if event["msg"] == "process_completed")
+        (done,) = [event for event in self.events(session) if event["msg"] == "process_completed"]
+        return done
 
     def upload(self, path: Path) -> dict:
         with open(path, "rb") as file:

@@ -125,12 +125,12 @@ def test_the_difference_can_be_of_what_is_missing(visitor):
 
 
 def test_a_large_photo_says_what_will_happen(visitor, photo):
-    large = np.tile(photo, (5, 7, 1))
+    large = np.tile(photo, (4, 5, 1))
     visitor.after(lambda: visitor.upload("large.png", png(large)))
-    assert "2.3 megapixels" in visitor.page.inner_text("#notice")
-    assert "1183 \u00d7 845" in visitor.figures()
+    assert "1.3 megapixels" in visitor.page.inner_text("#notice")
+    assert "1118 \u00d7 894" in visitor.figures()
     visitor.after(lambda: visitor.page.get_by_label("All, slow").click())
-    assert "1792 \u00d7 1280" in visitor.figures()
+    assert "1280 \u00d7 1024" in visitor.figures()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_choosing_another_checkpoint_denoises_again_and_describes_it(visitor):
     visitor.page.get_by_text("The textbook denoising autoencoder").wait_for()
 
 
-def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browser, demo, visitor, hub, tiny_checkpoint):
+def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(open_page, visitor, hub, tiny_checkpoint):
     commit = next(iter(hub.put("user/typed", tiny_checkpoint, README_md=HOSTILE_CARD).commits))
     visitor.after(lambda: pull(visitor, "user/typed"))
     assert "checkpoint user/typed" in visitor.figures()
@@ -233,11 +233,10 @@ def test_a_checkpoint_typed_is_pulled_used_and_there_for_the_next_visitor(browse
         "link", name="own", exact=True
     ).get_attribute("href")
     hub.requests.clear()
-    following = Visitor(browser, demo.url)
+    following = open_page()
     following.page.click("#checkpoint input")
     following.after(lambda: following.page.get_by_role("option", name="user/typed").click())
     assert "checkpoint user/typed" in following.figures() and hub.fetched("user/typed") == 0
-    following.context.close()
 
 
 def test_the_address_of_the_page_selects_a_checkpoint(open_page, hub, tiny_checkpoint):
@@ -247,12 +246,21 @@ def test_the_address_of_the_page_selects_a_checkpoint(open_page, hub, tiny_check
     assert "user/by-address" in visitor.page.input_value("#checkpoint input")
 
 
-def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hub, tiny_checkpoint, tmp_path):
+def test_a_hosts_default_is_private_and_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(
+    browser, hub, tiny_checkpoint, tmp_path
+):
     hub.put("user/listed", tiny_checkpoint, README_md=HOSTILE_CARD)
-    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-    running = Demo(tmp_path, **settings, DENOISER_CHECKPOINTS="user/tiny@main")
+    hub.put("user/own", tiny_checkpoint, private=True)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "token-of-user"}
+    settings |= {"DENOISER_CHECKPOINT": "user/own", "DENOISER_CHECKPOINTS": "user/tiny@main"}
+    running = Demo(tmp_path, **settings)
     try:
         visitor = Visitor(browser, running.url)
+        assert "checkpoint user/own" in visitor.figures()
+        stranger = Stranger(running.url)
+        data = stranger.defaults(stranger.endpoint("denoise"))
+        answer = stranger.call(stranger.endpoint("denoise"), [*data[:4], "", *data[5:]])
+        assert answer["output"]["data"][3]["checkpoint"] == "user/own"
         visitor.open_panel()
         visitor.page.click("#offers button >> nth=0")
         visitor.page.get_by_text("The menu holds 2 from the Hub").wait_for()
@@ -267,16 +275,15 @@ def test_the_menu_takes_in_what_the_hub_lists_while_the_page_is_open(browser, hu
         running.stop()
 
 
-def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(browser, demo, visitor, hub, tiny_checkpoint):
+def test_while_one_visitor_pulls_slowly_the_page_goes_on_for_all(open_page, visitor, hub, tiny_checkpoint):
     hub.put("user/slow", tiny_checkpoint)
     hub.faults = [("/api/models/user/slow", "stall")]
     pull(visitor, "user/slow")
     visitor.page.get_by_text("Asking the Hub for user/slow").wait_for()
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
-    other = Visitor(browser, demo.url)
+    other = open_page()
     other.after(lambda: other.slide("gaussian-sigma", 0.3))
     visitor.page.get_by_text("too slow to answer").wait_for()
-    other.context.close()
 
 
 @pytest.mark.parametrize("case", BAD_CHECKPOINTS)
@@ -346,7 +353,7 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
 
 
 def test_who_waits_in_the_queue_sees_the_place(visitor, demo, tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)).save(tmp_path / "large.bmp")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), np.uint8)).save(tmp_path / "large.bmp")
     stranger = Stranger(demo.url)
     picture, endpoint = stranger.upload(tmp_path / "large.bmp"), stranger.endpoint("denoise")
     visitor.page.evaluate(

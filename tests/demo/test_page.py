@@ -356,17 +356,6 @@ def test_a_start_without_network_and_a_default_that_cannot_be_had(tmp_path, smal
         offline.stop()
 
 
-def test_a_host_sets_the_default_and_may_list_what_is_private(tmp_path, hub, tiny_checkpoint, small_photo):
-    hub.put("user/own", tiny_checkpoint, private=True)
-    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
-    hosted = Demo(tmp_path, **settings, DENOISER_CHECKPOINT="user/own")
-    try:
-        client = Client(hosted.url, download_files=str(tmp_path / "client"), verbose=False)
-        assert call_denoise(client, small_photo, checkpoint="")[3]["checkpoint"] == "user/own"
-    finally:
-        hosted.stop()
-
-
 def test_the_demo_started_without_asking_any_other_machine(demo, client):
     assert not demo.refused.exists(), demo.refused.read_text()
 

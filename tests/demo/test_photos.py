@@ -15,7 +15,7 @@ from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.settings import Settings
 from tests.conftest import ROOT
 
-from .visitor import COMPLETE, Visitor, png
+from .visitor import COMPLETE, png
 
 NOISY = ROOT / "examples" / "harbour-noisy.jpg"
 HEIC = ROOT / "tests" / "images" / "data" / "gradient_8.heic"
@@ -84,8 +84,8 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
     assert np.abs(whole[inner, found[0] + 100 : found[0] + 1000] - shown[inner, 100:1000]).max() <= 2
 
 
-def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(browser, demo, visitor, photo):
-    page, other = visitor.page, Visitor(browser, demo.url)
+def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, visitor, photo):
+    page, other = visitor.page, open_page()
     visitor.after(lambda: visitor.upload("cancelled.png", png(np.tile(photo, (12, 12, 1)))))
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
@@ -100,7 +100,6 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(browser, dem
         seen.after(functools.partial(seen.slide, "gaussian-sigma", 0.3))
     assert page.is_enabled("#full-size") and not page.is_visible("#file") and not page.is_visible("#job")
     assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
-    other.context.close()
 
 
 def test_a_small_photo_can_be_had_as_jpeg(visitor):
@@ -111,7 +110,7 @@ def test_a_small_photo_can_be_had_as_jpeg(visitor):
     with page.expect_download() as download:
         page.click("#full-size")
     with Image.open(download.value.path()) as image:
-        assert image.format == "JPEG" and image.size == (256, 256)
+        assert image.format == "JPEG" and image.size == (128, 128)
 
 
 def test_a_network_that_does_not_fit_says_so_and_a_button_switches(visitor):
@@ -220,7 +219,7 @@ def opened(visitor, query: str, expected: str) -> None:
     visitor.until(expected)
 
 
-def test_settings_live_in_the_address_and_come_back(browser, demo, visitor):
+def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     page = visitor.page
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
     page.wait_for_url("**/?sigma=*")
@@ -234,11 +233,10 @@ def test_settings_live_in_the_address_and_come_back(browser, demo, visitor):
     page.go_forward()
     page.wait_for_selector("#poisson-peak")
     assert page.url == url
-    other = Visitor(browser, url)  # shared, or reloaded
+    other = open_page(query=url.rpartition("/")[2])  # shared, or reloaded
     assert other.page.is_visible("#poisson-peak")
     before_time = [line for line in figures.splitlines() if " s" not in line]
     assert [line for line in other.figures().splitlines() if " s" not in line] == before_time
-    other.context.close()
 
 
 def test_an_address_sets_every_control(visitor):

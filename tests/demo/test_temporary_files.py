@@ -3,7 +3,8 @@
 import errno
 import os
 import shutil
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.result_files import DISK_FULL, ResultFiles
 from denoiser.demo.run_folder import LOCK, delete_left_over, run_folder
 from denoiser.demo.settings import Settings
-from tests.conftest import PHOTO, Demo
+from tests.conftest import PHOTO, ROOT
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
 
@@ -73,17 +74,27 @@ def test_errors_that_say_the_disk_is_full(number):
     assert not result_files.is_disk_full(ValueError("x"))
 
 
+KILLED = """
+import time
+from denoiser.demo.run_folder import run_folder
+with run_folder() as folder:
+    print(folder, flush=True)
+    time.sleep(999)
+"""
+
+
 def test_what_a_killed_run_left_is_deleted_by_the_next_and_nothing_else(tmp_path):
     (tmp_path / "denoiser-of-somebody").mkdir()
     (tmp_path / "denoiser-of-somebody" / "file").touch()
-    first = Demo(tmp_path, temporary=None, HF_HUB_OFFLINE="1")
-    try:
-        (left,) = [lock.parent for lock in tmp_path.glob(f"denoiser-*/{LOCK}")]
-        delete_left_over(tmp_path)
-        assert left.exists()  # its process lives
-    finally:
-        first.process.send_signal(signal.SIGKILL)
-        first.process.wait()
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", KILLED], env=environment, cwd=ROOT, stdout=subprocess.PIPE) as first:
+        try:
+            left = Path(first.stdout.readline().decode().strip())
+            assert (left / LOCK).exists() and left.parent == tmp_path
+            delete_left_over(tmp_path)
+            assert left.exists()  # its process lives
+        finally:
+            first.kill()
     assert left.exists()
     delete_left_over(tmp_path)
     assert not left.exists() and (tmp_path / "denoiser-of-somebody" / "file").exists()
