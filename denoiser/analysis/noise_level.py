@@ -67,7 +67,7 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
         differences = pixels - gray
         # Their deviation is the part of the planes' noise that the mean has lost.
         return float(np.hypot(_level_without_color(gray), 255 * differences.std(axis=(0, 1)).mean()))
-    directions = _color_directions(pixels)
+    directions = color_directions(pixels)
     share = _clipped(pixels).max(1)
     unclipped = share < MAX_CLIPPED
     # One direction means a toned picture: gray.
@@ -140,7 +140,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     return bool((constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05))
 
 
-def _color_directions(pixels: np.ndarray) -> np.ndarray:
+def color_directions(pixels: np.ndarray) -> np.ndarray:
     """Principal directions (C, directions) of the colors with a deviation above one level: only they hold noise."""
     every = max(1, int((pixels.shape[0] * pixels.shape[1] / MAX_COLORS) ** 0.5))
     flat = pixels[::every, ::every].reshape(-1, pixels.shape[2])
