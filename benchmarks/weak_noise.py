@@ -3,7 +3,8 @@
     python -m benchmarks.weak_noise --data photographs
 
 For each noise level the gain in PSNR of the denoised 8-bit file over the noisy one, mean and least over the pictures:
-the middle 192 x 192 of those in ``train/held_out.yaml`` if they are among ``--data``, else of all. The level is given.
+the middle 192 x 192 of those in ``train/held_out.yaml`` if they are among ``--data``, else of all, and of pictures that
+are drawn. The level is given, or estimated with ``--estimate``.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from denoiser.analysis.metrics import psnr
 from train.data.sources import Source, find_images
 from train.validation import center_crops
 
+from .noise_level import DRAWN
+
 SIGMAS = (0.5, 1, 2, 3, 5)
 HELD_OUT = Path(__file__).parents[1] / "train" / "held_out.yaml"
 
@@ -29,13 +32,24 @@ def held_out(sources: list[Source]) -> list[Source]:
     return [source for source in sources if source.name in named] or sources
 
 
-def gains(denoiser: Denoiser, crops: list[np.ndarray], sigma: float) -> list[float]:
+def drawn(kind: str, channels: int, size: int, count: int = 4) -> list[np.ndarray]:
+    """The middle of pictures of a kind of ``benchmarks.noise_level``, uint8 (H, W, C)."""
+    crops = []
+    for seed in range(count):
+        picture = DRAWN[kind](seed).convert("RGB" if channels == 3 else "L")
+        left, top = ((side - size) // 2 for side in picture.size)
+        crop = picture.crop((max(0, left), max(0, top), left + size, top + size))
+        crops.append(np.asarray(crop).reshape(*crop.size[::-1], channels))
+    return crops
+
+
+def gains(denoiser: Denoiser, crops: list[np.ndarray], sigma: float, estimate: bool = False) -> list[float]:
     """The gain of each uint8 crop (H, W, C), dB."""
     values = []
     for seed, crop in enumerate(crops):
         noise = np.random.default_rng(seed).standard_normal(crop.shape)
         noisy = np.clip(np.rint(crop + sigma * noise), 0, 255).astype(np.uint8)
-        denoised = denoiser(noisy, sigma)
+        denoised = denoiser(noisy, None if estimate else sigma)
         clean, noisy, denoised = (picture / np.float32(255) for picture in (crop, noisy, denoised))
         values.append(psnr(clean, denoised) - psnr(clean, noisy))
     return values
@@ -47,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoints", nargs="*", help="default: all bundled ones that are given the level")
     parser.add_argument("--data", nargs="+", required=True, help="photographs: folders or tar files")
     parser.add_argument("--size", type=int, default=192, help="side of the crops (default 192)")
+    parser.add_argument("--estimate", action="store_true", help="let the level be estimated")
     options = parser.parse_args(arguments)
     try:
         sources = held_out(find_images(options.data))
@@ -54,18 +69,21 @@ def main(arguments: list[str] | None = None) -> int:
     except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(sources)} pictures; gain in dB, mean (least)\n")
-    print("| checkpoint | " + " | ".join(f"sigma {sigma:g}" for sigma in SIGMAS) + " |")
-    print("| --- |" + " --- |" * len(SIGMAS))
+    print(
+        f"{len(sources)} photographs; gain in dB, mean (least); level {'estimated' if options.estimate else 'given'}\n"
+    )
+    print("| checkpoint | pictures | " + " | ".join(f"&sigma; {sigma:g}" for sigma in SIGMAS) + " |")
+    print("| --- | --- |" + " --- |" * len(SIGMAS))
     for name, denoiser in denoisers.items():
         if denoiser.model.config.blind:
             continue
-        crops, _ = center_crops(sources, denoiser.model.config.channels, size=options.size)
-        cells = []
-        for sigma in SIGMAS:
-            values = gains(denoiser, crops, sigma)
-            cells.append(f"{np.mean(values):+.2f} ({min(values):+.2f})")
-        print(f"| `{name}` | " + " | ".join(cells) + " |", flush=True)
+        channels = denoiser.model.config.channels
+        groups = {"photographs": center_crops(sources, channels, size=options.size)[0]}
+        groups |= {kind: drawn(kind, channels, options.size) for kind in DRAWN}
+        for kind, crops in groups.items():
+            columns = [gains(denoiser, crops, sigma, options.estimate) for sigma in SIGMAS]
+            cells = [f"{np.mean(values):+.2f} ({min(values):+.2f})" for values in columns]
+            print(f"| `{name}` | {kind} | " + " | ".join(cells) + " |", flush=True)
     return 0
 
 

@@ -11,7 +11,7 @@ from .analysis.clipping import undo_clipping
 from .analysis.noise_level import is_graphic
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
-from .analysis.weak_noise import blind_share, limit_removal
+from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
 from .images.picture import Picture
 
@@ -84,6 +84,7 @@ class NetworkInput:
         else:
             level = (sigma.read if isinstance(sigma, PoissonGaussian) else sigma) / 255
         self.level: float | np.ndarray | None = None if blind else level
+        self.clean = self.clean or (self.level is not None and not np.any(self.level))
         # Noise that depends on the signal was found because it is strong.
         self._share: float = blind_share(self.pixels) if blind and not self.clean and self._stabilizer is None else 1.0
 
@@ -91,13 +92,23 @@ class NetworkInput:
         """A tile (h, w, C) of ``pixels`` with noise of the level ``level``."""
         return self._stabilizer.apply(tile) if self._stabilizer else tile
 
-    def correct(self, estimate: np.ndarray, tile: np.ndarray, level: float | np.ndarray | None) -> np.ndarray:
-        """A tile of pixels from the network's estimate for the stabilized ``tile``; ``estimate`` is overwritten."""
+    def correct(
+        self,
+        estimate: np.ndarray,
+        tile: np.ndarray,
+        level: float | np.ndarray | None,
+        change: np.ndarray | None,
+    ) -> np.ndarray:
+        """A tile of pixels from the network's estimate for the stabilized ``tile``; ``estimate`` is overwritten.
+
+        Where the noise is weak ``change`` says how the estimate depends on the tile: :func:`.analysis.weak_noise.blend`.
+        """
         if self._stabilizer is None and level is not None and np.max(level) > 0:
             estimate = undo_clipping(estimate, tile, level)
         if level is not None:
-            step = 1 / self._picture.maximum if self._picture.maximum > 1 else 0.0
-            estimate = limit_removal(estimate, tile, level, step)
+            if change is not None:
+                step = 1 / self._picture.maximum if self._picture.maximum > 1 else 0.0
+                estimate = blend(estimate, tile, level, change, step)
         elif self._stabilizer:  # no level was given: a network that takes it for less shifts dark areas as a whole
             estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         else:

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import HfApi
 from PIL import Image
 
+from .analysis.weak_noise import MIN_DISTANCE, NO_BLEND, make_probe
 from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
@@ -328,11 +329,17 @@ class Denoiser:
         maps: list[np.ndarray] = []
         if any(np.ndim(level) for level in levels):
             maps = [np.stack([np.broadcast_to(level, pixels.shape[:2]) for level in levels], axis=2)]
+        place = [np.broadcast_to(axis, pixels.shape[:2]) for axis in np.ogrid[: pixels.shape[0], : pixels.shape[1]]]
 
-        def denoise_tile(noisy: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+        def denoise_tile(noisy: np.ndarray, rows: np.ndarray, columns: np.ndarray, *parts: np.ndarray) -> np.ndarray:
             given = np.stack([one.stabilize(noisy[:, :, index]) for index, one in enumerate(inputs)], axis=2)
             known = parts[0] if parts else np.array(levels) if levels else None
             estimate = self._infer(given, known)
+            change = None
+            if known is not None and known.min() < NO_BLEND:
+                probe, level = make_probe(given, rows[:, 0], columns[0]), known[..., None]
+                distance = np.maximum(level / 4, MIN_DISTANCE)
+                change = level / distance * probe * (self._infer(given + distance * probe, known) - estimate)
             if not np.isfinite(estimate).all():  # finite weights can have products that are not finite
                 raise CheckpointInvalid(
                     f"{self.name or 'The network'} computes values that are not finite numbers: its weights are "
@@ -340,10 +347,13 @@ class Denoiser:
                 )
             for index, one in enumerate(inputs):
                 level = None if known is None else known[..., index]
-                estimate[:, :, index] = one.correct(estimate[:, :, index], given[:, :, index], level)
+                moved = None if change is None else change[:, :, index]
+                estimate[:, :, index] = one.correct(estimate[:, :, index], given[:, :, index], level, moved)
             return estimate if strength == 1 else noisy + np.float32(strength) * (estimate - noisy)
 
-        denoised = apply_tiled(denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, maps, in_place)
+        denoised = apply_tiled(
+            denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, place + maps, in_place
+        )
         return [one.restore(denoised[:, :, index]) for index, one in enumerate(inputs)]
 
     @torch.inference_mode()

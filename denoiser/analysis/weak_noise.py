@@ -1,13 +1,12 @@
 """Weak noise: blend a network's estimate with its input, so that the result is no worse than the input.
 
-At a noise level of one or two a network removes more texture than noise. Where it removed more energy than the noise
-has, its estimate is blended with the input. If the errors of both were independent, the best share of the estimate
-would be the energy of the noise over that of the difference (the weights of two independent measurements).
+At a noise level of one or two a network can remove more texture than noise. The best blend y + a (f(y) - y) of the
+input y and the estimate f(y) has the share a = -n.(f(y) - y) / |f(y) - y|^2 where n is the noise. By Stein's identity
+the product has the mean sigma^2 (div f - 1), in which the clean picture does not occur; the divergence is measured by
+one more run of the network, at a randomly moved picture (see :mod:`denoiser.analysis.sure`).
 
 A network that is given no level takes the texture of clean photographs for noise: its estimate is blended as a whole.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,13 +14,16 @@ import torch.nn.functional as F
 
 from .noise_level import coarse_level
 
-CELL = 8
-"""Energies are means over the 3 x 3 cells of this side around a pixel."""
-FULL_BLEND, NO_BLEND = 5 / 255, 10 / 255
+CELL = 4
+"""Shares are taken from means over the 3 x 3 cells of this side around a pixel."""
+FULL_BLEND, NO_BLEND = 5 / 255, 8 / 255
 """Noise levels up to which the blend is applied in full, and from which on it is not applied."""
-HALF_SHARE = 1.75 / 255
-"""Level at which the share is halved, and below which it falls fast: the errors are not quite independent. Set on the
-held-out crops so that no bundled checkpoint makes one worse at sigma 0.5 to 5 (``benchmarks.weak_noise``)."""
+MIN_DISTANCE = 0.5 / 255
+"""Least distance by which the picture is moved: over less the rounding of bfloat16 outweighs what changes."""
+CLIPPED = (2 / np.pi) ** 0.5
+"""Mean of what was cut off a value that lies at the end of the range, relative to the noise."""
+SIGNS = np.random.default_rng(0).integers(0, 2, (64, 64, 3)).astype(np.float32) * 2 - 1
+"""The probe, repeated over the picture: by position, so that tiles agree with the whole."""
 
 HALF_COARSE, STEEP = 1.4, 16
 """Coarse level, 8-bit units, at which a blind network's estimate counts half, and how fast that changes around it. Set
@@ -34,35 +36,57 @@ def blind_share(pixels: np.ndarray) -> float:
     return 1 / (1 + ratio**-STEEP) if ratio > 0 else 0.0
 
 
-def limit_removal(restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, step: float = 0.0) -> np.ndarray:
-    """Blend an estimate with its input where more was removed than the noise has.
+def make_probe(noisy: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Random signs for the values of a part of a picture; 0 for those that are black or white, which noise moves less.
+
+    Args:
+        noisy: Float (H, W, ..., C).
+        rows: The place of the part in the picture, (H,).
+        columns: The same, (W,).
+
+    Returns:
+        float32, the same shape.
+    """
+    signs = SIGNS[rows % len(SIGNS)][:, columns % len(SIGNS), : noisy.shape[-1]]
+    signs = signs.reshape(*signs.shape[:2], *[1] * (noisy.ndim - 3), -1)
+    return signs * ((noisy != 0) & (noisy != 1))
+
+
+def blend(
+    restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, change: np.ndarray, step: float = 0.0
+) -> np.ndarray:
+    """The blend of an estimate with its input that has the least error by Stein's estimate, over small areas.
+
+    The identity holds for values that were not cut off. One at white whose noise was has the error 0 in place of n, and
+    n is 0.8 sigma there on the mean; likewise at black.
 
     Args:
         restored: The network's estimate, float32 (H, W, C); overwritten.
         noisy: Its input, the same shape.
         level: Standard deviation of the noise on the same scale, a number or (H, W).
+        change: The probe times what the estimate changes as the input moves along the probe, by ``level`` for each 1.
         step: Between the values that the input can have, 1 / 255 for 8 bits: rounding adds to its noise.
 
     Returns:
-        The blend, float32 (H, W, C); ``restored`` itself from ``NO_BLEND`` on.
+        The blend, float32 (H, W, C).
     """
-    if np.min(level) >= NO_BLEND:
-        return restored
-    energy = torch.empty(1, 1, *noisy.shape[:2], dtype=torch.float32, device="cpu")
-    for band in _bands(len(noisy)):
-        energy[0, 0, band] = torch.from_numpy(((restored[band] - noisy[band]) ** 2).mean(2))
-    cells = F.avg_pool2d(energy, CELL, ceil_mode=True, count_include_pad=False)
-    cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    energy = F.interpolate(cells, scale_factor=CELL, mode="bilinear")  # not to the size, see denoiser.analysis.clipping
-    energy = energy[0, 0, : noisy.shape[0], : noisy.shape[1]].numpy()
-    share = ((level**2 + step**2 / 12) / np.maximum(energy, 1e-12)).clip(0, 1) * (level**4 / (level**4 + HALF_SHARE**4))
-    fade = np.clip((level - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1)
-    share = (share + fade * (1 - share)).astype(np.float32)
-    for band in _bands(len(noisy)):
-        restored[band] = noisy[band] + share[band][..., None] * (restored[band] - noisy[band])
+    levels = np.broadcast_to(np.asarray(level, np.float32)[..., None], (*noisy.shape[:2], 1))
+    removed = noisy - restored
+    cut = (noisy == 0).astype(np.float32) - (noisy == 1)
+    # Noise times what was removed; the moved estimate has changed by the derivative times the level.
+    product = (levels + step**2 / 12 / np.maximum(levels, 1e-9)) * ((cut == 0) * levels - change)
+    product += CLIPPED * levels * cut * removed
+    share = _local_mean(product) / np.maximum(_local_mean(removed**2), 1e-12)
+    fade = np.clip((levels[..., 0] - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1)
+    share = np.where(levels[..., 0] > 0, share.clip(0, 1) * (1 - fade) + fade, 0)
+    restored -= (1 - share[..., None]).astype(np.float32) * (restored - noisy)
     return restored
 
 
-def _bands(rows: int) -> Iterator[slice]:
-    """Rows in bands, so that a large picture needs no copies of its size."""
-    yield from (slice(top, top + 256) for top in range(0, rows, 256))
+def _local_mean(values: np.ndarray) -> np.ndarray:
+    """The mean of (H, W, C) over the cells around each pixel, (H, W)."""
+    height, width = values.shape[:2]
+    cells = F.avg_pool2d(torch.from_numpy(values.mean(2))[None, None], CELL, ceil_mode=True, count_include_pad=False)
+    cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    # By the side of a cell, not to the picture's size: see denoiser.analysis.clipping.
+    return F.interpolate(cells, scale_factor=CELL, mode="bilinear")[0, 0, :height, :width].numpy()
