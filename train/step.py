@@ -20,6 +20,7 @@ class TrainingStep:
         model: The network that is trained.
         average: The moving average of its weights, which is validated and saved.
         rate: The learning rate of the last step.
+        compiling: Whether a step is under way that compiles the network, and has not yet changed a weight.
     """
 
     def __init__(self, plan: Plan, accelerator: Accelerator):
@@ -28,6 +29,7 @@ class TrainingStep:
         self.model = plan.model.to(device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.model).eval()
         self.rate = 0.0
+        self.compiling = False
         self._optimizer = build_optimizer(self.model, self._config.optimizer)
         self._teacher = plan.teacher and plan.teacher.to(device, memory_format=torch.channels_last)
         self._compiled: set[tuple[int, int]] = set()
@@ -57,9 +59,9 @@ class TrainingStep:
     def compiles(self, stage: Stage) -> bool:
         """Whether the next step, of this stage, compiles the network; asked once before each."""
         size = stage.batch, stage.patch
-        new = self._config.compile and size not in self._compiled
+        self.compiling = self._config.compile and size not in self._compiled
         self._compiled.add(size)
-        return new
+        return self.compiling
 
     def __call__(self, batch: Batch, stage: Stage, number: int, progress: float) -> torch.Tensor:
         """Make a step.
@@ -83,6 +85,7 @@ class TrainingStep:
             self._optimizer.zero_grad(set_to_none=True)
             self._accelerator.backward(loss)
             norm = self._accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.compiling = False
         with record_function("optimizer"):
             self._optimizer.step()
             update_ema(self.average, self.model, number, settings.ema)

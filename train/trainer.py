@@ -42,6 +42,10 @@ DRAW_EVERY = 60  # seconds at least between curves and samples
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
 
 
+class StoppedCompiling(BaseException):
+    """Asked to stop while the network was being compiled: the step under way has changed nothing yet."""
+
+
 class Trainer:
     """One run in one process: ``prepare``, then ``train``. Its files are in ``--output``."""
 
@@ -198,9 +202,13 @@ class Trainer:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def ask_to_stop(number: int, frame) -> None:
-            """Finish the step, save, leave; asked again, leave at once."""
+            """Finish the step, or leave it while it compiles; save, leave; asked again, leave at once."""
             self._signals.append(number)
             signal.signal(number, before[number])
+            # Several processes stop after a step: each would wait for the gradients of one that has left.
+            if self.training_step.compiling and self.accelerator.num_processes == 1:
+                self.training_step.compiling = False
+                raise StoppedCompiling
 
         for number in before:
             signal.signal(number, ask_to_stop)
@@ -249,7 +257,10 @@ class Trainer:
             started = time.monotonic()
             if self._should_stop():
                 break
-            compiled = self._train_step(batches)
+            try:
+                compiled = self._train_step(batches)
+            except StoppedCompiling:
+                break
             if profiler:
                 profiler.step()
             save_now = time.monotonic() - saved_at > self.plan.options.save_every

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.train.conftest import TINY, run_apart, weights
+from tests.train.conftest import TINY, weights
 from train.__main__ import main
 from train.evaluate import main as evaluate
 from train.publish import main as publish
@@ -19,10 +20,16 @@ from train.state import lock_run
 from train.trainer import Trainer
 
 
+@pytest.fixture(scope="module")
+def whole_runs():
+    """The weights of runs that nobody stopped, by their optimizer."""
+    return {}
+
+
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
 )
-def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, number, kind):
+def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, whole_runs, number, kind):
     path = config(budget={"steps": 150}, optimizer=TINY["optimizer"] | {"kind": kind})
     more = ["--save-every", "0.05", "--workers", "1"]
     command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
@@ -49,15 +56,45 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
     torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
     try:
         assert main(arguments(path, photographs, tmp_path / "cut")) == 0
-        assert main(arguments(path, photographs, tmp_path / "whole", "--workers", "0")) == 0
+        if kind not in whole_runs:
+            assert main(arguments(path, photographs, tmp_path / "whole", "--workers", "0")) == 0
+            whole_runs[kind] = weights(tmp_path / "whole")
     finally:
         torch.set_num_threads(threads)
     log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == sorted(record["step"] for record in log)
     assert log[-1]["step"] == 150
-    cut, whole = weights(tmp_path / "cut"), weights(tmp_path / "whole")
+    cut, whole = weights(tmp_path / "cut"), whole_runs[kind]
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
     assert not list((tmp_path / "cut").rglob(".partial*"))
+
+
+@pytest.mark.parametrize("calls", [0, 5], ids=["before the first step", "at the second stage"])
+def test_a_run_stops_while_it_compiles_and_goes_on(
+    config, photographs, tmp_path, capsys, arguments, monkeypatch, calls
+):
+    path, run = config(budget={"steps": 10}, compile=True), tmp_path / "cut"
+    seen = []
+
+    def compile_until_stopped(network, dynamic):
+        def compiled(*given):
+            if len(seen) == calls and not seen.append(given):
+                os.kill(os.getpid(), signal.SIGTERM)
+                pytest.fail("it went on compiling")
+            seen.append(given)
+            return network(*given)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_until_stopped)
+    assert main(arguments(path, photographs, run, "--workers", "0")) == 130
+    said = capsys.readouterr().out
+    assert (f"stopped at step {calls}," if calls else "stopped before the first step") in said
+    assert calls == 0 or torch.load(run / "state.pt", weights_only=True)["step"] == calls
+    assert main(arguments(path, photographs, run, "--workers", "0")) == 0
+    assert main(arguments(path, photographs, tmp_path / "whole", "--workers", "0")) == 0
+    cut, whole = weights(run), weights(tmp_path / "whole")
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
 
 
 def test_seeds_decide(config, photographs, tmp_path, arguments):
@@ -126,18 +163,22 @@ def test_signal_handlers_are_restored(config, photographs, tmp_path, arguments):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_names_that_are_not_unicode_and_consoles_that_are_not_utf_8(config, photographs, tmp_path, arguments):
+def test_names_that_are_not_unicode_and_consoles_that_are_not_utf_8(
+    config, photographs, tmp_path, arguments, monkeypatch
+):
     folder = shutil.copytree(photographs, tmp_path / "photographs")
     shutil.copy(os.fsencode(folder / "p0.png"), os.fsencode(folder) + b"/caf\xe9.png")
     shutil.copy(os.fsencode(folder / "broken.jpg"), os.fsencode(folder) + b"/\xe9.jpg")
-    run, environment = tmp_path / "\u5199\u771f", os.environ | {"PYTHONIOENCODING": "cp1252"}
+    run = tmp_path / "\u5199\u771f"
+    console = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(console, encoding="cp1252", write_through=True))
     command = arguments(config(budget={"steps": 2}), folder, run)
     for _ in range(2):  # the second call says that it is finished
-        done = run_apart("train", *command, env=environment)
-        assert done.returncode == 0, done.stderr
-    assert b"\\u5199" in done.stdout
-    folder = str(run / "validation")
-    assert run_apart("train.evaluate", str(run), "--data", folder, env=environment).returncode == 0
+        assert main(command) == 0
+    said = console.getvalue()
+    assert b"\\u5199" in said and b"\\udce9.jpg" in said and b"is finished" in said
+    assert evaluate([str(run), "--data", str(run / "validation")]) == 0
 
 
 def test_a_run_in_use_is_refused(config, photographs, tmp_path, arguments, capsys):
