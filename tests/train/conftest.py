@@ -1,6 +1,4 @@
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import yaml
 from PIL import Image
 
 from denoiser import add_noise
-from tests.conftest import PHOTO, ROOT
+from tests.conftest import PHOTO
 from train.trainer import Trainer
 
 TINY = {
@@ -90,11 +88,6 @@ ONE_STAGE = [{"until": 1.0, "patch": 32, "batch": 4}]
 
 def weights(run):
     return safetensors.torch.load_file(run / "checkpoint" / "model.safetensors")
-
-
-def run_apart(*command, **options):
-    """A command in a process of its own, as people start it."""
-    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, timeout=240, **options)
 
 
 @pytest.fixture

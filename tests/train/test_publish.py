@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -103,7 +102,9 @@ def readme(hub, repo_id="user/mine") -> str:
     return pushed(hub, repo_id)["README.md"].decode()
 
 
-def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, tmp_path, photo, capsys):
+def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere_and_the_cards_code_runs(
+    run, hub, tmp_path, photo, capsys
+):
     assert publish([str(run), "user/mine"]) == 0
     out, err = capsys.readouterr()
     assert "publishing as user" in out and "token-of-user" not in out + err
@@ -119,30 +120,28 @@ def test_what_was_pushed_gives_the_same_output_bit_for_bit_elsewhere(run, hub, t
         "samples.webp",
     ]
     assert publish([str(run), "user/mine"]) == 0
+    blocks = re.findall(r"```python\n(.*?)```", readme(hub), re.DOTALL)
+    assert len(blocks) == 2
     np.save(tmp_path / "noisy.npy", photo[:64, :64])
+    Image.fromarray(photo[:64, :64]).save(tmp_path / "noisy.jpg")
     program = (
         "import numpy as np; from denoiser import Denoiser\n"
         "np.save('out.npy', Denoiser.from_pretrained('user/mine')(np.load('noisy.npy'), 25))\n"
     )
-    result = elsewhere(hub, tmp_path, "-c", program)
+    result = elsewhere(hub, tmp_path, "-c", "\n".join([program, *blocks, "assert clean.size == (64, 64)"]))
     assert result.returncode == 0, result.stderr
     expected = Denoiser.from_pretrained(run / "checkpoint")(photo[:64, :64], 25)
     assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
 
 
-def test_training_can_end_on_the_hub_and_the_cards_code_runs(finished_run, hub, tmp_path, photo):
+def test_training_can_end_on_the_hub(finished_run, hub, tmp_path, capsys):
     source = finished_run.parent
     arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
     arguments += ["--cpu", "--cache", source / "cache", "--push-to-hub", "user/trained"]
-    result = elsewhere(hub, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
-    assert result.returncode == 0, result.stderr
-    assert "token-of-user" not in result.stdout + result.stderr
-    text = readme(hub, "user/trained")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    Image.fromarray(photo[:64, :64]).save(tmp_path / "noisy.jpg")
-    result = elsewhere(hub, tmp_path, "-c", "\n".join(blocks) + "\nassert clean.size == (64, 64)")
-    assert result.returncode == 0, result.stderr
+    assert train([*map(str, arguments)]) == 0
+    assert "token-of-user" not in "".join(capsys.readouterr())
+    weights = (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes()
+    assert pushed(hub, "user/trained")["model.safetensors"] == weights
 
 
 def test_the_card_says_what_was_measured_and_on_what(run, hub):
@@ -363,18 +362,23 @@ def test_a_push_that_broke_off_can_be_repeated(run, hub, capsys, fault):
     assert "model.safetensors" in pushed(hub)
 
 
-def test_a_hub_that_is_not_there_is_named(run, tmp_path):
-    nowhere = SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
-    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "user/mine", HF_TOKEN="token-of-user")
-    assert result.returncode != 0 and "cannot be reached" in result.stderr and "Traceback" not in result.stderr
+@pytest.fixture
+def no_hub(monkeypatch):
+    """The Hub that this process's client asks cannot be reached."""
+    monkeypatch.setenv("HF_TOKEN", "token-of-user")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{free_port()}")
 
 
-def test_training_finds_out_before_any_work_that_there_is_no_hub(finished_run, tmp_path):
-    source, nowhere = finished_run.parent, SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
+def test_a_hub_that_is_not_there_is_named(run, no_hub, capsys):
+    assert publish([str(run), "user/mine"]) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_training_finds_out_before_any_work_that_there_is_no_hub(finished_run, no_hub, tmp_path, capsys):
+    source = finished_run.parent
     arguments = ["--config", source / "config.yaml", "--data", source / "photographs", "--output", tmp_path / "run"]
-    arguments += ["--cpu", "--push-to-hub", "user/mine"]
-    result = elsewhere(nowhere, tmp_path, "-m", "train", *arguments, HF_TOKEN="token-of-user")
-    assert result.returncode == 2 and "the Hub cannot be reached" in result.stderr and not (tmp_path / "run").exists()
+    assert train([*map(str, arguments), "--cpu", "--push-to-hub", "user/mine"]) == 2
+    assert "the Hub cannot be reached" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def no_measurement(run):
@@ -460,13 +464,13 @@ def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
     assert listed["held-out photographs, sigma=25"] == pytest.approx(measured[25], abs=1e-3)
 
 
-def test_a_dry_run_needs_no_hub(run, tmp_path):
-    nowhere = SimpleNamespace(url=f"http://127.0.0.1:{free_port()}")
-    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "user/mine", "--dry-run")
-    assert result.returncode == 0, result.stderr
-    assert "would push to user/mine" in result.stdout and "The Hub was not asked" in result.stdout
-    result = elsewhere(nowhere, tmp_path, "-m", "train.publish", run, "bad name", "--dry-run")
-    assert result.returncode == 2 and "bad name is no name for a repository" in result.stderr
+def test_a_dry_run_needs_no_hub(run, no_hub, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    assert publish([str(run), "user/mine", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "would push to user/mine" in out and "The Hub was not asked" in out
+    assert publish([str(run), "bad name", "--dry-run"]) == 2
+    assert "bad name is no name for a repository" in capsys.readouterr().err
 
 
 def unimproved(run):
@@ -531,17 +535,16 @@ def test_measurements_on_a_data_set_of_the_hub_are_in_its_own_form_too(run, hub)
     assert dict(facts.psnr)["cbsd68, sigma=25"] == pytest.approx(expected["psnr_sigma_25"], abs=1e-4)
 
 
-def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path):
+def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path, monkeypatch):
     assert publish([str(run), "user/base"]) == 0
     config = TINY | {"stages": [{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}], "budget": {"steps": 2}}
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "photographs").mkdir()
     for index in range(3):
         Image.open(PHOTO).crop((index * 90, 0, index * 90 + 300, 300)).save(tmp_path / "photographs" / f"{index}.png")
+    monkeypatch.chdir(tmp_path)
     arguments = ["--config", "tuned.yaml", "--data", "photographs", "--output", "tuned", "--cpu", "--cache", "cache"]
-    arguments += ["--init", "user/base", "--teacher", "user/base"]
-    result = elsewhere(hub, tmp_path, "-m", "train", *arguments)
-    assert result.returncode == 0, result.stderr
+    assert train([*arguments, "--init", "user/base", "--teacher", "user/base"]) == 0
     assert publish([str(tmp_path / "tuned"), "--folder", str(tmp_path / "folder")]) == 0
     data = ModelCard((tmp_path / "folder" / "README.md").read_text()).data
     assert data.base_model == ["user/base"]
