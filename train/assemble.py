@@ -42,6 +42,8 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
     except CheckpointInvalid as error:
         raise CannotPublish(f"the checkpoint does not load: {error}") from error
     except FileNotFoundError as error:
+        if not Path(error.filename).is_relative_to(source):
+            raise
         missing = Path(error.filename).name
         kind = "no finished run" if missing != CARD_FILE else "no checkpoint with a card"
         raise CannotPublish(f"{source} is {kind}: {missing} is missing") from error

@@ -178,6 +178,7 @@ class Config:
 
     def __post_init__(self):
         _require(self.seed >= 0, "seed must not be negative")
+        _require(self.seed < 2**32, "seed must be below 2^32")
         _require(
             not self.data.clip or bool(self.model.get("blind")),
             "data.clip is for blind networks: for those given the level, clipping is undone afterwards",
@@ -279,5 +280,7 @@ def _read_yaml(path: Path):
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from denoiser import Denoiser
+from denoiser import CheckpointInvalid, Denoiser
 from denoiser.hub import card
 from denoiser.hub.checkpoints import Checkpoint, find_checkpoint
 from denoiser.hub.safe_markdown import safe_markdown
-from denoiser.models import DenoisingAutoencoder
+from denoiser.models import WEIGHTS_FILE, DenoisingAutoencoder
 
 from .config import Config, ConfigError
 from .evaluate import weights_hash
@@ -24,7 +24,10 @@ def resolve_checkpoint(start: str) -> Checkpoint:
         DenoiserError: There is none, or it cannot be had.
     """
     checkpoint = Path(start) / CHECKPOINT
-    return find_checkpoint(str(checkpoint) if checkpoint.is_dir() else start)
+    found = find_checkpoint(str(checkpoint) if checkpoint.is_dir() else start)
+    if not (found.folder / WEIGHTS_FILE).is_file():
+        raise CheckpointInvalid(f"{start} holds no checkpoint: {WEIGHTS_FILE} is missing")
+    return found
 
 
 def identify_weights(start: str) -> dict:

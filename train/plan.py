@@ -147,6 +147,8 @@ def _check_options(options: argparse.Namespace, config: Config) -> None:
         raise ConfigError(f"--tracker {tracker} is not installed, or accelerate does not know it")
     if space and (tracker != "trackio" or space.count("/") != 1):
         raise ConfigError(f"--tracker {options.tracker}: only trackio takes a Space, as trackio:user/space")
+    if any(os.path.realpath(name) == os.path.realpath(options.output) for name in options.data + options.noisy):
+        raise ConfigError(f"--output {options.output} is the folder of the pictures: choose another")
     if options.workers < 0:
         raise ConfigError(f"--workers must not be negative, got {options.workers}")
     if options.push_to_hub:
@@ -164,11 +166,14 @@ def _model_of_init(options: argparse.Namespace) -> dict:
 
 
 def _check_writable(run: Path) -> None:
-    """Raise OSError now rather than after an hour if the run's folder cannot be written."""
-    run.mkdir(parents=True, exist_ok=True)
+    """Raise ConfigError now rather than after an hour if the run's folder cannot be written."""
     probe = run / f".probe-{os.getpid()}"  # every process of a run tries
-    probe.touch()
-    probe.unlink(missing_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {run} cannot be written ({error.strerror}): choose another folder") from error
 
 
 def _branch(source: Path, run: Path, config: Config) -> dict:

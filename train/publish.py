@@ -88,6 +88,23 @@ def fill_repository(options: argparse.Namespace, target: Path, existing: str | N
     return sorted([*files, target / ONNX_FILE])
 
 
+def fill_folder(options: argparse.Namespace) -> None:
+    """Put what a push would hold into ``--folder``.
+
+    Raises:
+        CannotPublish: Something is wrong that the message names.
+    """
+    readme = options.folder / "README.md"
+    try:
+        existing = readme.read_text(encoding="utf-8") if readme.exists() else None
+        assemble(options.run, options.folder, options.folder.name, existing, options.force)
+    except OSError as error:
+        raise CannotPublish(
+            f"{options.folder} cannot be written ({error.strerror}): choose another folder, or repeat the command"
+        ) from error
+    print(options.folder)
+
+
 def list_files(files: list[Path], folder: Path) -> str:
     """Names and sizes."""
     return "\n".join(f"  {file.relative_to(folder)}  {file.stat().st_size / 1e3:,.0f} kB" for file in files)
@@ -120,11 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     escape_unprintable()
     try:
+        if not options.run.is_dir():
+            raise CannotPublish(f"{options.run} is no folder: give a finished run, or a checkpoint folder with a card")
         if options.folder:
-            readme = options.folder / "README.md"
-            existing = readme.read_text(encoding="utf-8") if readme.exists() else None
-            assemble(options.run, options.folder, options.folder.name, existing, options.force)
-            print(options.folder)
+            fill_folder(options)
         else:
             print(try_push(options) if options.dry_run else push(options))
     except (CannotPublish, HubUnreachable) as error:

@@ -24,6 +24,8 @@ def transfer_weights(model, source) -> None:
     if model.config.blind and not source.config.blind and "head.weight" in weights:
         planes = own["head.weight"].shape[1]  # the level's are the last
         weights["head.weight"] = weights["head.weight"][:, :planes]
+    if model.config.architecture != source.config.architecture:
+        raise RuntimeError(f"a {model.config.architecture} cannot start from a {source.config.architecture}")
     if isinstance(model, Unet) and isinstance(source, Unet):
         weights = _grow(model, source, weights, own)
     model.load_state_dict(weights)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from ..errors import DenoiserError
@@ -42,11 +43,19 @@ def main(arguments: list[str]) -> int:
             f"the output must end in .onnx, got {options.output}. To denoise a picture or folder called {NAME}: "
             f"denoise ./{NAME} -o {options.output}"
         )
+    if options.output.is_dir():
+        parser.error(f"{options.output} is a folder: give the name of a file")
     try:
         found = find_checkpoint(options.checkpoint, options.revision)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.output.parent):  # said now, not after the export
+            pass
         difference = export_onnx(found, options.output, options.sigma, options.int8)
-    except (DenoiserError, OSError) as error:
+    except DenoiserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {options.output} cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     of = "root mean square, on photographs" if options.int8 else "at most, on pictures of 20 sizes"
     print(f"wrote {options.output}: {difference:.1g} from the network where white is 1 ({of})")

@@ -173,6 +173,8 @@ def test_the_coarse_levels_in_integers(graph, network):
         (["tiny", "-o", "x.onnx", "--sigma", "levels"], None, "invalid level_or_map value"),
         (["unheard-of", "-o", "x.onnx"], 2, "no checkpoint"),
         (["photo", "-o", "x.png"], None, "denoise ./export"),
+        (["photo", "-o", "/proc/x.onnx"], 2, "/proc/x.onnx cannot be written"),
+        (["photo", "-o", "/dev/null/x.onnx"], 2, "/dev/null/x.onnx cannot be written"),
     ],
 )
 def test_what_cannot_be_exported_is_said(arguments, status, message, tmp_path, monkeypatch, capsys):

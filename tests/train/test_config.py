@@ -1,8 +1,12 @@
+import shutil
+
 import pytest
 
+from denoiser.models import Bottleneck, BottleneckConfig
 from tests.conftest import ROOT
 from train.__main__ import main
 from train.config import ConfigError, load_config
+from train.publish import main as publish
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "train" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -30,6 +34,7 @@ def test_the_configurations_that_ship_are_valid(path):
         ({"color": True}, "unknown color"),
         ({"data": {"clip": 0.5}}, "clip is for blind networks"),
         ({"seed": -1}, "seed must not be negative"),
+        ({"seed": 2**70}, "seed must be below"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named_before_any_work(
@@ -62,3 +67,63 @@ def test_a_rate_may_be_written_without_a_point(tmp_path, config):
     assert "2e-3" in text
     path.write_text(text)
     assert load_config(path).optimizer.rate == 0.002
+
+
+@pytest.fixture
+def surroundings(tmp_path, tiny_checkpoint, monkeypatch):
+    """What a command may be pointed at by mistake, in the folder where it runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "half", "damaged"):
+        (tmp_path / name).mkdir()
+    for name in ("half", "damaged"):
+        shutil.copy(tiny_checkpoint / "config.json", tmp_path / name)
+    (tmp_path / "damaged" / "model.safetensors").touch()
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "latin.yaml").write_bytes("model: {architecture: \u00fcnet}".encode("latin-1"))
+    (tmp_path / "list.yaml").write_text("- 1")
+    Bottleneck(BottleneckConfig(widths=(8,), blocks=1, latent=6)).save_pretrained(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["--config", "latin.yaml"], "latin.yaml is not text in UTF-8"),
+        (["--config", "list.yaml"], "list.yaml must be a mapping"),
+        (["--config", "empty"], "cannot read empty"),
+        (["--output", "file"], "--output file cannot be written (File exists): choose another folder"),
+        (["--output", "file/run"], "--output file/run cannot be written (Not a directory)"),
+        (["--output", "/proc/run"], "--output /proc/run cannot be written"),
+        (["--output", "{photographs}"], "is the folder of the pictures"),
+        (["--data", "file"], "file is not an uncompressed tar file"),
+        (["--data", "empty"], "no pictures"),
+        (["--init", "empty"], "empty holds no checkpoint: model.safetensors is missing"),
+        (["--init", "half"], "half holds no checkpoint: model.safetensors is missing"),
+        (["--init", "damaged"], "model.safetensors is cut short"),
+        (["--init", "file"], "There is no checkpoint 'file'"),
+        (["--init", "other"], "a unet cannot start from a bottleneck"),
+        (["--decay-from", "empty"], "there is no run that was saved"),
+    ],
+)
+def test_wrong_paths_are_named(config, photographs, surroundings, capsys, arguments, command, message):
+    command = [one.format(photographs=photographs) for one in command]
+    usual = [] if command[0] == "--data" else ["--data", str(photographs)]
+    assert main(arguments(config(), None, "run", *usual, *command)) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["nowhere", "user/name"], "nowhere is no folder: give a finished run"),
+        (["file", "--folder", "out"], "file is no folder"),
+        (["empty", "user/name", "--dry-run"], "the checkpoint does not load"),
+        (["damaged", "--folder", "out"], "model.safetensors is cut short"),
+        (["{bundled}", "--folder", "file"], "file cannot be written (File exists)"),
+        (["{bundled}", "--folder", "file/out"], "file/out cannot be written (Not a directory)"),
+        (["{bundled}", "--folder", "/proc/out"], "/proc/out cannot be written"),
+    ],
+)
+def test_wrong_paths_are_named_where_a_checkpoint_is_published(surroundings, capsys, command, message):
+    bundled = ROOT / "denoiser" / "checkpoints" / "color-small"
+    assert publish([one.format(bundled=bundled) for one in command]) == 2
+    assert message in capsys.readouterr().err
