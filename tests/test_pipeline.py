@@ -310,7 +310,7 @@ def test_levels_of_another_shape_or_out_of_range_are_refused(tiny, photo, sigma)
 
 def test_a_denoiser_says_what_it_is(default, tiny_model):
     text = repr(default)
-    assert text.startswith("<Denoiser color-base: unet, color, noise level given, 5.59 million parameters")
+    assert text.startswith("<Denoiser color-base: unet, color, noise level given, 1.63 million parameters")
     assert "on cpu" in text or "on cuda" in text
     assert "self-ensemble" in repr(Denoiser(tiny_model, self_ensemble=True))
 

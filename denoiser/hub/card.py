@@ -135,7 +135,7 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
     results = []
     for entry in evaluation:
         if conditions(entry) or (entry["gray"] and run["model"]["channels"] == 3):
-            continue  # in the table alone: each takes 15 lines here, and menus show the others
+            continue  # in the table alone: each takes a dozen lines here, and menus show the others
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"
         for metric in METRICS:
             if entry[metric] is None:
@@ -149,7 +149,6 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
                     # Rows that differ only in dataset_name would be merged into one (huggingface_hub).
                     dataset_config=level + (", grey" if entry["gray"] else ""),
                     metric_type=metric,
-                    metric_name=metric.upper(),
                     metric_value=round(float(entry[metric]), 4),
                 )
             )

@@ -3,10 +3,13 @@
 import math
 import re
 import statistics
+from collections import Counter
 from typing import Any
 
 from .card_without_clean import limits_without_clean, pictures_without_clean, procedure_without_clean
 
+MOST_LICENSES = 10
+"""Rows of the table of licenses."""
 SAMPLES_FILE, FAILURE_FILE, RECIPE_FILE = "samples.webp", "failure.webp", "recipe.yaml"
 MIN_GAIN = 1.0
 """Decibels by which a checkpoint must improve its noisy input on the mean: less, and it has learned nothing."""
@@ -138,8 +141,14 @@ def _pictures_text(run: dict[str, Any]) -> str:
         f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
     ]
     if data.get("licenses"):
+        alike: Counter[str] = Counter()  # some say in parentheses where it is stated
+        for license, count in data["licenses"].items():
+            alike[license.partition(" (")[0].replace("|", ", ")] += count
         lines += ["", "| license, as stated where the photograph comes from | photographs |", "| --- | --- |"]
-        lines += [f"| {license.replace('|', ', ')} | {count} |" for license, count in data["licenses"].items()]
+        most = alike.most_common(MOST_LICENSES)
+        lines += [f"| {license} | {count} |" for license, count in most]
+        if len(alike) > len(most):
+            lines.append(f"| {len(alike) - len(most)} others | {alike.total() - sum(count for _, count in most)} |")
     return "\n".join(lines)
 
 

@@ -13,7 +13,6 @@ BUNDLED = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "color-base"
 PURPOSES = {
     "color-base": "color pictures; the default",
-    "color-large": "color pictures: the last 0.1 dB, in half as much time again",
     "color-small": "color pictures, in less than half the time",
     "gray-base": "gray pictures: scans, microscopes",
     "photo": "noisy photographs as cameras write them; takes no noise level",

@@ -134,7 +134,7 @@ def test_a_comparison_can_be_cancelled(laboratory):
              if (!button.hidden) { button.click(); watcher.disconnect(); } });
            watcher.observe(document.querySelector(".comparison-state"), { subtree: true, attributes: true }) }"""
     )
-    choose(laboratory, "wiener", "visushrink", "gray-base", "color-large", "photo", "color-small", "bottleneck-color")
+    choose(laboratory, "wiener", "visushrink", "gray-base", "color-base", "photo", "color-small", "bottleneck-color")
     assert page.get_by_text("Cancelled").is_visible() and "" in {row[0] for row in laboratory.table().values()}
 
 
