@@ -55,8 +55,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
         if value is not None and not 0 <= value <= high:
             parser.error(f"--{name} must be from 0 to {high}, got {value:g}")
-    if options.gpus_per_worker <= 0 or (options.workers or 1) < 1:
+    if not options.gpus_per_worker > 0 or (options.workers is not None and options.workers < 1):
         parser.error("--workers and --gpus-per-worker must be positive")
+    if options.device not in ("auto", "cpu", "cuda"):
+        parser.error(f"--device must be auto, cpu or cuda, got {options.device}")
     return options
 
 
@@ -85,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         names = output.names()
         output.delete_partial(names)
         manifest = Manifest(output, names)
+        manifest.save()  # what cannot be written to is said now, not for each picture
     except (DenoiserError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -105,12 +108,23 @@ def main(arguments: list[str] | None = None) -> int:
                 manifest.add(report)
     except KeyboardInterrupt:
         interrupted = True
+    except ConnectionError as error:
+        print(f"error: {error}: is the cluster up, and its address right?", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     finally:
-        manifest.save()
         if waiting and connect:
             ray.shutdown()
-    output.delete_partial(output.names())
-    return summarize(reports, len(jobs), len(there), time.monotonic() - started, options, interrupted)
+    status = summarize(reports, len(jobs), len(there), time.monotonic() - started, options, interrupted)
+    try:
+        manifest.save()
+        output.delete_partial(output.names())
+    except OSError as error:  # a full disk
+        print(f"error: the manifest is not up to date: {error}; make room, then the same command", file=sys.stderr)
+        return status or 1
+    return status
 
 
 def summarize(

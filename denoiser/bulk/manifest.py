@@ -1,5 +1,6 @@
 """The record of a bulk run, beside its results: a line of JSON for each picture or shard."""
 
+import contextlib
 import json
 import tempfile
 import time
@@ -17,6 +18,10 @@ class Manifest:
 
     Args:
         output: Where it is written.
+        names: The files that are there.
+
+    Raises:
+        ValueError: One that is there is damaged.
     """
 
     def __init__(self, output: Place, names: list[str]):
@@ -24,15 +29,20 @@ class Manifest:
         self.entries: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
         if FILE in names:
-            with output.open(FILE) as file:
-                lines = [json.loads(line) for line in file.read().decode().splitlines()]
-            self.entries = {line["input"]: line for line in lines}
+            try:
+                with output.open(FILE) as file:
+                    lines = [json.loads(line) for line in file.read().decode().splitlines()]
+                self.entries = {line["input"]: line for line in lines}
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{FILE} is damaged: delete it, results that are there stay ({error})") from error
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Record what became of an input; written now and then."""
+        """Record what became of an input; written now and then, and where that fails later."""
         self.entries[entry["input"]] = entry
         if time.monotonic() - self._saved > SAVE_SECONDS:
-            self.save()
+            self._saved = time.monotonic()
+            with contextlib.suppress(OSError):
+                self.save()
 
     def save(self) -> None:
         """Write it whole.

@@ -51,9 +51,15 @@ def existing(job: Job, names: set[str]) -> str | None:
 
 
 def count_workers(options: argparse.Namespace) -> tuple[int, float | None]:
-    """How many workers the cluster takes, and the share of a GPU that each is given; None on processors."""
+    """How many workers the cluster takes, and the share of a GPU that each is given; None on processors.
+
+    Raises:
+        ValueError: A GPU is wanted, and the cluster has none: Ray would try to make a worker without end.
+    """
     resources = ray.cluster_resources()
     gpus = resources.get("GPU", 0) if options.device in ("auto", "cuda") else 0
+    if options.device == "cuda" and not gpus:
+        raise ValueError("--device cuda: Ray knows of no GPU here")
     if gpus:
         return options.workers or max(1, int(gpus / options.gpus_per_worker)), options.gpus_per_worker
     return options.workers or max(1, int(resources.get("CPU", 1))), None

@@ -23,6 +23,7 @@ from pyarrow import parquet  # noqa: E402
 
 from denoiser.bulk import run  # noqa: E402
 from denoiser.bulk.__main__ import main, parse_arguments  # noqa: E402
+from denoiser.bulk.places import Place  # noqa: E402
 from denoiser.bulk.run import count_workers  # noqa: E402
 from denoiser.file_jobs import Job  # noqa: E402
 
@@ -87,6 +88,61 @@ def test_ray_is_asked_for_gpus_where_the_cluster_has_any(monkeypatch, cluster, a
     (options,) = calls
     assert options["num_gpus"] == asked and options["fn_constructor_kwargs"]["denoiser"]["device"] == device
     assert options["compute"].min_size == options["compute"].max_size == (4 if asked else 8)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--workers", "0"], ["--device", "tpu"], ["--gpus-per-worker", "nan"], ["--sigma", "nan"]]
+)
+def test_impossible_options_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["in", "out", *arguments])
+    assert "must be" in capsys.readouterr().err
+
+
+def test_a_gpu_is_not_waited_for_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    with pytest.raises(ValueError, match="no GPU"):
+        count_workers(parse_arguments(["in", "out", "--device", "cuda"]))
+
+
+def test_where_nothing_can_be_written_ray_is_not_started(tiny_checkpoint, tmp_path, photo, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encode(photo[:20, :20]))
+    (tmp_path / "file").touch()
+    start = [str(tmp_path / "in"), "--checkpoint", str(tiny_checkpoint)]
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("started"))
+    for output in ("file", "file/out", "/proc/out"):
+        assert main([*start, str(tmp_path / output)]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+    done = tmp_path / "out"
+    done.mkdir()
+    (done / "a.png").write_bytes(b"of an earlier run")
+    (done / "denoise-manifest.jsonl").write_text('{"input": "a.p')
+    assert main([*start, str(done)]) == 2 and "denoise-manifest.jsonl is damaged: delete it" in capsys.readouterr().err
+
+    (done / "denoise-manifest.jsonl").unlink()
+    store, calls = Place.store, []
+
+    def store_once(place, path, name):
+        if calls:
+            raise OSError(28, "No space left on device")
+        calls.append(name)
+        store(place, path, name)
+
+    monkeypatch.setattr(Place, "store", store_once)  # the disk fills up during the run
+    assert main([*start, str(done)]) == 1
+    error = capsys.readouterr().err
+    assert "1 of 1 files skipped" in error and "make room, then the same command" in error
+
+
+def test_a_cluster_that_is_not_there_is_named(tiny_checkpoint, tmp_path, photo, monkeypatch, capsys):
+    def init(**options):
+        raise ConnectionError(f"Failed to connect to Ray cluster at {options['address']}")
+
+    monkeypatch.setattr(ray, "init", init)
+    (tmp_path / "a.png").write_bytes(encode(photo[:20, :20]))
+    command = [str(tmp_path), str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint), "--address", "host:1"]
+    assert main(command) == 2 and "host:1: is the cluster up" in capsys.readouterr().err
 
 
 def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
