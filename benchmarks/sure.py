@@ -6,7 +6,9 @@
 
 Noise as in the literature: neither clipped nor rounded. For each noise: the mean PSNR over the pictures, true and
 estimated; of single pictures the mean difference, the standard error that the estimate gives itself, and the largest
-difference. "Divergence alone" is the PSNR from the uncertainty map, right for the best possible denoiser only.
+difference; the same two with the energy of the picture's own noise in place of its mean, which only who has the clean
+picture knows: what is left is the chance of the probe and of how the error lies to the noise. "Divergence alone" is the
+PSNR from the uncertainty map, right for the best possible denoiser only.
 With ``--tune``: the true PSNR at the true level and full strength, at what ``denoiser.tune`` chooses, and at the best
 of its settings by the clean picture.
 """
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError, PoissonGaussian, add_noise, tune
 from denoiser.analysis.metrics import psnr
-from denoiser.analysis.sure import estimate_risk
+from denoiser.analysis.sure import estimate_risk, noise_variance
 from denoiser.tuning import FACTORS
 
 from .clipping import data_options, label, load_pictures
@@ -33,15 +35,20 @@ CASES = [
     ("sensor", {"gain": 1, "read": 5}, PoissonGaussian(1, 5)),
     ("sensor", {"gain": 4, "read": 8}, PoissonGaussian(4, 8)),
 ]
-HEADS = "checkpoint | noise | true | SURE | mean difference | own error | largest | divergence alone"
+HEADS = (
+    "checkpoint | noise | true | SURE | mean difference | own error | largest | "
+    "mean difference, energy known | largest, energy known | divergence alone"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture: true and estimated PSNR, the estimate's own standard error, PSNR by divergence alone; dB."""
+    """One picture: true and estimated PSNR, the latter with the energy of the noise known, too; the estimate's own
+    standard error; PSNR by divergence alone; dB."""
 
     true: float
     estimated: float
+    known: float
     standard_error: float
     divergence: float
 
@@ -53,16 +60,18 @@ def measure(denoiser: Denoiser, clean: np.ndarray, case: tuple, seed: int) -> Ro
     found = estimate_risk(lambda pixels: denoiser(pixels, noise), noisy, noise, seed)
     decibels = 10 / np.log(10) * found.standard_error / max(found.mse, 1e-12)
     divergence = -20 * np.log10(float(np.mean(found.uncertainty.astype(np.float64) ** 2)) ** 0.5 / 255)
-    return Row(psnr(clean, found.restored), found.psnr, float(decibels), float(divergence))
+    chance = float(np.mean((noisy - clean).astype(np.float64) ** 2) - np.mean(noise_variance(noisy, noise)))
+    known = -10 * np.log10(max(found.mse - chance, 1e-12))
+    return Row(psnr(clean, found.restored), found.psnr, float(known), float(decibels), float(divergence))
 
 
 def line(name: str, case: tuple, rows: list[Row]) -> str:
     """A row of the table."""
-    true, estimated, errors, divergence = (
-        np.array([getattr(row, key) for row in rows]) for key in ("true", "estimated", "standard_error", "divergence")
-    )
-    apart = np.abs(estimated - true)
-    cells = [true.mean(), estimated.mean(), apart.mean(), errors.mean(), apart.max(), divergence.mean()]
+    keys = ("true", "estimated", "known", "standard_error", "divergence")
+    true, estimated, known, errors, divergence = (np.array([getattr(row, key) for row in rows]) for key in keys)
+    apart, left = np.abs(estimated - true), np.abs(known - true)
+    cells = [true.mean(), estimated.mean(), apart.mean(), errors.mean(), apart.max()]
+    cells += [left.mean(), left.max(), divergence.mean()]
     return f"| `{name}` | {label(*case[:2])} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import clipping, large, noise_level, quality, signal_dependent, speed
+from benchmarks import clipping, large, noise_level, quality, signal_dependent, speed, sure
 from denoiser import Denoiser, PoissonGaussian
 from denoiser.analysis.metrics import psnr
 from denoiser.models import Unet, UnetConfig
@@ -94,6 +94,17 @@ def test_a_model_is_measured_beside_one_level(photo):
     clean = photo[:128, :128] / np.float32(255)
     figures, flux = signal_dependent.measure(denoiser, clean, "poisson", {"peak": 30}, PoissonGaussian(8.5, 0), 0)
     assert figures[1] > figures[0] and all(abs(value - 1) < 0.03 for value in flux[1:])
+
+
+def test_sure_is_nearer_where_the_energy_of_the_noise_is_known():
+    denoiser, apart = Denoiser.from_pretrained("color-small", device="cpu", dtype="float32"), []
+    smooth = np.linspace(0.2, 0.8, 64 * 96 * 3, dtype=np.float32).reshape(
+        64, 96, 3
+    )  # where nearly all noise is removed
+    for seed, case in enumerate([*sure.CASES[:3]] * 2):
+        row = sure.measure(denoiser, smooth, case, seed)
+        apart.append([10 ** (-one / 10) - 10 ** (-row.true / 10) for one in (row.estimated, row.known)])
+    assert np.abs(apart).mean(0)[1] < 0.5 * np.abs(apart).mean(0)[0]
 
 
 def test_the_noise_level_is_measured_on_pictures_of_every_kind(photo):
