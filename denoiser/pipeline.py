@@ -193,6 +193,12 @@ class Denoiser:
                 raise failure from error
             raise
 
+    def in_float32(self) -> "Denoiser":
+        """The same in float32, of the same weights: what takes small differences of results, as SURE does, needs it."""
+        if self.dtype == torch.float32 and self._network is self.model:
+            return self
+        return Denoiser(self.model, self.device, torch.float32, self.self_ensemble, self.name)
+
     def _write(self, target: Path, name: str, existing: str | None) -> None:
         source = self.folder and Checkpoint(self.name, self.folder, self.revision)
         write_checkpoint(self.model, source, target, name, existing)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .analysis.noise_correlation import SHARED, neighbor_correlation
 from .analysis.noise_model import PoissonGaussian
@@ -89,8 +88,7 @@ def tune(
     top, left = (max(0, (side - SIDE) // 2) for side in pixels.shape[:2])
     levels = [noise] if isinstance(noise, PoissonGaussian) else [min(factor * noise, 255.0) for factor in FACTORS]
     del levels[1 if denoiser.model.config.blind else len(levels) :]
-    if denoiser.dtype != torch.float32:  # SURE takes a difference that would be rounded away
-        denoiser = Denoiser(denoiser.model, denoiser.device, torch.float32, denoiser.self_ensemble, denoiser.name)
+    denoiser = denoiser.in_float32()
     # As a model: of a level a blind network would look for dependence on the signal in each moved picture.
     told = [one if isinstance(one, PoissonGaussian) else PoissonGaussian(0, one) for one in levels]
     try:

@@ -19,10 +19,11 @@ from denoiser.models import UnetConfig
 class Blur:
     """A denoiser that blurs by ``width`` pixels for each level of noise it is told, and takes what it is told."""
 
-    dtype = torch.float32
-
     def __init__(self, width: float, blind: bool = False):
         self.width, self.model = width, SimpleNamespace(config=SimpleNamespace(blind=blind))
+
+    def in_float32(self):
+        return self
 
     def __call__(self, pixels, sigma, strength=1.0):
         level = sigma.read if isinstance(sigma, PoissonGaussian) else sigma

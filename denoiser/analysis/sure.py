@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
+from .clipping import remaining_deviation
 from .noise_model import PoissonGaussian
 
 STEP = 0.02
@@ -37,6 +38,8 @@ STEP = 0.02
 estimated 3 % too high at sigma 50: a picture that is moved so far is a noisier one."""
 WINDOW, MAX_CLIPPED = 9, 0.04
 """Where more than this share of the values in a window of this side is black or white, noise counts as cut off."""
+MOST_CLIPPED = 0.2
+"""The same for an estimate, which takes into account what clipping leaves of the variance."""
 SPREAD = 3
 """Width of the Gaussian window over which the uncertainty of a pixel is averaged, pixels."""
 
@@ -59,9 +62,13 @@ def stein_risk(noisy: Any, restored: Any, change: Any, probe: Any, variance: Any
 
 def unclipped(noisy: torch.Tensor) -> torch.Tensor:
     """1 where the noise of (B, C, H, W) in [0, 1] is whole, 0 where it was cut off at black or white."""
+    return (clipped_around(noisy) <= MAX_CLIPPED).float()
+
+
+def clipped_around(noisy: torch.Tensor) -> torch.Tensor:
+    """The share of the values around each one of (B, C, H, W) in [0, 1] that are black or white."""
     clipped = ((noisy == 0) | (noisy == 1)).float()
-    share = F.avg_pool2d(clipped, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
-    return (share <= MAX_CLIPPED).float()
+    return F.avg_pool2d(clipped, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,9 @@ def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGa
     level = max(float(np.mean(variance)), 0.0) ** 0.5
     if level < 1e-4:
         raise ValueError("SURE needs the level of the noise, which is above 0")
-    mask = unclipped(torch.from_numpy(np.ascontiguousarray(noisy)).float().permute(2, 0, 1)[None])
-    usable = mask[0].permute(1, 2, 0).numpy()
+    share = clipped_around(torch.from_numpy(np.ascontiguousarray(noisy)).float().permute(2, 0, 1)[None])
+    share = share[0].permute(1, 2, 0).numpy()
+    usable, variance = share <= MOST_CLIPPED, variance * remaining_deviation(share) ** 2
     count = float(usable.sum())
     if not count:
         raise ValueError("the noise is cut off at black or white everywhere: nothing can be said of this picture")

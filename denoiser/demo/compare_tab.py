@@ -179,7 +179,9 @@ class CompareTab:
         clean = crop.clean and crop.clean.pixels
         try:
             if technique.family == "learned":  # before the turn, as loading takes one of its own
-                technique = learned(self.state.model_pool.get(technique.name, fetch=False).denoiser, technique.name)
+                denoiser = self.state.model_pool.get(technique.name, fetch=False).denoiser
+                # Without a clean picture its error is estimated by SURE.
+                technique = learned(denoiser if crop.clean else denoiser.in_float32(), technique.name)
             with self.state.experiment_runner.turn():
                 (outcome,) = compare(
                     crop.noisy.pixels, crop.sigma, [technique], clean, None, {technique.name: moved}, crop.noise
