@@ -37,13 +37,7 @@ for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
 
-import huggingface_hub  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from denoiser.models import Unet, UnetConfig  # noqa: E402
-from tests.hub_server import Hub  # noqa: E402
-
+# What is large is imported where it is needed: the process that only hands tests out to the workers needs none of it.
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"
 
@@ -65,13 +59,19 @@ def share_blobs(cache_dir: Path) -> None:
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph, uint8 (256, 256, 3)."""
+    from PIL import Image
+
     with Image.open(PHOTO) as image:
         return np.asarray(image.convert("RGB"))[128:384, 128:384].copy()
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Unet:
+def tiny_model():
     """A network with random weights that is quick to run and does change its input."""
+    import torch
+
+    from denoiser.models import Unet, UnetConfig
+
     torch.manual_seed(0)
     return Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 1, 1))).eval()
 
@@ -86,6 +86,8 @@ def tiny_checkpoint(tiny_model, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def hub_server():
     """The Hub that this process's huggingface_hub talks to."""
+    from tests.hub_server import Hub
+
     server = Hub(HUB_PORT)
     yield server
     server.stop()
@@ -105,8 +107,8 @@ def hub(hub_server, tiny_checkpoint, monkeypatch):
     yield hub_server
     hub_server.faults.clear()
     hub_server.go_on.set()
-    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE, ignore_errors=True)
-    shutil.rmtree(Path(huggingface_hub.constants.HF_HUB_CACHE).with_name("denoiser-visitors"), ignore_errors=True)
+    for name in ("hub", "denoiser-visitors"):
+        shutil.rmtree(Path(HUB_HOME.name, name), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -189,6 +191,8 @@ class Demo:
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory) -> Path:
     """A folder of the middles of the example photos, 128 x 128: a sixteenth of the time for each visitor."""
+    from PIL import Image
+
     folder = tmp_path_factory.mktemp("examples")
     for path in PHOTO.parent.glob("*.jpg"):
         with Image.open(path) as image:

@@ -26,7 +26,7 @@ from denoiser.analysis.metrics import psnr
 from denoiser.images.frame import Frame
 from denoiser.images.picture import read
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
-from denoiser.pipeline import MARGIN, TILE
+from denoiser.pipeline import MARGIN
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,10 @@ def test_bfloat16_makes_no_visible_difference(default, photo):
     assert full.dtype == half.dtype == np.float32
 
 
-def test_tiles_leave_no_visible_seam(default):
-    clean = np.tile(np.linspace(0, 1, 1000, dtype=np.float32)[None, :, None], (TILE + 2 * MARGIN + 40, 1, 3))
+def test_tiles_leave_no_visible_seam(default, monkeypatch):
+    monkeypatch.setattr(pipeline, "TILE", 192)
+    side = 192 + 2 * MARGIN + 40
+    clean = np.tile(np.linspace(0, 1, side, dtype=np.float32)[None, :, None], (side, 1, 3))
     noisy = add_noise(clean, "gaussian", sigma=25)
     exact = Denoiser(default.model, dtype="float32")
     seen = []

@@ -18,6 +18,12 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Without what moves by itself: it takes as much time as the page, and an element on its way has no place.
+STILL = """addEventListener("DOMContentLoaded", () => {
+  const style = document.createElement("style");
+  style.textContent = "*, *::before, *::after { animation: none !important; transition: none !important }";
+  document.head.append(style);
+})"""
 
 
 @pytest.fixture(scope="package")
@@ -30,6 +36,8 @@ def browser():
 def tabs(browser):
     """A browser's window and a phone's for one visitor after another: they have the scripts compiled."""
     contexts = [browser.new_context(), browser.new_context(is_mobile=True, has_touch=True)]
+    for context in contexts:
+        context.add_init_script(STILL)
     yield [context.new_page() for context in contexts]
     for context in contexts:
         context.close()

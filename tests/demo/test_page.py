@@ -252,7 +252,7 @@ def test_a_checkpoint_from_the_hub_is_pulled_used_and_named_with_its_commit(
     assert call_denoise(client, small_photo)[3]["revision"] is None
 
 
-def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, small_photo, tmp_path):
+def test_ten_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, small_photo, tmp_path):
     expected = {}
     for index in range(5):
         torch.manual_seed(index)
@@ -267,8 +267,8 @@ def test_twenty_visitors_and_five_checkpoints_each_downloaded_once(demo, hub, sm
         noisy, denoised, _, _ = call_denoise(client, small_photo, sigma=25, seed=index, checkpoint=name)
         return np.array_equal(pixels(denoised), expected[name](pixels(noisy), 25))
 
-    with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(visit, range(20)))
+    with ThreadPoolExecutor(10) as pool:
+        assert all(pool.map(visit, range(10)))
     assert [hub.fetched(name) for name in expected] == [1] * 5
 
 

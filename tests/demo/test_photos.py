@@ -15,7 +15,7 @@ from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.settings import Settings
 from tests.conftest import ROOT
 
-from .visitor import COMPLETE, png
+from .visitor import png
 
 NOISY = ROOT / "examples" / "harbour-noisy.jpg"
 HEIC = ROOT / "tests" / "images" / "data" / "gradient_8.heic"
@@ -38,7 +38,7 @@ def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is(visitor):
     page = visitor.page
     assert not page.is_visible("#offer")
     visitor.after(lambda: visitor.upload("mine.jpg", NOISY.read_bytes()))
-    assert page.is_visible("#offer") and "looks noisy already" in page.inner_text("#offer")
+    page.locator("#offer").get_by_text("looks noisy already").wait_for()
     assert not page.is_checked("#noisy-already input")  # offered, not forced
     visitor.after(lambda: page.click("#offer-button"))
     assert page.is_checked("#noisy-already input") and not page.is_visible("#offer")
@@ -54,7 +54,8 @@ def test_a_clean_photo_is_not_disturbed(visitor, photo):
 def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visitor, large, tmp_path):
     page = visitor.page
     visitor.after(lambda: visitor.upload("large.tif", tiff(large)))
-    assert "1792 × 1280" in page.inner_text("#notice") and page.is_visible("#offer")
+    page.wait_for_selector("#offer")
+    assert "1792 × 1280" in page.inner_text("#notice")
     # The browser cannot show a TIFF: our own small picture stands in its place.
     page.wait_for_function("() => document.querySelector('#photo img')?.naturalWidth > 0")
     visitor.after(lambda: page.click("#offer-button"))
@@ -86,7 +87,9 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
 
 def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, visitor, photo):
     page, other = visitor.page, open_page()
-    visitor.after(lambda: visitor.upload("cancelled.png", png(np.tile(photo, (12, 12, 1)))))
+    file = io.BytesIO()
+    Image.fromarray(np.tile(photo, (15, 22, 1))).save(file, "JPEG")
+    visitor.after(lambda: visitor.upload("cancelled.jpg", file.getvalue()))
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
     page.click("#full-size")
@@ -212,13 +215,6 @@ def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
 # -- the address ------------------------------------------------------------------------------------------------------
 
 
-def opened(visitor, query: str, expected: str) -> None:
-    """Open an address, and wait until the figures say something."""
-    visitor.page.goto(visitor.page.url.partition("?")[0] + query)
-    visitor.page.wait_for_function(COMPLETE, arg=0)
-    visitor.until(expected)
-
-
 def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     page = visitor.page
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
@@ -239,11 +235,12 @@ def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     assert [line for line in other.figures().splitlines() if " s" not in line] == before_time
 
 
-def test_an_address_sets_every_control(visitor):
+def test_an_address_sets_every_control(open_page):
     query = (
         "?noise=camera&sigma=15&quality=60&seed=7&strength=0.5&sigma_mode=manual&sigma_given=30&checkpoint=color-small"
     )
-    opened(visitor, query, "checkpoint color-small")
+    visitor = open_page(query=query)
+    visitor.until("checkpoint color-small")
     values = {"camera-sigma": "15", "camera-quality": "60", "strength": "0.5", "sigma": "30"}
     for element, value in values.items():
         assert visitor.page.input_value(f"#{element} input[type=number]") == value
@@ -251,8 +248,9 @@ def test_an_address_sets_every_control(visitor):
     visitor.until("30.0")
 
 
-def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(visitor):
-    opened(visitor, "?noise=none", "checkpoint photo")
+def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(open_page):
+    visitor = open_page(query="?noise=none")
+    visitor.until("checkpoint photo")
     assert visitor.page.is_checked("#noisy-already input") and not visitor.page.is_visible("#noise")
 
 
@@ -266,6 +264,7 @@ def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(visitor):
         "?" + "x=1&" * 400,
     ],
 )
-def test_an_address_that_means_nothing_does_no_harm(visitor, query):
-    opened(visitor, query, "checkpoint color-base")
+def test_an_address_that_means_nothing_does_no_harm(open_page, query):
+    visitor = open_page(query=query)
+    visitor.until("checkpoint color-base")
     assert visitor.page.title() == "Denoising autoencoder" and visitor.psnr()[1] > 20
