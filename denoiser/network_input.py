@@ -50,6 +50,10 @@ MEAN_WINDOW = 33
 """Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
 
 
+UNSURE = {1: 1.3, 3: 0.7}
+"""Texture that an estimated level may hold, 8-bit units, of gray and of color pictures: it is not removed."""
+
+
 class NetworkInput:
     """A picture as a network takes it, as a whole and by tiles.
 
@@ -77,7 +81,9 @@ class NetworkInput:
         self.pixels: np.ndarray = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
         self.clean: bool = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
-            sigma = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
+            found = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
+            unsure = UNSURE[self.pixels.shape[2]]
+            sigma = found if isinstance(found, PoissonGaussian) else max(0.0, found**2 - unsure**2) ** 0.5
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
             self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
             level = self._stabilizer.sigma
@@ -101,7 +107,8 @@ class NetworkInput:
     ) -> np.ndarray:
         """A tile of pixels from the network's estimate for the stabilized ``tile``; ``estimate`` is overwritten.
 
-        Where the noise is weak ``change`` says how the estimate depends on the tile: :func:`.analysis.weak_noise.blend`.
+        Where the noise is weak ``change`` says how the estimate depends on the tile, see
+        :func:`denoiser.analysis.weak_noise.blend`.
         """
         if self._stabilizer is None and level is not None and np.max(level) > 0:
             estimate = undo_clipping(estimate, tile, level)

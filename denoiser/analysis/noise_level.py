@@ -9,7 +9,7 @@ from .clipping import clipped_share, remaining_deviation
 
 MAX_CLIPPED = 0.1
 """Share of clipped values around a patch up to which it is preferred: what is left of its noise is known well."""
-MIN_GRAPHICS = 0.6
+MIN_GRAPHICS = 0.75
 """Share of clipped values above which an area counts as clean print: noise leaves at least half unclipped."""
 PATCH = 8
 MAX_PATCHES, MIN_PATCHES = 20_000, 200
@@ -20,7 +20,7 @@ QUIET, MANY, AGREE = 0.03, 0.3, 1.15
 levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
 MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
-FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 4.0
+FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 5.0
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
 that of white noise the same. Levels with a ratio up to ``FALLING`` and not above ``MAX_TEXTURE``, which the texture of
 photographs reaches by itself, are taken apart by it; a higher one is noise that JPEG or a camera has smoothed."""
@@ -60,9 +60,15 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     """
     pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
     pixels = sample_parts(pixels)
-    if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255):
+    if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * float(pixels.max())):
         return 0.0
-    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG or weak noise
+    level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)
+    return small if small < 0.9 * level else level
+
+
+def _level_of_large_patches(pixels: np.ndarray) -> float:
+    """The level by the patches of :func:`estimate_sigma`."""
+    if largest_difference(pixels) < 1.5 / 255:  # gray, up to the rounding of JPEG or weak noise
         gray = pixels.mean(axis=2, keepdims=True)
         differences = pixels - gray
         # Their deviation is the part of the planes' noise that the mean has lost.
@@ -79,14 +85,29 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     # holds none, the brightness may have what JPEG or a camera has left of noise.
     if smallest > MIN_WHITE and _level(color, MIDDLE, FINE) < 1.25 * smallest:
         return smallest
-    level = _level_of_planes(pixels)
+    level = _level_without_color(pixels)
     return smallest if smallest > 0.6 * level else level
+
+
+def _level_of_small_patches(pixels: np.ndarray) -> float:
+    """The mean level of the planes by patches of half the side: pixel art has no larger ones without edges."""
+    levels = []
+    for plane in np.moveaxis(pixels, -1, 0):
+        if np.ptp(plane) == 0:
+            continue
+        patches = windows(plane, PATCH // 2)
+        share = clipped_share(plane, patches.shape[:2]).ravel()
+        unclipped = share < MAX_CLIPPED
+        if unclipped.sum() < MIN_PATCHES:
+            return np.inf
+        levels.append(_level(cosines(patches)[unclipped] / _remaining(share[unclipped])))
+    return sum(levels) / len(levels) if levels else np.inf
 
 
 def _level_without_color(pixels: np.ndarray) -> float:
     """The level of gray or toned planes, less what their texture adds."""
     level, finest = _level_of_planes(pixels), _level_of_planes(pixels, FINEST)
-    if level > MAX_TEXTURE or finest > FALLING * level:
+    if level > MAX_TEXTURE * float(pixels.max()) or finest > FALLING * level:
         return level
     return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
 
@@ -134,10 +155,17 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
         return False
     cut = pixels[: rows * CONSTANT_BLOCK, : columns * CONSTANT_BLOCK]
     blocks = cut.reshape(rows, CONSTANT_BLOCK, columns, CONSTANT_BLOCK, -1)
-    low, high = blocks.min((1, 3)), blocks.max((1, 3))
+    # Rows first: of whole rows numpy takes the least many times faster than over two axes.
+    low, high = blocks.min(1).min(2), blocks.max(1).max(2)
     constant = (high - low <= spread).all(-1)
     between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
     return bool((constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05))
+
+
+def largest_difference(pixels: np.ndarray) -> float:
+    """The largest difference between the planes of (H, W, C)."""
+    planes = np.moveaxis(pixels, -1, 0)
+    return max(float(np.abs(one - other).max()) for one, other in zip(planes, np.roll(planes, 1, 0)))
 
 
 def color_directions(pixels: np.ndarray) -> np.ndarray:
@@ -148,9 +176,9 @@ def color_directions(pixels: np.ndarray) -> np.ndarray:
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
 
 
-def windows(plane: np.ndarray) -> np.ndarray:
+def windows(plane: np.ndarray, patch: int = PATCH) -> np.ndarray:
     """Patches of a plane (H, W) on a regular grid, (rows, columns, 8, 8); smaller ones of a smaller plane."""
-    sides = [min(PATCH, side) for side in plane.shape]
+    sides = [min(patch, side) for side in plane.shape]
     every = np.lib.stride_tricks.sliding_window_view(plane, sides)
     step = max(1, round((every.shape[0] * every.shape[1] / MAX_PATCHES) ** 0.5))
     return every[::step, ::step]

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..images.picture import Picture
-from .noise_level import FINE, FINEST, cosines, estimate_sigma, frequencies, sample_parts, windows
+from .noise_level import FINE, FINEST, cosines, estimate_sigma, frequencies, largest_difference, sample_parts, windows
 from .noise_model import PoissonGaussian
 
 MAX_BINS, MIN_BINS, MIN_PATCHES = 12, 4, 100
@@ -52,6 +52,8 @@ def estimate_noise(picture: Picture) -> float | PoissonGaussian:
     shot, share = start**2 / tone, start / tone
 
     flat = _fit(lambda p: PoissonGaussian(0, p[0]), [start], measured)
+    if flat[0] < MIN_MISFIT:
+        return level
     fits = [
         _fit(lambda p: PoissonGaussian(p[0], 0), [shot], measured),
         _fit(lambda p: PoissonGaussian(0, 0, min(p[0], 1)), [share], measured),
@@ -60,14 +62,14 @@ def estimate_noise(picture: Picture) -> float | PoissonGaussian:
     ]
     misfit, model = min(((fit[0] + cost, fit[1]) for fit, cost in zip(fits, COSTS)), key=lambda pair: pair[0])
     deviations = model.deviation(np.quantile(tones, (0.05, 0.95)))
-    if flat[0] < MIN_MISFIT or misfit > MAX_SHARE * flat[0] or deviations[1] < MIN_RATIO * deviations[0]:
+    if misfit > MAX_SHARE * flat[0] or deviations[1] < MIN_RATIO * deviations[0]:
         return level
     return model
 
 
 def _measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Mean color (N, C), squared color direction (N, C), noise variance (N,) of bins of patches; None if too few."""
-    if np.ptp(pixels, axis=2).max() < 1.5 / 255:  # gray, up to the rounding of JPEG
+    if largest_difference(pixels) < 1.5 / 255:  # gray, up to the rounding of JPEG
         pixels = pixels.mean(axis=2, keepdims=True)
     directions = DIRECTIONS if pixels.shape[2] == 3 else np.ones((1, 1))
     colors = [windows(plane) for plane in np.moveaxis(pixels, -1, 0)]

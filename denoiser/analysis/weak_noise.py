@@ -16,7 +16,7 @@ from .noise_level import coarse_level
 
 CELL = 4
 """Shares are taken from means over the 3 x 3 cells of this side around a pixel."""
-FULL_BLEND, NO_BLEND = 5 / 255, 8 / 255
+FULL_BLEND, NO_BLEND = 6 / 255, 8 / 255
 """Noise levels up to which the blend is applied in full, and from which on it is not applied."""
 MIN_DISTANCE = 0.5 / 255
 """Least distance by which the picture is moved: over less the rounding of bfloat16 outweighs what changes."""
