@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..analysis.sure import stein_risk, unclipped
+from ..analysis.sure import clipping, stein_risk
 from ._base import Network, Objective
 
 STEP = 0.1
@@ -21,7 +21,7 @@ class Sure(Objective):
     https://doi.org/10.1109/TIP.2008.2001404. Assumption: Gaussian noise, independent between pixels, of a known or
     well estimated level. A sensor's noise, whose variance grows with the signal, is brought to one level before, as
     :class:`denoiser.Denoiser` does it (:class:`denoiser.analysis.noise_model.Stabilizer`), and is Gaussian enough then.
-    Areas where the noise is cut off at black or white are left out: there it is not.
+    Where noise is cut off at black or white its variance is what that leaves of it; where that is little it is left out.
 
     Attributes:
         sigma: Standard deviation of the noise in 8-bit units, with ``gain`` that of its constant part, if it is known;
@@ -49,10 +49,10 @@ class Sure(Objective):
     def error(
         self, network: Network, noisy: torch.Tensor, level: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        variance = level.square().view(-1, 1, 1, 1)
+        usable, remaining = clipping(noisy)
+        variance = level.square().view(-1, 1, 1, 1) * remaining
         probe = torch.randn(noisy.shape, generator=generator, device=noisy.device, dtype=noisy.dtype)
         step = (STEP * level).clamp(min=1e-4).view(-1, 1, 1, 1)
         restored, moved = network(torch.cat([noisy, noisy + step * probe]), torch.cat([level, level])).chunk(2)
         risk = stein_risk(noisy, restored, (moved - restored) / step, probe, variance)
-        usable = unclipped(noisy)
         return (risk * usable).sum((1, 2, 3)) / usable.sum((1, 2, 3)).clamp(min=1)
