@@ -28,6 +28,7 @@ from .hub.push import explain_failure, push, write_checkpoint
 from .images.frame import Frame
 from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
+from .inference import Inference, Network
 from .models import DenoisingAutoencoder, load_model
 from .network_input import NetworkInput, Sigma, sigma_of_each
 
@@ -67,7 +68,7 @@ class Denoiser:
         revision: str | None = None,
         note: str = "",
         folder: Path | None = None,
-        network: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] | None = None,
+        network: Network | None = None,
     ):
         survive_forks()
         self.device: torch.device = pick_device(str(device))
@@ -75,8 +76,8 @@ class Denoiser:
         model = model.eval().requires_grad_(False).to(self.device, torch.float32)
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
         self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
-        self._network: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] = network or self.model
         self.self_ensemble = self_ensemble
+        self._infer = Inference(network or self.model, model.config.channels, self.device, self.dtype, self_ensemble)
         self.name: str = name
         self.revision: str | None = revision
         self.note: str = note
@@ -195,7 +196,7 @@ class Denoiser:
 
     def in_float32(self) -> "Denoiser":
         """The same in float32, of the same weights: what takes small differences of results, as SURE does, needs it."""
-        if self.dtype == torch.float32 and self._network is self.model:
+        if self.dtype == torch.float32 and self._infer.network is self.model:
             return self
         return Denoiser(self.model, self.device, torch.float32, self.self_ensemble, self.name)
 
@@ -213,7 +214,7 @@ class Denoiser:
         kind = f"{'gray' if config.channels == 1 else 'color'}, {'blind' if config.blind else 'noise level given'}"
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         ensemble = ", self-ensemble" * self.self_ensemble
-        backend = ", by OpenVINO" * isinstance(self._network, OpenvinoNetwork)
+        backend = ", by OpenVINO" * isinstance(self._infer.network, OpenvinoNetwork)
         return (
             f"<Denoiser {self.name or 'without a name'}: {config.architecture}, {kind}, {parameters / 1e6:.2f} million "
             f"parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}{ensemble}{backend}>"
@@ -361,41 +362,3 @@ class Denoiser:
             denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, place + maps, in_place
         )
         return [one.restore(denoised[:, :, index]) for index, one in enumerate(inputs)]
-
-    @torch.inference_mode()
-    def _infer(self, pixels: np.ndarray, level: np.ndarray | None) -> np.ndarray:
-        """The network's estimate for (H, W, B, C) at noise levels (B,) or (H, W, B), on the scale of the pixels.
-
-        A gray picture is three equal planes for a color network; each plane of a color one is a picture for a gray one.
-        """
-        height, width, batch, channels = pixels.shape
-        # (H, W, 1, C) in memory is channels_last: no copy before the first convolution.
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 3, 0, 1)
-        given = None if level is None else torch.from_numpy(np.ascontiguousarray(level)).to(self.device)
-        given = given.permute(2, 0, 1)[:, None] if given is not None and given.ndim == 3 else given
-        wanted = self.model.config.channels
-        if channels < wanted:
-            x = x.expand(batch, wanted, height, width)
-        elif channels > wanted:
-            x = x.reshape(batch * channels, wanted, height, width)
-            given = None if given is None else given.repeat_interleave(channels, 0)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self.self_ensemble:
-                y = torch.zeros_like(x)
-                for turns, flip in itertools.product(range(4), (False, True)):
-                    y += self._flipped(x, given, turns, flip) / 8
-            else:
-                y = self._network(x.contiguous(memory_format=torch.channels_last), given)
-        y = y.float().mean(1, keepdim=True) if channels < wanted else y.float().reshape(batch, channels, height, width)
-        return np.ascontiguousarray(y.permute(2, 3, 0, 1).cpu().numpy())
-
-    def _flipped(self, x: torch.Tensor, level: torch.Tensor | None, turns: int, flip: bool) -> torch.Tensor:
-        """The estimate of the pictures ``x`` (B, C, H, W), flipped or not and rotated by ``turns`` times 90 degrees."""
-
-        def turned(planes: torch.Tensor) -> torch.Tensor:
-            return torch.rot90(planes.flip(3) if flip else planes, turns, (2, 3))
-
-        level = turned(level) if level is not None and level.ndim == 4 else level
-        rotated = self._network(turned(x).contiguous(memory_format=torch.channels_last), level).float()
-        rotated = torch.rot90(rotated, -turns, (2, 3))
-        return rotated.flip(3) if flip else rotated

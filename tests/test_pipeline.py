@@ -25,6 +25,7 @@ from denoiser import (
 from denoiser.analysis.metrics import psnr
 from denoiser.images.frame import Frame
 from denoiser.images.picture import read
+from denoiser.inference import Inference
 from denoiser.models import ARCHITECTURES, Unet, UnetConfig
 from denoiser.pipeline import MARGIN
 
@@ -367,8 +368,8 @@ def test_other_processes_denoise_too_forked_by_one_that_has_or_spawned(tmp_path)
 def test_a_callback_that_raises_stops_before_the_next_tile(tiny, photo, monkeypatch):
     monkeypatch.setattr(pipeline, "TILE", 32)
     monkeypatch.setattr(pipeline, "MARGIN", 8)
-    infer, computed = Denoiser._infer, []
-    monkeypatch.setattr(Denoiser, "_infer", lambda self, *given: computed.append(1) or infer(self, *given))
+    infer, computed = Inference.__call__, []
+    monkeypatch.setattr(Inference, "__call__", lambda self, *given: computed.append(1) or infer(self, *given))
 
     def stop_at_the_third(share):
         if len(computed) == 3:
