@@ -21,7 +21,7 @@ class Sure(Objective):
     https://doi.org/10.1109/TIP.2008.2001404. Assumption: Gaussian noise, independent between pixels, of a known or
     well estimated level. A sensor's noise, whose variance grows with the signal, is brought to one level before, as
     :class:`denoiser.Denoiser` does it (:class:`denoiser.analysis.noise_model.Stabilizer`), and is Gaussian enough then.
-    Where noise is cut off at black or white its variance is what that leaves of it; where that is little it is left out.
+    Where noise is cut off at black or white its variance is what that leaves; where that is little it is left out.
 
     Attributes:
         sigma: Standard deviation of the noise in 8-bit units, with ``gain`` that of its constant part, if it is known;
