@@ -83,7 +83,7 @@ class NetworkInput:
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
             found = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
             unsure = UNSURE[self.pixels.shape[2]]
-            sigma = found if isinstance(found, PoissonGaussian) else max(0.0, found**2 - unsure**2) ** 0.5
+            sigma = found if isinstance(found, PoissonGaussian) else float(max(0.0, found**2 - unsure**2) ** 0.5)
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
             self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
             level = self._stabilizer.sigma

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.analysis import clipping
+from denoiser.analysis import clipping, weak_noise
 from denoiser.errors import DenoiserError
 from denoiser.export import export_onnx
 from denoiser.export.onnx_graph import graph_name
@@ -97,7 +97,7 @@ def build(target: Path, names: list[str]) -> None:
     models = [export_model(name, target / "models") for name in names]
     (target / "models" / "models.json").write_text(json.dumps(models, indent=1))
     # What correct.js and estimate.js look up, as the library does.
-    tables = [clipping._SHIFT.numpy(), clipping._SHARE.numpy(), clipping._SPREAD.numpy()]
+    tables = [weak_noise.SIGNS.ravel(), clipping._SHIFT.numpy(), clipping._SHARE.numpy(), clipping._SPREAD.numpy()]
     tables.append(clipping.remaining_deviation(np.linspace(0, 0.5, DEVIATIONS)))
     (target / "tables.bin").write_bytes(np.concatenate(tables).astype("<f4").tobytes())
     for pattern in SOURCES:

@@ -1,18 +1,19 @@
 // What the library does with the network's estimate, for planes of a picture in [0, 1]:
-// undoClipping is denoiser/analysis/clipping.py, limitRemoval is denoiser/analysis/weak_noise.py. A test compares the
+// undoClipping is denoiser/analysis/clipping.py, blend is denoiser/analysis/weak_noise.py. A test compares the
 // results with the library's. Planes are Float32Array of channels x height x width.
 const CELL = 8, BINS = 1000, REACH = 1500;
-const FULL_BLEND = 5 / 255, NO_BLEND = 10 / 255, HALF_SHARE = 1.75 / 255;
+export const NO_BLEND = 8 / 255;
+const FULL_BLEND = 6 / 255, BLEND_CELL = 4, MIN_DISTANCE = 0.5 / 255, CLIPPED = Math.sqrt(2 / Math.PI), SIGNS = 64;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// The mean over cells of 8 x 8 pixels.
-export function cellMeans(plane, height, width) {
-  const rows = Math.ceil(height / CELL), columns = Math.ceil(width / CELL), cells = new Float64Array(rows * columns);
+// The mean over square cells.
+export function cellMeans(plane, height, width, side = CELL) {
+  const rows = Math.ceil(height / side), columns = Math.ceil(width / side), cells = new Float64Array(rows * columns);
   for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) cells[(y >> 3) * columns + (x >> 3)] += plane[y * width + x];
+    for (let x = 0; x < width; x++) cells[Math.floor(y / side) * columns + Math.floor(x / side)] += plane[y * width + x];
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++)
-      cells[r * columns + c] /= Math.min(CELL, height - r * CELL) * Math.min(CELL, width - c * CELL);
+      cells[r * columns + c] /= Math.min(side, height - r * side) * Math.min(side, width - c * side);
   return { cells, rows, columns };
 }
 
@@ -34,9 +35,9 @@ export function neighborMeans({ cells, rows, columns }, replicate) {
 }
 
 // Cells scaled to pixels, bilinearly, with centers aligned (torch's align_corners=False).
-function toPixels({ cells, rows, columns }, height, width) {
+function toPixels({ cells, rows, columns }, height, width, side = CELL) {
   const axis = (count, size) => Array.from({ length: size }, (_, index) => {
-    const at = Math.max((index + 0.5) / CELL - 0.5, 0), low = Math.min(Math.floor(at), count - 1);
+    const at = Math.max((index + 0.5) / side - 0.5, 0), low = Math.min(Math.floor(at), count - 1);
     return [low, Math.min(low + 1, count - 1), at - low];
   });
   const ys = axis(rows, height), xs = axis(columns, width), pixels = new Float32Array(height * width);
@@ -89,17 +90,34 @@ export function undoClipping(estimate, noisy, level, height, width, clips, table
   }
 }
 
-// Changes `estimate`: where more was removed than noise of this level has, it is blended with the input.
-export function limitRemoval(estimate, noisy, level, height, width, step = 1 / 255) {
-  if (level >= NO_BLEND) return;
-  const count = height * width, channels = estimate.length / count, energy = new Float32Array(count);
-  for (let i = 0; i < estimate.length; i++) energy[i % count] += (estimate[i] - noisy[i]) ** 2 / channels;
-  const local = toPixels(neighborMeans(cellMeans(energy, height, width), true), height, width);
-  const scale = level ** 4 / (level ** 4 + HALF_SHARE ** 4);
+// The probe of a tile, and the tile moved along it; a gray picture has the same signs in its three planes.
+export function moveTile(noisy, { outerTop, outerLeft }, level, height, width, gray, signs) {
+  const probe = new Float32Array(noisy.length), distance = Math.max(level / 4, MIN_DISTANCE), count = height * width;
+  for (let i = 0; i < noisy.length; i++) {
+    if (noisy[i] === 0 || noisy[i] === 1) continue;
+    const y = (outerTop + Math.floor((i % count) / width)) % SIGNS, x = (outerLeft + (i % width)) % SIGNS;
+    probe[i] = signs[3 * (y * SIGNS + x) + (gray ? 0 : Math.floor(i / count))];
+  }
+  return { probe, distance, moved: noisy.map((value, i) => value + distance * probe[i]) };
+}
+
+// Changes `estimate`: it is blended with the input. `change` is what the estimate changes along the probe, by `level`.
+export function blend(estimate, noisy, level, change, height, width, step = 1 / 255) {
+  const count = height * width, channels = estimate.length / count;
+  const product = new Float32Array(count), energy = new Float32Array(count);
+  const scale = level > 0 ? level + step ** 2 / 12 / level : 0;
+  for (let i = 0; i < estimate.length; i++) {
+    const removed = noisy[i] - estimate[i], cut = noisy[i] === 0 ? 1 : noisy[i] === 1 ? -1 : 0;
+    product[i % count] += (scale * ((cut ? 0 : level) - change[i]) + CLIPPED * level * cut * removed) / channels;
+    energy[i % count] += removed ** 2 / channels;
+  }
+  const local = (plane) =>
+    toPixels(neighborMeans(cellMeans(plane, height, width, BLEND_CELL), true), height, width, BLEND_CELL);
+  const products = local(product), energies = local(energy);
   const fade = clamp((level - FULL_BLEND) / (NO_BLEND - FULL_BLEND), 0, 1);
   for (let i = 0; i < estimate.length; i++) {
-    let share = clamp((level ** 2 + step ** 2 / 12) / Math.max(local[i % count], 1e-12), 0, 1) * scale;
-    share += fade * (1 - share);
+    const best = clamp(products[i % count] / Math.max(energies[i % count], 1e-12), 0, 1);
+    const share = level > 0 ? best + fade * (1 - best) : 0;
     estimate[i] = noisy[i] + share * (estimate[i] - noisy[i]);
   }
 }

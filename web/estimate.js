@@ -2,17 +2,24 @@
 // is so, and a test compares the two. Planes are Float32Array in [0, 1] of height x width.
 import { cellMeans, neighborMeans } from "./correct.js";
 
-const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.6;
+const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, TO_SIGMA = 255 / 0.6744897501960817;
 const COARSE = PATCH - 5, MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH, HALF_COARSE = 1.4, STEEP = 16;
-const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 4;
+const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(rgba, height, width, deviation) {
   const picture = samplePlanes(rgba, height, width);
-  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1)) return 0;
+  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1.01 * largest(picture))) return 0;
+  const level = levelOfLargePatches(picture, deviation), small = levelOfSmallPatches(picture, deviation);
+  return small < 0.9 * level ? small : level;
+}
+
+const largest = ({ planes }) => planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
+
+function levelOfLargePatches(picture, deviation) {
   if (picture.spread < 1.5) {
     const gray = { ...picture, planes: [combine(picture.planes, [1 / 3, 1 / 3, 1 / 3])] };
     const lost = picture.planes.map((plane) => standardDeviation(plane.map((value, i) => value - gray.planes[0][i])));
@@ -26,8 +33,20 @@ export function estimateSigma(rgba, height, width, deviation) {
     .filter((_, i) => share[i] < MAX_CLIPPED);
   const smallest = levelOf(color, picture);
   if (smallest > MIN_WHITE && levelOf(color, picture, MIDDLE, FINE) < 1.25 * smallest) return smallest;
-  const level = levelOfPlanes(picture, deviation);
+  const level = levelWithoutColor(picture, deviation);
   return smallest > 0.6 * level ? smallest : level;
+}
+
+function levelOfSmallPatches(picture, deviation) {
+  const small = { ...picture, patch: PATCH / 2 }, levels = [];
+  for (const plane of picture.planes) {
+    if (plane.every((value) => value === plane[0])) continue;
+    const share = clippedShares(plane, small);
+    const chosen = patches(plane, small, share, deviation).filter((_, i) => share[i] < MAX_CLIPPED);
+    if (chosen.length < MIN_PATCHES) return Infinity;
+    levels.push(levelOf(chosen, small));
+  }
+  return levels.length ? levels.reduce((sum, value) => sum + value, 0) / levels.length : Infinity;
 }
 
 // The share of a blind network's estimate, as denoiser/analysis/weak_noise.py has it; none for graphics.
@@ -96,15 +115,15 @@ function isGraphic(rgba, height, width, spread = 0) {
 }
 
 // A regular grid of patches of `tall` x `wide` pixels, `step` pixels apart.
-function grid({ height, width }) {
-  const tall = Math.min(PATCH, height), wide = Math.min(PATCH, width), down = height - tall + 1, across = width - wide + 1;
+function grid({ height, width, patch = PATCH }) {
+  const tall = Math.min(patch, height), wide = Math.min(patch, width), down = height - tall + 1, across = width - wide + 1;
   const step = Math.max(1, Math.round(Math.sqrt((down * across) / MAX_PATCHES)));
   return { tall, wide, step, rows: Math.ceil(down / step), columns: Math.ceil(across / step) };
 }
 
 // The share of values 0 or 1 around each patch.
-function clippedShares(plane, { height, width }) {
-  const { rows, columns } = grid({ height, width });
+function clippedShares(plane, picture) {
+  const { height, width } = picture, { rows, columns } = grid(picture);
   const shares = new Float64Array(rows * columns);
   if (!plane.some((value) => value === 0 || value === 1)) return shares;
   const around = neighborMeans(cellMeans(plane.map((value) => +(value === 0 || value === 1)), height, width), false);
@@ -119,8 +138,8 @@ function cosines(side) {
 }
 
 // The cosine coefficients of the patches, made larger by what clipping has taken of their noise.
-function patches(plane, { height, width }, share, deviation) {
-  const { tall, wide, step, rows, columns } = grid({ height, width });
+function patches(plane, picture, share, deviation) {
+  const { width } = picture, { tall, wide, step, rows, columns } = grid(picture);
   const down = cosines(tall), across = cosines(wide), half = new Float64Array(tall * wide), found = [];
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) {
@@ -144,8 +163,8 @@ function patches(plane, { height, width }, share, deviation) {
 }
 
 // The places in a patch whose frequencies add up to `start` or more, but less than `end`.
-function band({ height, width }, start, end) {
-  const { tall, wide } = grid({ height, width });
+function band(picture, start, end) {
+  const { tall, wide } = grid(picture);
   const sum = (i) => (Math.floor(i / wide) * PATCH) / tall + ((i % wide) * PATCH) / wide;
   return Array.from({ length: tall * wide }, (_, i) => i).filter((i) => sum(i) >= start && sum(i) < end);
 }
@@ -167,7 +186,7 @@ function levelOfPlanes(picture, deviation, start = FINE, end = END) {
 
 function levelWithoutColor(picture, deviation) {
   const level = levelOfPlanes(picture, deviation), finest = levelOfPlanes(picture, deviation, FINEST);
-  if (level > MAX_TEXTURE || finest > FALLING * level) return level;
+  if (level > MAX_TEXTURE * largest(picture) || finest > FALLING * level) return level;
   return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
 }
 

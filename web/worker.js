@@ -1,9 +1,12 @@
 // Loads a network once and computes pictures with it, tile by tile, beside the page.
 import { cutTiles } from "./tiles.js";
-import { limitRemoval, undoClipping } from "./correct.js";
+import { blend, moveTile, NO_BLEND, undoClipping } from "./correct.js";
 import { blindShare, estimateSigma } from "./estimate.js";
 
-const DEVIATIONS = 501; // entries of the last table of tables.bin; the three before it are of equal length
+// Entries of the first and the last table of tables.bin; the three between them are of equal length.
+const SIGNS = 64 * 64 * 3, DEVIATIONS = 501;
+// Texture that an estimated level may hold, in gray and in color: see denoiser/network_input.py.
+const UNSURE = { gray: 1.3, color: 0.7 };
 
 let ort, provider, tables, loaded = { name: null, session: null };
 let wanted = 0; // the newest job; an older one stops after its tile
@@ -47,9 +50,9 @@ async function load(model, forced) {
   await loadRuntime(forced);
   if (!tables) {
     const values = new Float32Array(await (await fetch(new URL("tables.bin", import.meta.url))).arrayBuffer());
-    const length = (values.length - DEVIATIONS) / 3;
-    const [shift, share, spread, deviation] = [0, 1, 2, 3].map((i) => values.subarray(i * length, Math.min((i + 1) * length, values.length)));
-    tables = { shift, share, spread, deviation };
+    const length = (values.length - SIGNS - DEVIATIONS) / 3, part = (i) => values.subarray(SIGNS + i * length, SIGNS + (i + 1) * length);
+    const [shift, share, spread] = [0, 1, 2].map(part), deviation = values.subarray(-DEVIATIONS);
+    tables = { signs: values.subarray(0, SIGNS), shift, share, spread, deviation };
   }
   if (loaded.name === model.name) return;
   const content = await fetchOnce(model);
@@ -71,22 +74,30 @@ function cut(rgba, width, tile) {
 async function computeTile(model, rgba, tile, level, share, width, clips) {
   const given = model.channels, rows = tile.outerBottom - tile.outerTop, columns = tile.outerRight - tile.outerLeft;
   const count = rows * columns, part = cut(rgba, width, tile);
-  // A gray network takes each plane of a color picture as a picture.
-  const inputs = { image: new ort.Tensor("float32", part, [3 / given, given, rows, columns]) };
-  if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1]);
-  const outputs = await loaded.session.run(inputs);
-  const estimate = Float32Array.from(await outputs.denoised.getData());
-  outputs.denoised.dispose();
-  if (clips.gray) // three equal planes have one estimate
-    for (let i = 0; i < count; i++) {
-      const mean = (estimate[i] + estimate[i + count] + estimate[i + 2 * count]) / 3;
-      estimate[i] = estimate[i + count] = estimate[i + 2 * count] = mean;
-    }
+  const infer = async (pixels) => {
+    // A gray network takes each plane of a color picture as a picture.
+    const inputs = { image: new ort.Tensor("float32", pixels, [3 / given, given, rows, columns]) };
+    if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1]);
+    const outputs = await loaded.session.run(inputs), values = Float32Array.from(await outputs.denoised.getData());
+    outputs.denoised.dispose();
+    if (clips.gray) // three equal planes have one estimate
+      for (let i = 0; i < count; i++) {
+        const mean = (values[i] + values[i + count] + values[i + 2 * count]) / 3;
+        values[i] = values[i + count] = values[i + 2 * count] = mean;
+      }
+    return values;
+  };
+  const estimate = await infer(part);
+  let change = null;
+  if (!model.blind && level < NO_BLEND) {
+    const { probe, distance, moved } = moveTile(part, tile, level, rows, columns, clips.gray, tables.signs);
+    change = (await infer(moved)).map((value, i) => (level / distance) * probe[i] * (value - estimate[i]));
+  }
   if (model.blind) {
     for (let i = 0; i < estimate.length; i++) estimate[i] = part[i] + share * (estimate[i] - part[i]);
   } else {
     undoClipping(estimate, part, level, rows, columns, clips, tables);
-    limitRemoval(estimate, part, level, rows, columns);
+    if (change) blend(estimate, part, level, change, rows, columns);
   }
   const across = tile.right - tile.left, down = tile.bottom - tile.top, pixels = new Uint8ClampedArray(4 * across * down);
   for (let y = 0; y < down; y++)
@@ -112,12 +123,13 @@ function examine(rgba) {
 
 async function run({ job, model, rgba, height, width, sigma, forced }) {
   await load(model, forced);
+  const clips = examine(rgba), tiles = cutTiles(height, width);
   if (sigma === null && !model.blind) {
     sigma = estimateSigma(rgba, height, width, tables.deviation);
     postMessage({ kind: "level", job, sigma });
+    sigma = Math.sqrt(Math.max(0, sigma ** 2 - UNSURE[clips.gray ? "gray" : "color"] ** 2));
   }
   const share = model.blind ? blindShare(rgba, height, width, tables.deviation) : 1;
-  const clips = examine(rgba), tiles = cutTiles(height, width);
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resume) => setTimeout(resume)); // messages come in between
     if (job !== wanted) return;

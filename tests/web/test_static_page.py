@@ -113,7 +113,7 @@ def clipped_photo(photo):
 
 
 @pytest.mark.parametrize(
-    "checkpoint, level, gray", [("tiny", 25, False), ("tiny", 4, False), ("tiny", 25, True), ("blind", 25, False)]
+    "checkpoint, level, gray", [("tiny", 25, False), ("tiny", 7, False), ("tiny", 25, True), ("blind", 25, False)]
 )
 def test_the_result_is_the_servers_within_one_level(page, checkpoints, photo, checkpoint, level, gray):
     noisy = clipped_photo(photo)
