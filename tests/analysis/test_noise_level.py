@@ -244,3 +244,22 @@ def test_a_large_picture_is_measured_by_parts_of_it(photo, sigma, monkeypatch):
     by_parts = estimate_sigma(noisy)
     monkeypatch.setattr(noise_level, "SAMPLE_SIDE", 10_000)
     assert by_parts == pytest.approx(estimate_sigma(noisy), rel=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["pixel art", "line art"])
+@pytest.mark.parametrize("sigma", [0.5, 1, 2, 3])
+def test_weak_noise_of_drawn_pictures_is_not_overestimated(kind, sigma, channels):
+    """Line art in color with a noise of 1 was read as 60 levels, pixel art with 0.5 as 1.9."""
+    clean = np.asarray(drawn.DRAWN[kind](3).convert("L" if channels == 1 else "RGB"), np.float32)[40:232, 40:232]
+    noise = sigma * np.random.default_rng(3).standard_normal(clean.shape)
+    assert estimate_sigma(np.rint(clean + noise).clip(0, 255).astype(np.uint8)) < 1.25 * sigma + 0.1
+
+
+@pytest.mark.parametrize("kind", list(drawn.DRAWN))
+@pytest.mark.parametrize("sigma", [0, 1, 4, 20])
+def test_a_quarter_of_the_brightness_has_a_quarter_of_the_noise(kind, sigma):
+    clean = np.asarray(drawn.DRAWN[kind](1).convert("RGB"), np.float32)[:160, :160] / 255
+    noisy = np.clip(0.1 + 0.6 * clean, 0, 1) + sigma / 255 * np.random.default_rng(0).standard_normal(clean.shape)
+    whole, quarter = (estimate_sigma(np.float32(scale * noisy)) for scale in (1, 0.25))
+    assert quarter == pytest.approx(whole / 4, rel=0.1, abs=0.1)
