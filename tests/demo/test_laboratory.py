@@ -158,8 +158,14 @@ def test_the_path_the_filters_and_the_latent_of_the_crop(laboratory):
     laboratory.open("Inside the autoencoder")
     inside(laboratory, "Through 12 of 12 planes")
     labels = page.locator("#path li b").all_inner_texts()
-    assert labels == ["Noisy picture", *("Encoder 1", "Encoder 2", "Bottleneck", "Decoder 2", "Decoder 1"), "Estimate"]
-    assert "64 \u00d7 48 \u00d7 64" in page.inner_text("#path li >> nth=1")
+    assert labels == [
+        "Noisy picture",
+        *(f"Encoder {level}" for level in (1, 2, 3)),
+        "Bottleneck",
+        *(f"Decoder {level}" for level in (3, 2, 1)),
+        "Estimate",
+    ]
+    assert "16 \u00d7 96 \u00d7 128" in page.inner_text("#path li >> nth=1")
     assert page.locator("#filters figure").count() >= 2  # a photo of 96 x 128 has edges and texture
     page.locator(".filter-picture").click(position={"x": 9, "y": 9})
     page.locator("#filters figure", has_text="Your pixel").wait_for()
