@@ -17,7 +17,7 @@ class Solver(BaseSolver):
     """A checkpoint as a reconstruction network: its network on the adjoint, with the level of the physics."""
 
     name = "DenoisingAutoencoder"
-    parameters: ClassVar = {"checkpoint": ["color-small", "color-base"]}
+    parameters: ClassVar = {"checkpoint": ["color-small", "color-base", "color-large"]}
     requirements: ClassVar = ["pip::git+https://github.com/OWNER/denoising-autoencoder"]
     sampling_strategy = "run_once"
 

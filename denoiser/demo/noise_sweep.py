@@ -16,7 +16,7 @@ from .photo_controls import IMMEDIATE
 LEVELS = (5, 10, 15, 25, 35, 50, 75)
 """Standard deviations, 8-bit units."""
 CLASSICAL = ("gaussian", "bilateral", "tv", "wavelet", "pca", "nlm")
-LEARNED = ("bottleneck-color", "color-small", "color-base")
+LEARNED = ("bottleneck-color", "color-small", "color-base", "color-large")
 """Beside the checkpoint of the first tab."""
 PIXELS = 160 * 160
 """Of what is computed: the middle of the crop."""

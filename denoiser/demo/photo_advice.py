@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis.noise_level import estimate_sigma
+from ..analysis.noise_level import fine_level
 from ..hub.checkpoints import DEFAULT_CHECKPOINT
 from ..hub.facts import Facts
 from ..images.picture import Picture
@@ -56,12 +56,12 @@ def has_color(picture: Picture) -> bool:
 
 
 def quiet_sigma(pixels: np.ndarray) -> float:
-    """The noise level of the quietest parts of a picture (H, W, C), 8-bit units."""
+    """The noise level of the quietest parts of a picture (H, W, C), 8-bit units; a camera's noise is not white."""
     levels = []
     for rows in np.array_split(np.arange(pixels.shape[0]), GRID):
         for columns in np.array_split(np.arange(pixels.shape[1]), GRID):
             if rows.size and columns.size:
-                levels.append(estimate_sigma(np.ascontiguousarray(pixels[_middle(rows), _middle(columns)])))
+                levels.append(fine_level(np.ascontiguousarray(pixels[_middle(rows), _middle(columns)])))
     return float(np.quantile(levels, QUANTILE))
 
 
