@@ -13,8 +13,8 @@ import numpy as np
 
 from .analysis.metrics import edge_fidelity, mean_squared_error, psnr, ssim
 from .analysis.noise_model import PoissonGaussian
-from .analysis.signal_dependence import estimate_noise
 from .images.picture import Picture
+from .network_input import removable_noise
 from .noise import add_noise
 from .noise.registry import check_parameters
 from .pipeline import Denoiser
@@ -70,7 +70,7 @@ class Degraded:
     def noise(self, known: bool = True) -> float | PoissonGaussian:
         """The noise that was added, as a level in 8-bit units or a model; estimated if it is not to be ``known``."""
         if not known or self.sigma_added is None:
-            return estimate_noise(self.noisy)
+            return removable_noise(self.noisy)
         return self.model or min(self.sigma_added, 255.0)
 
 

@@ -50,7 +50,7 @@ MEAN_WINDOW = 33
 """Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
 
 
-UNSURE = {1: 1.3, 3: 0.7}
+UNSURE_GRAY, UNSURE = 1.3, 0.7
 """Texture that an estimated level may hold, 8-bit units, of gray and of color pictures: it is not removed."""
 
 
@@ -81,9 +81,7 @@ class NetworkInput:
         self.pixels: np.ndarray = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
         self.clean: bool = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
-            found = estimate_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
-            unsure = UNSURE[self.pixels.shape[2]]
-            sigma = found if isinstance(found, PoissonGaussian) else float(max(0.0, found**2 - unsure**2) ** 0.5)
+            sigma = removable_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
             self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
             level = self._stabilizer.sigma
@@ -127,6 +125,15 @@ class NetworkInput:
         if self._is_gray:
             pixels = pixels.repeat(3, axis=2)
         return pixels if self._hidden is None else np.where(self._hidden[..., None], self._picture.pixels, pixels)
+
+
+def removable_noise(picture: Picture) -> float | PoissonGaussian:
+    """The estimated noise of a picture, a level in 8-bit units or a model, less what its texture may have added."""
+    found = estimate_noise(picture)
+    if isinstance(found, PoissonGaussian):
+        return found
+    unsure = UNSURE_GRAY if picture.pixels.shape[2] == 1 or is_gray(picture.pixels) else UNSURE
+    return max(0.0, found**2 - unsure**2) ** 0.5
 
 
 def is_gray(pixels: np.ndarray) -> bool:

@@ -37,6 +37,15 @@ def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, pho
     assert np.array_equal(np.asarray(result.noisy.to_pil()), photo)
 
 
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("sigma", [1.5, 20])
+def test_an_estimated_level_is_that_of_the_library(denoiser, photo, sigma, gray):
+    noisy = experiment.degrade(read(Image.fromarray(photo)), "gaussian", {"sigma": sigma}).noisy.to_pil()
+    noisy = noisy.convert("L").convert("RGB") if gray else noisy
+    result = experiment.run(denoiser, read(noisy), noise=None, sigma="estimate")
+    assert np.array_equal(np.asarray(result.denoised.to_pil()), np.asarray(denoiser(noisy)))
+
+
 def test_a_blind_checkpoint_gets_no_noise_level_and_the_removed_deviation_is_reported(photo):
     blind = Denoiser(Unet(UnetConfig(widths=(8, 8), blocks=(0, 0), blind=True)), dtype="float32")
     result = experiment.run(blind, read(Image.fromarray(photo)), noise=None)
