@@ -85,10 +85,11 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
     assert np.abs(whole[inner, found[0] + 100 : found[0] + 1000] - shown[inner, 100:1000]).max() <= 2
 
 
-def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, visitor, photo):
-    page, other = visitor.page, open_page()
-    file = io.BytesIO()
-    Image.fromarray(np.tile(photo, (15, 22, 1))).save(file, "JPEG")
+def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, photo):
+    visitor, other = open_page(query="?checkpoint=color-large"), open_page()
+    visitor.until("checkpoint color-large")
+    page, file = visitor.page, io.BytesIO()
+    Image.fromarray(np.tile(photo, (10, 14, 1))).save(file, "JPEG")
     visitor.after(lambda: visitor.upload("cancelled.jpg", file.getvalue()))
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()

@@ -18,6 +18,7 @@ from PIL import Image
 from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
 from denoiser.demo import pulls
 from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.control_values import PARAMETERS, ControlValues
 from denoiser.demo.denoise_tab import DenoiseTab
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
@@ -45,8 +46,8 @@ def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
 def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     computed = []
 
-    def compute(tab, *inputs):
-        computed.append(inputs)
+    def compute(tab, controls, others):
+        computed.append((controls, others))
         yield {"part": 1}
         yield {"part": 2}
 
@@ -54,17 +55,18 @@ def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     tab = DenoiseTab()
     tab.layout, tab._under_way, tab._lock = None, {}, threading.Lock()
+    values = ("photo", *[None] * (len(dataclasses.fields(ControlValues)) - 2 + len(PARAMETERS)))
     mine, other = SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
-    first = tab.run(mine, "photo", 0)
+    first = tab.run(mine, *values, 0)
     assert next(first) == {"part": 1}
-    assert list(tab.run(mine, "photo", 0)) == [gr.skip()]
-    assert len(list(tab.run(other, "photo", 0))) == 2
-    assert len(list(tab.run(mine, "photo", 1))) == 2  # which ends what was under way, for what comes after
+    assert list(tab.run(mine, *values, 0)) == [gr.skip()]
+    assert len(list(tab.run(other, *values, 0))) == 2
+    assert len(list(tab.run(mine, *values, 1))) == 2  # which ends what was under way, for what comes after
     assert list(first) == [{"part": 2}] and not tab._under_way
-    abandoned = tab.run(mine, "photo", 0)
+    abandoned = tab.run(mine, *values, 0)
     next(abandoned)
     abandoned.close()  # as when the visitor is gone
-    assert len(list(tab.run(mine, "photo", 0))) == 2 and len(computed) == 5
+    assert len(list(tab.run(mine, *values, 0))) == 2 and len(computed) == 5
 
 
 def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
