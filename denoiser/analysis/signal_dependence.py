@@ -23,7 +23,7 @@ COSTS = (0.0, 0.02, 0.06, 0.08)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
 MIN_WORTH = 1.0
 """Weaker noise, 8-bit units, is left at one level."""
-MIN_MISFIT, MAX_SHARE, MIN_RATIO = 0.09, 0.5, 1.4
+MIN_MISFIT, MAX_SHARE, MIN_RATIO = 0.09, 0.6, 1.4
 """One level is given up if it misfits by so much (mean of the logarithm of the variance), if a model has at most this
 share of the misfit, and if the deviations of the noise in the picture have this ratio."""
 

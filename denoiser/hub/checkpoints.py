@@ -13,7 +13,7 @@ BUNDLED = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "color-base"
 PURPOSES = {
     "color-base": "color pictures; the default",
-    "color-large": "color pictures: 0.1 dB more at strong noise, for twice the time",
+    "color-large": "color pictures: 0.1 dB more at strong noise, in half as much time again",
     "color-small": "color pictures, in less than half the time",
     "gray-base": "gray pictures: scans, microscopes",
     "photo": "noisy photographs as cameras write them; takes no noise level",
