@@ -10,7 +10,7 @@ from ..noise import NOISES
 from .address import parse_address, write_address_js
 from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import PARAMETERS, ControlValues
-from .denoise_layout import SIGMA_MODES, DenoiseLayout
+from .denoise_layout import DenoiseLayout
 from .figures import formula_of, render_info, render_message
 from .full_size import FullSize
 from .model_pool import Loaded
@@ -274,6 +274,8 @@ class PhotoControls:
 
 
 def sigma_mode_update(noisy_already: bool, sigma_mode: str) -> dict:
-    """The choice of where the noise level comes from: of noise that was not added none is known."""
-    modes = [pair for pair in SIGMA_MODES.items() if not (noisy_already and pair[1] == "known")]
-    return gr.update(choices=modes, value=sigma_mode)
+    """The choice of where the noise level comes from: of noise that was not added none is known.
+
+    That choice is hidden and not taken away: a run that the browser has begun before would be refused.
+    """
+    return gr.update(value=sigma_mode, elem_classes=["none-known"] if noisy_already else [])

@@ -255,6 +255,16 @@ def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(open_page):
     assert visitor.page.is_checked("#noisy-already input") and not visitor.page.is_visible("#noise")
 
 
+def test_of_a_photo_that_is_noisy_already_no_level_is_known(open_page):
+    visitor = open_page(query="?noise=none&checkpoint=color-base")
+    modes = visitor.page.locator("#sigma-mode label")
+    visitor.page.wait_for_function("!document.querySelector('#sigma-mode label').checkVisibility()")
+    assert [mode.is_visible() for mode in modes.all()] == [False, True, True]
+    visitor.after(lambda: visitor.page.uncheck("#noisy-already input"))
+    assert all(mode.is_visible() for mode in modes.all())
+    assert not visitor.page.locator(".toast-body").count()
+
+
 @pytest.mark.parametrize(
     "query",
     [
