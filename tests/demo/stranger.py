@@ -15,7 +15,6 @@ class Stranger:
 
     def __init__(self, url: str):
         self.http = httpx.Client(base_url=url, timeout=60)
-        self.session = uuid.uuid4().hex
         config = self.http.get("/config").json()
         self.components = {component["id"]: component for component in config["components"]}
         self.endpoints = config["dependencies"]
@@ -63,8 +62,8 @@ class Stranger:
                     yield json.loads(line.removeprefix("data:"))
 
     def call(self, endpoint: dict, data: list, session: str = "") -> dict:
-        """One call through the queue, in the given session -> its last message: "success" and "output"."""
-        session = session or self.session
+        """One call through the queue, in the given session or a new one -> its last message: "success" and "output"."""
+        session = session or uuid.uuid4().hex
         joined = self.join(endpoint, data, session)
         assert joined.status_code == 200, joined.text
         (done,) = [event for event in self.events(session) if event["msg"] == "process_completed"]
