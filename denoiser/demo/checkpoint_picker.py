@@ -125,8 +125,8 @@ class CheckpointPicker:
         """What every visitor finds: the default checkpoint."""
         self.state.catalogue.refresh()
         listing = {
+            self.layout.timer: gr.Timer(active=self.state.catalogue.listing),  # before what it may soon make old
             self.layout.listing: render_listing(self.state.catalogue),
-            self.layout.timer: gr.Timer(active=True),
         }
         try:
             return self.show(self.state.model_pool.get(self.state.checkpoint), self.state.note) | listing
@@ -136,11 +136,13 @@ class CheckpointPicker:
     def refresh_listing(self, selection: Selection | None) -> dict:
         """Once the Hub has answered, what it lists joins the menu."""
         self.state.catalogue.refresh()
+        if self.state.catalogue.listing:  # a menu that is drawn again loses the focus
+            return {self.layout.timer: gr.Timer(active=True)}
         choices = checkpoint_choices(self.state.catalogue, self.selected(selection))
         return {
             self.layout.checkpoint: gr.update(choices=choices),
             self.layout.listing: render_listing(self.state.catalogue),
-            self.layout.timer: gr.Timer(active=self.state.catalogue.listing),
+            self.layout.timer: gr.Timer(active=False),
         }
 
     async def on_address_opened(self, query: str | None, selection: Selection | None, request: gr.Request):
