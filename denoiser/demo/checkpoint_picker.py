@@ -157,6 +157,14 @@ class CheckpointPicker:
             async for update in self.on_checkpoint_selected(checkpoint, selection, request):
                 yield update
 
+    async def on_menu_left(self, checkpoint: str | None, selection: Selection | None, request: gr.Request):
+        """:meth:`on_checkpoint_selected` if something was chosen: gradio reports a menu that loses focus, too."""
+        if checkpoint == self.selected(selection) and not self.choices.is_pending(request.session_hash or ""):
+            yield gr.skip()
+            return
+        async for update in self.on_checkpoint_selected(checkpoint, selection, request):
+            yield update
+
     async def on_checkpoint_selected(self, checkpoint: str | None, selection: Selection | None, request: gr.Request):
         """Take another checkpoint, fetching it if need be; yields what the page shows meanwhile.
 

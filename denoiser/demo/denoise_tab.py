@@ -85,10 +85,9 @@ class DenoiseTab:
 
     def _connect_picker(self, page: gr.Blocks) -> None:
         ui, picker, fetching = self.layout, self.picker, self._fetching
-        select = picker.on_checkpoint_selected
-        ui.checkpoint.input(select, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
-        typed = [ui.pull_button.click, ui.hub_name.submit]
-        gr.on(typed, select, [ui.hub_name, ui.selection], trigger_mode="multiple", **fetching)
+        ui.checkpoint.input(picker.on_menu_left, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
+        typed, named = [ui.pull_button.click, ui.hub_name.submit], [ui.hub_name, ui.selection]
+        gr.on(typed, picker.on_checkpoint_selected, named, trigger_mode="multiple", **fetching)
         page.load(picker.on_load, None, [*picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         ui.timer.tick(picker.refresh_listing, ui.selection, [ui.checkpoint, ui.listing, ui.timer], **IMMEDIATE)
 

@@ -66,29 +66,83 @@ new MutationObserver(() => {
     picture.closest("button").setAttribute("aria-label", `Example: ${name}`);
   }
   for (const code of document.querySelectorAll("#card pre:not([tabindex])")) code.tabIndex = 0; // it may scroll
+  // A menu's list that scrolls would take the focus, and it is gone once its menu has lost it.
+  for (const list of document.querySelectorAll("ul[role=listbox]:not([tabindex])")) list.tabIndex = -1;
 }).observe(document, { childList: true, subtree: true });
 
-// -- a full queue answers 503 with a sentence: the page shows it and asks again until there is room (guard.py) ---------
-const RETRY_MS = 2000;
+// -- calls of gradio's queue --------------------------------------------------------------------------------------------
 const fetchOnce = window.fetch;
-let waiting = 0;
-window.fetch = async (resource, options) => {
-  let answer = await fetchOnce(resource, options);
-  if (answer.status !== 503 || !String(resource.url ?? resource).includes("/queue/join")) return answer;
-  waiting += 1;
+window.fetch = (resource, options) => {
+  const address = String(resource.url ?? resource);
+  if (address.includes("/queue/join")) return join(() => fetchOnce(resource, options));
+  if (address.includes("/queue/data")) return listen(() => fetchOnce(resource.clone?.() ?? resource, options));
+  return fetchOnce(resource, options);
+};
+
+// A full queue answers 503 with a sentence: the page shows it and asks again until there is room (guard.py).
+const RETRY_MS = 2000;
+let waiting = 0, joining = 0;
+const due = new Set(); // calls that are joined and not answered
+async function join(ask) {
+  let asked = 0;
   try {
-    while (answer.status === 503) {
+    for (;; asked += 1) {
+      let answer;
+      joining += 1;
+      try {
+        answer = await ask();
+        if (answer.ok) due.add((await answer.clone().json()).event_id);
+      } finally {
+        joining -= 1;
+      }
+      if (answer.status !== 503) return answer;
+      waiting += !asked;
       const { detail } = await answer.json().catch(() => ({}));
       showWaiting(detail ?? "Many are waiting: the page tries again by itself.");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * (1 + Math.random())));
-      answer = await fetchOnce(resource, options);
     }
-    return answer;
   } finally {
-    waiting -= 1;
+    waiting -= asked > 0;
     if (!waiting) showWaiting("");
   }
-};
+}
+// gradio's server ends the stream of answers when none is due. Its client takes that stream for open until it reads so,
+// and a call that it joins meanwhile is never answered. So the end reaches the client only when no call waits for an
+// answer; otherwise the stream is opened again and goes on.
+async function listen(open) {
+  const first = await open();
+  if (!first.ok) return first;
+  const messages = readMessages(first, open), encoder = new TextEncoder();
+  const body = new ReadableStream({
+    async pull(controller) {
+      const { value, done } = await messages.next();
+      if (done) controller.close();
+      else controller.enqueue(encoder.encode(value + "\n\n"));
+    },
+  });
+  return new Response(body, { status: first.status, headers: first.headers });
+}
+async function* readMessages(answer, open) {
+  for (;; answer = await open()) {
+    let text = "", end = null;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const messages = (text + part.value).split("\n\n");
+      text = messages.pop();
+      for (const message of messages) {
+        const { msg, event_id: call } = JSON.parse(message.slice("data:".length));
+        if (msg === "process_completed") due.delete(call);
+        if (msg === "unexpected_error") due.clear();
+        if (msg === "close_stream") end = message;
+        else yield message;
+      }
+    }
+    while (joining) await new Promise((resolve) => setTimeout(resolve, 10));
+    if (due.size && end) continue;
+    if (end) yield end;
+    return;
+  }
+}
 function showWaiting(text) {
   let element = document.getElementById("waiting");
   if (!element) {

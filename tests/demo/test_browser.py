@@ -14,7 +14,7 @@ from tests.conftest import Demo
 
 from .stranger import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
-from .visitor import READ, Visitor, png
+from .visitor import READ, RESULT, Visitor, png
 
 
 def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
@@ -350,6 +350,32 @@ def test_a_full_queue_shows_the_place_and_the_page_asks_again_by_itself(visitor)
     assert len(refusals) == 3 and len(set(refusals)) == 1
     assert visitor.page.locator("#waiting").inner_text() == ""
     assert visitor.page.get_by_text(re.compile("Error")).count() == 0 and not visitor.problems
+
+
+def test_a_call_is_answered_that_is_joined_while_the_stream_of_answers_ends(visitor):
+    page, streams = visitor.page, []
+    page.route("**/queue/data*", lambda route: route.continue_() if streams else streams.append(route))
+    number = visitor.result()["number"]
+    page.click("#reroll")
+    while not streams:
+        page.wait_for_timeout(10)
+    ended = streams[0].fetch()  # all of it: the server has ended the stream
+    with page.expect_response("**/queue/join*"):
+        page.click("#noisy-already input")
+    streams[0].fulfill(response=ended)
+    page.wait_for_function(f"n => ({RESULT})().number > n", arg=number)
+    page.wait_for_selector("#noise-controls", state="hidden")
+
+
+def test_a_menu_that_is_left_without_a_choice_changes_nothing(visitor):
+    joined = []
+    visitor.page.on("request", lambda request: joined.append(request.url) if "/queue/join" in request.url else None)
+    visitor.page.focus("#checkpoint input")
+    with visitor.page.expect_response("**/queue/join*"):
+        visitor.page.keyboard.press("Tab")
+    visitor.page.wait_for_function("() => !document.querySelector('#about .wrap:not(.hide)')")
+    visitor.after(lambda: visitor.page.click("#reroll"))
+    assert len(joined) == 2  # the menu's, and the run for another seed
 
 
 def test_who_waits_in_the_queue_sees_the_place(visitor, demo, tmp_path):
