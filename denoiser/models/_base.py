@@ -8,7 +8,7 @@ value that is not finite raises :class:`~denoiser.errors.CheckpointInvalid`, whi
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import safetensors
 import safetensors.torch
@@ -19,6 +19,12 @@ from torch import nn
 from ..download.checkpoint_files import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE
 from ..download.fetch import fetch
 from ..errors import CheckpointInvalid, CheckpointNotFound
+
+
+def draw_weights(weight: torch.Tensor, nonlinearity: Literal["relu", "linear"]) -> None:
+    """Fill a convolution's weights by He's normal distribution; those that are on the meta device have no values."""
+    if not weight.is_meta:  # torch would import its compiler for them, which takes more than a second
+        nn.init.kaiming_normal_(weight, nonlinearity=nonlinearity)
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:

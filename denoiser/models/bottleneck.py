@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ._base import DenoisingAutoencoder, check_config
+from ._base import DenoisingAutoencoder, check_config, draw_weights
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Bottleneck(DenoisingAutoencoder):
         self.decoder: nn.Sequential = nn.Sequential(*decoder)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                draw_weights(module.weight, "relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

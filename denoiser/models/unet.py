@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._base import DenoisingAutoencoder, check_config
+from ._base import DenoisingAutoencoder, check_config, draw_weights
 
 MAX_SIGMAS = 4.0
 """The predicted noise of a pixel is limited to this many times the noise level."""
@@ -77,8 +77,8 @@ class ResidualBlock(nn.Module):
         self.conv1: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         self.conv2: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         # Without normalization a deep sum of blocks grows; a small initial scale keeps the first steps stable.
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="linear")
+        draw_weights(self.conv1.weight, "relu")
+        draw_weights(self.conv2.weight, "linear")
         with torch.no_grad():
             self.conv2.weight.mul_(0.2)
 

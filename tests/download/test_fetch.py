@@ -338,13 +338,14 @@ def test_a_deleted_repository_is_not_found_though_it_is_cached(hub):
 def test_offline_the_bundled_and_the_cached_load_and_others_say_why_not(hub):
     Denoiser.from_pretrained("user/tiny")
     program = (
-        "import logging; logging.basicConfig()\n"
+        "import logging, sys; logging.basicConfig()\n"
         "from denoiser import Denoiser, HubUnreachable, Unet\n"
         "print(Denoiser.from_pretrained('user/tiny').revision); Unet.from_pretrained('user/tiny')\n"
         "Denoiser.from_pretrained()\n"
         "for load in (Denoiser.from_pretrained, Unet.from_pretrained):\n"
         "    try: load('user/name')\n"
         "    except HubUnreachable as error: print(error)\n"
+        "assert 'torch._dynamo' not in sys.modules, 'loading took a second for a compiler that it does not need'\n"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
