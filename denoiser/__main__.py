@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_options(options)
         jobs = plan_jobs(options.inputs, options.output, FORMATS.get(options.format))
         denoise = load_method(options)
-    except (DenoiserError, ValueError, RuntimeError) as error:
+    except (DenoiserError, ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

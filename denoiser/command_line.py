@@ -19,7 +19,8 @@ Several pictures, folders, and a new folder written with a trailing slash (-o ne
 "-" is standard input or output: denoise - -o - < noisy.png > clean.png
 denoise export CHECKPOINT -o FILE.onnx writes a checkpoint for ONNX Runtime and others: see denoise export --help
 
-exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing done, 130 interrupted
+exit status: 0 all done, 1 some pictures failed (they are listed), 2 nothing was tried (the reason is said),
+130 interrupted
 """
 
 

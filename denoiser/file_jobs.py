@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .images.codecs import READ_EXTENSIONS, check_format, prepare, write_frames
+from .images.codecs import EXTENSIONS, READ_EXTENSIONS, WRITTEN, check_format, prepare, write_frames
 from .images.frame import Frame
 from .images.picture import read_frames
 
@@ -51,6 +51,8 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
     """
     sources: list[Path | None] = []
     for one in inputs:
+        if not one:
+            raise ValueError("the name of a picture is empty")
         matches = [] if one == STREAM or Path(one).exists() else sorted(glob.glob(one))
         sources += [None] if one == STREAM else map(Path, matches or [one])
     several = len(sources) > 1 or any(source and source.is_dir() for source in sources)
@@ -65,13 +67,13 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
     if into_folder and None in sources:
         raise ValueError("standard input has no name: give a file as the output")
     if not into_folder:
-        if extension and folder.suffix.lower() != extension:
+        if extension and WRITTEN.get(folder.suffix.lower()) != WRITTEN[extension]:
             raise ValueError(f"{folder} does not end in {extension}, as --format asks for")
         check_format(folder)
         jobs = [Job(sources[0], folder)]
     else:
         pictures = [(path, folder / name) for source in sources if source for path, name in _pictures(source, folder)]
-        jobs = name_results(pictures, extension)
+        jobs = name_results(list(dict.fromkeys(pictures)), extension)  # one may be named, and in a folder too
     if not jobs:
         raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
     check_outputs(jobs, {job.source.resolve() for job in jobs if job.source})
@@ -85,10 +87,10 @@ def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = 
         pictures: Files, and where each goes under its own name.
         extension: Of the results; by default each keeps its own, or takes an alternative.
     """
-    targets = [target.with_suffix(extension) if extension else target for _, target in pictures]
-    names = Counter(target.with_suffix("") for target in targets)
+    targets = [target.with_name(_stem(target) + extension) if extension else target for _, target in pictures]
+    names = Counter(target.with_name(_stem(target)) for target in targets)
     return [
-        Job(path, target, () if extension else _alternatives(target, names[target.with_suffix("")] > 1))
+        Job(path, target, () if extension else _alternatives(target, names[target.with_name(_stem(target))] > 1))
         for (path, _), target in zip(pictures, targets)
     ]
 
@@ -101,7 +103,10 @@ def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
     # macOS puts ._a.jpg beside a.jpg.
     found = [path for path in found if not path.name.startswith(".")]
     inside = output.resolve()
-    return [(path, path.relative_to(source)) for path in found if not path.resolve().is_relative_to(inside)]
+    within = source.resolve() in inside.parents
+    return [
+        (path, path.relative_to(source)) for path in found if not (within and path.resolve().is_relative_to(inside))
+    ]
 
 
 def check_outputs(jobs: list[Job], originals: set[Path]) -> None:
@@ -136,8 +141,12 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
         DenoiserError: It cannot be read.
         ValueError: The file's format cannot hold the picture, or the file exists.
     """
-    if job.target and job.target.exists() and not overwrite:
-        raise ValueError(f"{job.target} exists; --overwrite replaces it")
+    if job.target:
+        if job.target.exists() and not overwrite:
+            raise ValueError(f"{job.target} exists; --overwrite replaces it")
+        folder = next(one for one in job.target.absolute().parents if one.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ValueError(f"nothing can be written to {folder}; choose another output")
     frames = read_frames(job.source or io.BytesIO(sys.stdin.buffer.read()), page=page)
     target = job.target or Path(f"picture{extension or '.png'}")
     path, note = _choose_target(target, frames, job.alternatives, overwrite or job.target is None)
@@ -171,14 +180,20 @@ def _choose_target(
     except ValueError as error:
         for other in alternatives:
             if _can_hold(other, frames) and (overwrite or not other.exists()):
-                return other, f"{target.name}: {error}; written as {other}"
+                reason = f"{error}; " if target.suffix.lower() in EXTENSIONS else ""
+                return other, f"{target.name}: {reason}written as {other}"
         raise
 
 
 def _alternatives(target: Path, keep_ending: bool = False) -> tuple[Path, ...]:
     """The same name as PNG and as TIFF; behind its ending ("a.gif.png") where another picture has the name "a"."""
-    stem = target.name if keep_ending else target.stem
+    stem = target.name if keep_ending else _stem(target)
     return tuple(other for end in (".png", ".tif") if (other := target.with_name(stem + end)) != target)
+
+
+def _stem(target: Path) -> str:
+    """The name without the ending of a picture: "v1.2" has none."""
+    return target.stem if target.suffix.lower() in READ_EXTENSIONS else target.name
 
 
 def _can_hold(target: Path, frames: list[Frame]) -> bool:

@@ -441,3 +441,41 @@ def test_progress_is_shown_within_a_picture(run, pictures, tmp_path, monkeypatch
     monkeypatch.setattr("denoiser.__main__.tqdm.update", lambda self, n: seen.append(self.n))
     assert run(pictures / "a.png", "-o", tmp_path / "x.png")[0] == 0
     assert len(seen) > 4 and seen == sorted(seen) and 0 < seen[0] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["a.png", "a.png", "-o", "out/"], ["a.png"]),
+        ([".", "a.png", "-o", "out"], ["a.png", "v1.2.png"]),
+        (["v1.2", "-o", "out/"], ["v1.2.png"]),
+        (["v1.2", "-o", "out/", "--format", "jpeg"], ["v1.2.jpg"]),
+        (["a.png", "-o", "out/b.jpeg", "--format", "jpeg"], ["b.jpeg"]),
+        (["a.png", "-o", "out/b.tiff", "--format", "tiff"], ["b.tiff"]),
+    ],
+)
+def test_what_results_are_called(run, photo, tmp_path, monkeypatch, arguments, written):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "v1.2.png") if "." in arguments else ("a.png", "v1.2"):
+        Image.fromarray(photo[:8, :8]).save(name, "PNG")
+    status, error = run(*arguments)
+    assert status == 0, error
+    assert sorted(path.name for path in Path("out").iterdir()) == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["in", "-o", "in"], "is an input"),
+        (["in/deeper", "-o", "in"], ""),
+        (["", "-o", "out"], "name of a picture is empty"),
+        (["in/a.png", "-o", "x" * 300 + ".png"], "too long"),
+        (["in/a.png", "-o", "in/b.jpg/c.png"], "nothing can be written to"),
+    ],
+)
+def test_outputs_and_inputs_that_cannot_be_are_named(run, pictures, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+    status, error = run(*arguments)
+    assert (status != 0) == bool(message) and message in error, error
+    assert all(path.read_bytes() == content for path, content in before.items())

@@ -1,9 +1,15 @@
 """Blind estimation of the noise level: the standard deviation of white noise, from the noisy picture alone."""
 
+import os
+from typing import IO, overload
+
 import numpy as np
+import torch
+from PIL import Image
 from scipy.fft import dctn
 from scipy.special import ndtri
 
+from ..images.frame import Frame
 from ..images.picture import ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
 
@@ -38,7 +44,13 @@ MIN_BLOCKS = 64
 """Blocks that a picture must have to be called a graphic."""
 
 
-def estimate_sigma(picture: ImageLike | Picture) -> float:
+@overload
+def estimate_sigma(
+    picture: Picture | str | os.PathLike[str] | IO[bytes] | Frame | Image.Image | np.ndarray,
+) -> float: ...
+@overload
+def estimate_sigma(picture: torch.Tensor) -> float | list[float]: ...
+def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
     """Estimate the standard deviation of white noise in a picture.
 
     Patches of 8x8 pixels are ordered by the energy of their coarse cosine coefficients, which is texture; in those that
@@ -52,14 +64,15 @@ def estimate_sigma(picture: ImageLike | Picture) -> float:
     Areas with clipped noise are excluded; if nothing else remains, the clipping is corrected for.
 
     Args:
-        picture: Whatever :func:`denoiser.images.picture.read` takes; alpha is ignored.
+        picture: Whatever :class:`Denoiser` takes; alpha is ignored.
 
     Returns:
-        Sigma in 8-bit units; 0 for pictures under 4 pixels on a side, which are too small, and for graphics, in which
-        there is none (:func:`is_graphic`).
+        Sigma in 8-bit units, of a batch (B, C, H, W) a list of one for each picture; 0 for pictures under 4 pixels on a
+        side, which are too small, and for graphics, in which there is none (:func:`is_graphic`).
     """
-    pixels = (picture if isinstance(picture, Picture) else read(picture)).pixels
-    pixels = sample_parts(pixels)
+    if isinstance(picture, torch.Tensor) and picture.ndim == 4:
+        return [estimate_sigma(read(one)) for one in picture]
+    pixels = sample_parts((picture if isinstance(picture, Picture) else read(picture)).pixels)
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * float(pixels.max())):
         return 0.0
     level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)

@@ -67,7 +67,8 @@ class PoissonGaussian:
         counts = np.arange(MAX_COUNT)
         few = values < gain * (MAX_COUNT / 3)
         rate = np.maximum(values / gain if gain else values, 1e-9)[:, None]
-        chance = np.exp(counts * np.log(rate) - rate - gammaln(counts + 1)) * few[:, None]
+        exponent = counts * np.log(rate) - rate - gammaln(counts + 1)
+        chance = np.exp(exponent.clip(-60)) * few[:, None]  # less would underflow, which numpy may be told to raise
         chance[~few, 0] = 1
         center = np.where(few[:, None], gain * counts, values[:, None])
         spread = np.where(few, np.hypot(self.read / 255, self.relative * values), self.deviation(values))

@@ -1,5 +1,6 @@
 """Picture files: which library reads and writes which format, errors of damaged files."""
 
+import io
 import logging
 import os
 import uuid
@@ -10,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import ImageTooLarge, ImageUnreadable
 from . import heif, metadata, png, tiff, tiff_tags
@@ -24,14 +26,15 @@ _logger = logging.getLogger(__name__)
 # external program (EPS).
 FORMATS = ("JPEG", "WEBP", "BMP", "GIF")
 
-_WRITTEN: dict[str, str] = {
+WRITTEN: dict[str, str] = {
     **dict.fromkeys((".png", ".apng"), "PNG"),
     **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     ".webp": "WEBP",
     ".bmp": "BMP",
 }
-EXTENSIONS = tuple(_WRITTEN)
+"""The formats that are written, by their extensions."""
+EXTENSIONS = tuple(WRITTEN)
 """Extensions of the formats that :func:`save_image` writes."""
 READ_EXTENSIONS = (*EXTENSIONS, ".gif", ".avif", ".heic", ".heif", ".hif")
 """Extensions of the formats that are read. The content decides, not the name."""
@@ -74,8 +77,10 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
             raise ImageUnreadable(f"There is no file {name}.")
         if source.is_dir():
             raise ImageUnreadable(f"{name} is a folder, not a picture.")
-        if source.stat().st_size == 0:
+        if source.is_file() and source.stat().st_size == 0:
             raise ImageUnreadable(f"{name} is empty (0 bytes).")
+    elif isinstance(source, io.TextIOBase):
+        raise TypeError("a picture file must be opened as binary: open(path, 'rb')")
     with translate_decode_errors(name):
         if isinstance(source, Path):
             with open(source, "rb") as file:
@@ -87,6 +92,8 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
 
 def _read(file: IO[bytes], request: Request) -> list[Frame]:
     """The frames as their reader gives them; the content decides which it is."""
+    if not file.seekable():
+        file = io.BytesIO(file.read())
     head = file.read(64)
     file.seek(0)
     if head.startswith(png.SIGNATURE):
@@ -95,7 +102,15 @@ def _read(file: IO[bytes], request: Request) -> list[Frame]:
         return tiff.read(file, request)
     if head[4:8] == b"ftyp":
         return heif.read_avif(file, request) if b"avi" in head[8:] else heif.read_heif(file, request)
-    with Image.open(file, formats=FORMATS) as image:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Exception:
+        if not head.startswith(b"\xff\xd8"):
+            raise
+        file.seek(0)
+        image = JpegImageFile(file)
+        request.warn("its index of further pictures is damaged and is not used")
+    with image:
         return from_pil(image, request)
 
 
@@ -103,8 +118,7 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     """The frames of a PIL image."""
     refuse_reduced(image, request.name)
     info = metadata.from_pil(image)
-    # The second picture of a phone's MPO is a preview or depth map.
-    if image.format == "MPO" or (image.format == "TIFF" and _is_only_page(image)):
+    if _is_only_page(image, request):
         request = Request(request.name, request.max_pixels)
         request.choose(1, *image.size)
         frames = [png.pil_frame(image, request, info)]
@@ -116,11 +130,17 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     return [Frame(65535 - frame.planes, frame.maximum, frame.info) for frame in frames] if white_is_zero else frames
 
 
-def _is_only_page(image: Image.Image) -> bool:
-    """Whether a TIFF that PIL has opened at its only full page has thumbnails and masks beside it."""
+def _is_only_page(image: Image.Image, request: Request) -> bool:
+    """Whether a TIFF or MPO that PIL has opened at its only full page has thumbnails, masks or the like beside it."""
     count, here = getattr(image, "n_frames", 1), image.tell()
-    if count == 1:
-        return True
+    if image.format == "MPO":
+        kinds = [entry["Attribute"]["MPType"] for entry in getattr(image, "mpinfo", {}).get(0xB002, ())]
+        several = sum(kind.startswith("Multi-Frame") for kind in kinds) > 1  # as of cameras with two lenses
+        if not several and count > 1:
+            request.warn("the other pictures in it (previews, depth or gain maps) are left out")
+        return not several
+    if image.format != "TIFF" or count == 1:
+        return image.format == "TIFF"
     pages: list[int] = []
     for index in range(count):
         image.seek(index)
@@ -162,14 +182,14 @@ def prepare(path: Path, frames: Sequence[Frame]) -> None:
         ValueError: It cannot hold their depth, transparency or number.
     """
     check_format(path, frames)
-    words = metadata.lost(frames[0].info, _WRITTEN[path.suffix.lower()])
+    words = metadata.lost(frames[0].info, WRITTEN[path.suffix.lower()])
     if words:
         _logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
 
 
 def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> None:
     """Write frames that a file of this name can hold; see :func:`save_image`."""
-    form = _WRITTEN[path.suffix.lower()]
+    form = WRITTEN[path.suffix.lower()]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not from tempfile, whose files only their owner can read. The name is unique: two processes may write one target.
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
@@ -235,7 +255,7 @@ def _options(frames: Sequence[Frame], images: Sequence[Image.Image], form: str) 
 
 def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
     """Raise ValueError if a file of this name cannot hold these frames."""
-    form = _WRITTEN.get(path.suffix.lower())
+    form = WRITTEN.get(path.suffix.lower())
     if form is None:
         raise ValueError(f"cannot tell the format from {path.name!r}; use one of {', '.join(EXTENSIONS)}")
     for frame in frames:

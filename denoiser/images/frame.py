@@ -119,7 +119,7 @@ def pil_planes(image: Image.Image, name: str) -> np.ndarray:
         target = "LA" if image.mode == "L" else "RGBA"
     image.load()
     if image.mode != target and target != "I;16":
-        image = image.convert("RGBA").convert("LA") if image.mode == "La" else image.convert(target)
+        image = image.convert(target)
     planes = np.asarray(image)
     return planes if planes.ndim == 3 else planes[..., None]
 

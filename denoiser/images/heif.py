@@ -15,7 +15,7 @@ from .png import pil_frames
 
 def read_avif(file: IO[bytes], request: Request) -> list[Frame]:
     """The pictures of an AVIF, or the one that is requested."""
-    content = file.read()
+    content = _without_damaged_exif(file.read(), request)
     flags = content[content.index(b"av1C") + 6]  # of the AV1 configuration: high bit depth, twelve bits
     with Image.open(io.BytesIO(content), formats=["AVIF"]) as image:
         info = metadata.from_pil(image)
@@ -29,6 +29,20 @@ def read_avif(file: IO[bytes], request: Request) -> list[Frame]:
     planes = planes if planes.ndim == 3 else planes[..., None]
     planes = planes[..., [0, *range(3, planes.shape[2])]] if gray else planes
     return [Frame(planes, 4095.0 if flags & 0x20 else 1023.0, info)]
+
+
+def _without_damaged_exif(content: bytes, request: Request) -> bytes:
+    """An AVIF that can be opened: its library reads nothing of one whose EXIF has another start than it should."""
+    try:
+        Image.open(io.BytesIO(content), formats=["AVIF"]).close()
+        return content
+    except ValueError as error:
+        if "Exif" not in str(error):
+            raise
+    request.warn("its EXIF is damaged and is dropped")
+    start = content.index(b"meta")
+    end = start - 4 + int.from_bytes(content[start - 4 : start], "big")
+    return content[:start] + content[start:end].replace(b"Exif", b"none") + content[end:]
 
 
 def read_heif(file: IO[bytes], request: Request) -> list[Frame]:

@@ -27,6 +27,7 @@ LABELS = {
     "comment": "comment",
     "duration": "frame times",
     "loop": "loop count",
+    "still": "the picture that stands for the animation",
 }
 """The keys of :attr:`Frame.info`, as messages name them.
 
@@ -36,7 +37,7 @@ LABELS = {
 
 _COMMON = ("icc_profile", "exif", "xmp", "resolution")
 KEPT: dict[str, tuple[str, ...]] = {
-    "PNG": (*_COMMON, "gamma", "chromaticity", "srgb", "cicp", "mdcv", "clli", "text", "comment", "duration", "loop"),
+    "PNG": tuple(key for key in LABELS if key != "xmp_extended"),
     "TIFF": _COMMON,
     "JPEG": (*_COMMON, "xmp_extended", "comment"),
     "WEBP": ("icc_profile", "exif", "xmp", "duration", "loop"),

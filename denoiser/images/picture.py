@@ -216,7 +216,8 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
     if isinstance(source, Frame):
         return dataclasses.replace(Picture.from_frame(source), like=Frame)
     if isinstance(source, np.ndarray):
-        return _from_array(source, source[:0].copy(), max_pixels)
+        array = np.asarray(source)  # no matrix or masked array
+        return _from_array(array, array[:0].copy(), max_pixels)
     if isinstance(source, torch.Tensor):
         planes = source.detach().cpu()
         planes = planes.float() if planes.dtype in (torch.bfloat16, torch.float16) else planes
@@ -263,7 +264,7 @@ def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:
 
 def _check_floats(planes: np.ndarray, name: str) -> None:
     if not np.isfinite(planes).all():
-        raise ImageUnreadable(f"{name} holds values that are not finite numbers.")
+        raise ImageUnreadable(f"{name} holds values that are not finite numbers: replace them first.")
     if float(planes.max()) > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.5:
         extreme = float(planes.max())
         raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must have white at 1: divide by white.")

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import imagecodecs
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import ImageUnreadable
 from . import metadata
@@ -26,7 +26,7 @@ _PARSED_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"eXIf", b"tEXt",
 def read(file: IO[bytes], request: Request) -> list[Frame]:
     """All frames of a PNG, or the one that is requested."""
     content = file.read()
-    pixels, about = _split(content)
+    pixels, about = _split(content, request)
     info: dict[str, Any] = {}
     for kind, chunk in about:
         info = _merge(info, kind, chunk, request)
@@ -34,26 +34,36 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
     animated = b"acTL" in pixels[:64]
     if depth == 16 and animated:
         raise ImageUnreadable(f"{request.name} is an animation of 16 bits. Save its frames as files of their own.")
-    if depth >= 8 and color in (0, 2, 4, 6) and not animated:
+    if color in (0, 2, 4, 6) and not animated:
         request.choose(1, width, height)
         planes = np.asarray(imagecodecs.png_decode(pixels))
-        return [Frame(planes if planes.ndim == 3 else planes[..., None], float(2**depth - 1), info)]
+        return [Frame(planes if planes.ndim == 3 else planes[..., None], float(2 ** max(8, depth) - 1), info)]
     with Image.open(io.BytesIO(pixels), formats=["PNG"]) as image:
         return pil_frames(image, request, info)
 
 
-def _split(content: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def _split(content: bytes, request: Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """A PNG with nothing but pixels, and its sound chunks about the picture as (kind, whole chunk)."""
-    kept, about, at = [content[:8]], [], 8
+    kept, about, at = [(b"", content[:8])], [], 8
     while at < len(content):
         kind = content[at + 4 : at + 8]
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        if kind in _PIXEL_CHUNKS or end > len(content):
-            kept.append(content[at:end])
-        else:
-            about.append((kind, content[at:end]))
+        (kept if kind in _PIXEL_CHUNKS or end > len(content) else about).append((kind, content[at:end]))
         at = end
-    return b"".join(kept) if about else content, about
+    kinds = [kind for kind, _ in kept]
+    if b"acTL" in kinds:
+        index, count = kinds.index(b"acTL"), kinds.count(b"fcTL")
+        said = kept[index][1]
+        if len(said) != 20 or said[8:12] != struct.pack(">I", count):
+            request.warn(f"what it says about its animation is damaged; it has {count} frames")
+            kept[index] = b"acTL", _chunk(b"acTL", struct.pack(">II", count, 0)) if count else b""
+    elif not about:
+        return content, about
+    return b"".join(chunk for _, chunk in kept), about
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) -> dict[str, Any]:
@@ -67,8 +77,11 @@ def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) ->
             found = metadata.from_pil(image)
         if kind == b"iCCP" and "icc_profile" not in found:
             raise ValueError("it cannot be unpacked")
+        if kind == b"cHRM" and len(found["chromaticity"]) != 8:
+            raise ValueError("it has not eight numbers")
     except Exception as error:
-        request.warn(f"its chunk {kind.decode('latin-1')} is damaged or too large ({error}) and is dropped")
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        request.warn(f"its chunk {kind.decode('latin-1')} is damaged or too large{reason} and is dropped")
         return info
     text = info.get("text", {}) | found.pop("text", {})
     return info | found | ({"text": text} if text else {})
@@ -85,6 +98,8 @@ def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> li
         image.load()
         shown = image.convert("RGBA" if image.has_transparency_data else "RGB")
         times = {key: image.info[key] for key in ("duration", "loop") if key in image.info}
+        if index == 0 and image.info.get("default_image"):
+            times = {"still": True}
         frames.append(Frame(pil_planes(shown, request.name), 255.0, info | times))
     if len({frame.planes.shape[2] for frame in frames}) > 1:
         frames = [Frame(_opaque(frame.planes), 255.0, frame.info) for frame in frames]
@@ -131,8 +146,10 @@ def write(file: IO[bytes], frames: Sequence[Frame], fast: bool) -> None:
 
 def animation_options(frames: Sequence[Frame]) -> dict[str, Any]:
     """Times and loops of an animation as Pillow's options."""
-    options: dict[str, Any] = {"duration": [int(frame.info.get("duration", 100)) for frame in frames]}
-    return options | {"loop": frames[0].info.get("loop", 1)}
+    still = "still" in frames[0].info
+    moving = frames[still:]
+    durations = [int(frame.info.get("duration", 100)) for frame in moving]
+    return {"duration": durations, "loop": moving[0].info.get("loop", 1), "default_image": still}
 
 
 def _chunks(info: dict[str, Any]) -> list[tuple[bytes, bytes]]:

@@ -114,6 +114,9 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
             f"{request.name} has samples of type {planes.dtype}; expected 1 to 16 bits without sign, or floats."
         )
     kind = getattr(page.photometric, "name", str(page.photometric))
+    if "PhotometricInterpretation" not in page.tags:
+        kind = "RGB" if planes.shape[2] > 2 else "MINISBLACK"
+        request.warn(f"it does not say what its colors are; {'RGB' if kind == 'RGB' else 'gray'} is taken")
     if planes.dtype.kind == "f":
         maximum = 1.0
     else:
@@ -133,7 +136,8 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
     if kind == "MINISWHITE":
         planes = np.concatenate([maximum - planes[..., :1], planes[..., 1:]], axis=2).astype(planes.dtype)
     if kind == "PALETTE":
-        table = np.asarray(page.colormap, np.uint16).T >> 8
+        table = np.asarray(page.colormap, np.uint16).T
+        table = table >> 8 if table.max() > 255 else table  # some programs wrote 8 bits
         planes, maximum = table[planes[..., 0]].astype(np.uint8), 255.0
     if planes.dtype == np.uint8 and maximum != 255:
         planes, maximum = (planes.astype(np.uint16) * 255 // int(maximum)).astype(np.uint8), 255.0

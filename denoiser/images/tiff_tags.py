@@ -73,7 +73,11 @@ def _exif(page: tifffile.TiffPage, file: IO[bytes], without: set[int]) -> bytes 
 
 
 def _directory(file: IO[bytes], header: bytes, offset: int) -> ImageFileDirectory_v2:
-    directory = ImageFileDirectory_v2(header[: 16 if header[2:4] in (b"+\0", b"\0+") else 8])
+    if header.startswith(b"MM\0+"):  # a BigTIFF, which Pillow does not see in this byte order
+        directory = ImageFileDirectory_v2(header[:8])
+        directory._bigtiff = True
+    else:
+        directory = ImageFileDirectory_v2(header[: 16 if header.startswith(b"II+\0") else 8])
     file.seek(offset)
     directory.load(file)
     return directory

@@ -235,6 +235,8 @@ def test_the_estimate_takes_whatever_can_be_denoised(kind, tmp_path):
         "alpha": np.dstack([unit, np.ones((96, 96), np.float32)]),
     }[kind]
     assert estimate_sigma(given) == pytest.approx(25, abs=3)
+    if kind == "tensor":
+        assert estimate_sigma(torch.stack([given, given])) == [estimate_sigma(given)] * 2
 
 
 @pytest.mark.parametrize("sigma", [5, 25])

@@ -97,7 +97,7 @@ def test_every_cell_of_the_table(tmp_path, caplog, form, column, cell):
 
 def test_the_table_has_every_format_that_is_written():
     assert {EXTENSION[form] for form, _, _ in table()} <= set(codecs.EXTENSIONS)
-    assert {codecs._WRITTEN[extension] for extension in codecs.EXTENSIONS} == {form.upper() for form, _, _ in table()}
+    assert {codecs.WRITTEN[extension] for extension in codecs.EXTENSIONS} == {form.upper() for form, _, _ in table()}
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -196,6 +196,9 @@ def with_chunk(path, extra):
         (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"no profile at all")), "profile is damaged"),
         (chunk(b"gAMA", b"\0"), "gAMA"),
         (chunk(b"cHRM", b"\0\0\0"), "cHRM"),
+        (chunk(b"cHRM", bytes(12)), "cHRM"),
+        (chunk(b"acTL", b"\0\0"), "animation is damaged"),
+        (chunk(b"acTL", bytes([9] * 8)), "animation is damaged"),
         (chunk(b"pHYs", b"\0"), "pHYs"),
         (chunk(b"eXIf", b"nonsense"), "EXIF is damaged"),
         (chunk(b"cICP", b"\0\0\0\0", crc=1), ""),
@@ -284,17 +287,69 @@ def test_alpha_of_animations_is_kept(tmp_path, target):
         assert np.array_equal(after.planes, before.planes)
 
 
+def test_a_number_of_frames_that_is_wrong_costs_no_frame(tmp_path, caplog):
+    save_image(frames_of(3), tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    at = content.index(b"acTL") - 4
+    for body in (struct.pack(">II", 7, 0), struct.pack(">II", 2, 0), b"\0"):
+        (tmp_path / "b.png").write_bytes(content[:at] + chunk(b"acTL", body) + content[at + 20 :])
+        assert [frame.planes.tolist() for frame in read_frames(tmp_path / "b.png")] == [
+            frame.planes.tolist() for frame in read_frames(tmp_path / "a.png")
+        ]
+    assert caplog.text.count("it has 3 frames") == 3
+
+
+def test_the_picture_that_stands_for_an_animation_is_no_part_of_it(tmp_path):
+    still, first, second = frames_of(3)
+    still.save(tmp_path / "a.png", save_all=True, append_images=[first, second], default_image=True, duration=[70, 90])
+    frames = read_frames(tmp_path / "a.png")
+    save_image(frames, tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        with Image.open(tmp_path / name) as opened:
+            assert opened.n_frames == 3 and opened.info["default_image"]
+        again = read_frames(tmp_path / name)
+        assert [frame.info.get("duration") for frame in again] == [None, 70, 90]
+        assert all(np.array_equal(one.planes, other.planes) for one, other in zip(frames, again, strict=True))
+
+
 def test_one_frame_in_an_animated_format_is_a_picture(tmp_path):
     for name in ("a.gif", "a.webp"):
         frames_of(1)[0].save(tmp_path / name, save_all=True)
         assert read(tmp_path / name).size == (16, 12)
 
 
-def test_the_preview_in_an_mpo_is_no_page(tmp_path):
+def test_the_preview_in_an_mpo_is_no_page(tmp_path, caplog):
     first, second = frames_of(2)
     first.save(tmp_path / "a.mpo", save_all=True, append_images=[second.resize((4, 3))])
     (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
     assert len(read_frames(tmp_path / "a.jpg")) == 1 and read(tmp_path / "a.jpg").size == (16, 12)
+    assert "left out" in caplog.text
+
+
+def test_both_pictures_of_a_camera_with_two_lenses_are_kept(tmp_path):
+    first, second = frames_of(2)
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    content = (tmp_path / "a.mpo").read_bytes()
+    with Image.open(tmp_path / "a.mpo") as opened:
+        sizes = [entry["Size"] for entry in opened.mpinfo[0xB002]]
+    for kind, size in zip((0x030000, 0), sizes, strict=True):
+        content = content.replace(struct.pack("<LL", kind, size), struct.pack("<LL", 0x020002, size))
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert len(read_frames(tmp_path / "a.jpg")) == 2
+    with pytest.raises(ImageUnreadable, match="--page"):
+        read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 8, b"II*\0\xff\0\0\0", bytes(8)])
+def test_a_damaged_index_of_pictures_does_not_block_the_first(tmp_path, damage):
+    first, second = frames_of(2)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    whole = read(tmp_path / "a.jpg").pixels
+    content = (tmp_path / "a.jpg").read_bytes()
+    at = content.index(b"MPF\0") + 4
+    for start in range(at, at + 60, 4):
+        (tmp_path / "a.jpg").write_bytes(content[:start] + damage + content[start + 8 :])
+        assert np.array_equal(read_frames(tmp_path / "a.jpg")[0].planes / np.float32(255), whole)
 
 
 # AVIF and HEIC
@@ -326,6 +381,16 @@ def test_avif_stands_upright(tmp_path, orientation):
     shown, expected = (read_frames(tmp_path / name)[0].planes.astype(int) for name in ("a.avif", "a.png"))
     assert shown.shape == expected.shape and np.abs(shown - expected).max() < 12
     assert metadata.orientation(read(tmp_path / "a.avif").info.get("exif", b"")) == 1
+
+
+def test_a_damaged_exif_does_not_block_an_avif(tmp_path, caplog):
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "a.avif", exif=exif_block())
+    whole = read(tmp_path / "a.avif").pixels
+    content = (tmp_path / "a.avif").read_bytes()
+    at = content.index(exif_block()[6:14])
+    (tmp_path / "a.avif").write_bytes(content[:at] + b"nonsense" + content[at + 8 :])
+    again = read(tmp_path / "a.avif")
+    assert np.array_equal(again.pixels, whole) and "EXIF is damaged" in caplog.text and "exif" not in again.info
 
 
 def gradient(bits):
@@ -464,3 +529,15 @@ def test_png_of_few_bits_or_with_a_transparent_color_is_what_pillow_shows(tmp_pa
     if mode == "L":
         expected = expected[..., [0, 3]]
     assert np.array_equal(frame.planes.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_gray_of_few_bits_with_a_transparent_value_has_alpha(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (20, 32), np.uint8)
+    digits = np.unpackbits(values[..., None], axis=2)[..., 8 - bits :].reshape(20, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in digits)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 20, bits, 0, 0, 0, 0)) + chunk(b"tRNS", b"\0\1")
+    content = header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    (frame,) = read_frames(tmp_path / "a.png")
+    assert np.array_equal(frame.planes, np.dstack([values * (255 // (2**bits - 1)), np.where(values == 1, 0, 255)]))

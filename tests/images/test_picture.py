@@ -1,6 +1,8 @@
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,3 +323,31 @@ def test_a_part_of_a_picture_is_never_larger_than_asked_for(height, width):
     picture = read(Image.new("RGB", (width, height)))
     for part in (picture.crop(5000), picture.downscale(5000)):
         assert part.pixels.shape[0] * part.pixels.shape[1] <= 5000
+
+
+def test_files_that_cannot_be_rewound_are_read(tmp_path):
+    Image.new("RGB", (9, 7), (10, 20, 30)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for path in (False, True):
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as file:
+            given = f"/dev/fd/{reading}" if path else file
+            if not path or Path(given).exists():
+                assert read(given).size == (9, 7)
+
+
+def test_a_file_opened_as_text_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"abc")
+    with open(tmp_path / "a.png") as file, pytest.raises(TypeError, match="binary"):
+        read(file)
+
+
+@pytest.mark.parametrize("kind", [np.asmatrix, np.ma.masked_array])
+def test_subclasses_of_arrays_are_taken_as_arrays(kind):
+    plane = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    picture = read(kind(plane))
+    assert type(picture.restore(picture.pixels)) is np.ndarray and np.array_equal(
+        picture.to_frame().planes[..., 0], plane
+    )

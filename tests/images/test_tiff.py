@@ -476,3 +476,31 @@ def test_compressions_whose_size_cannot_be_checked_are_refused(tmp_path, compres
     tifffile.imwrite(tmp_path / "a.tif", values((64, 64, 3), np.uint8), photometric="rgb", compression=compression)
     with pytest.raises(ImageUnreadable, match="save it with LZW or Deflate"):
         read(tmp_path / "a.tif")
+
+
+def test_tags_of_a_big_endian_bigtiff_travel(tmp_path, caplog):
+    tifffile.imwrite(tmp_path / "a.tif", gray(), bigtiff=True, byteorder=">", description="cells", metadata=None)
+    save_image(read(tmp_path / "a.tif"), tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tif:
+        assert tif.pages.first.description == "cells" and np.array_equal(tif.asarray(), gray())
+    assert not caplog.text
+
+
+def test_a_color_table_of_eight_bits_is_not_black(tmp_path):
+    table = np.random.default_rng(0).integers(0, 256, (3, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", gray(), photometric="palette", colormap=table)
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, table.T[gray()])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_that_does_not_say_what_its_colors_are_is_read(tmp_path, caplog, channels):
+    planes = gray() if channels == 1 else np.dstack([gray()] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb" if channels == 3 else "minisblack")
+    content = (tmp_path / "a.tif").read_bytes().replace(struct.pack("<HH", 262, 3), struct.pack("<HH", 65000, 3))
+    (tmp_path / "a.tif").write_bytes(content)
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes.squeeze(), planes)
+    assert "does not say" in caplog.text
+
+
+def gray():
+    return np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
