@@ -40,7 +40,7 @@ WATCH = """() => {
   performance.setResourceTimingBufferSize(10000);
   new MutationObserver(() => results.push({ at: performance.now(), ...JSON.parse(viewer.dataset.result) })).observe(
     window.viewer = document.querySelector("#viewer .viewer"), { attributeFilter: ["data-result"] });
-  new MutationObserver(() => { if (!figures.innerText.includes("\\u2026")) complete = performance.now(); }).observe(
+  new MutationObserver(() => { if (!figures.textContent.includes("\\u2026")) complete = performance.now(); }).observe(
     window.figures = document.querySelector("#figures"), { childList: true, subtree: true, characterData: true });
   addEventListener("pointerup", () => { window.released = performance.now(); }, true);
 }"""
@@ -61,7 +61,7 @@ def drag(page: Page) -> dict[str, float]:
     """
     page.evaluate("() => { results.length = 0; }")
     page.click("#reroll")
-    page.wait_for_function("() => results.length && !figures.innerText.includes('\\u2026')")
+    page.wait_for_function("() => results.length && !figures.textContent.includes('\\u2026')")
     page.wait_for_timeout(300)
     box = page.locator("#gaussian-sigma input[type=range]").bounding_box()
     assert box

@@ -178,7 +178,7 @@ class DenoiseLayout:
                 info_mark("Difference shows", DIFFERENCE_INFO)
             with gr.Column(min_width=260, elem_id="file-controls"):
                 self._add_file()
-        # What viewer.js and page.js say at every run: whether a slider is moving, which pictures are to be seen.
+        # What page.js says at a run: whether a slider is moving, which pictures are to be seen.
         self.moving = gr.Checkbox(False, visible=False)
         self.shown = gr.Textbox("noisy denoised", visible=False)
         self.address = gr.Textbox("", visible=False)

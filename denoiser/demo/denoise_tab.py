@@ -49,26 +49,40 @@ class DenoiseTab:
         queue of its own, so that it keeps nobody from computing.
         """
         ui = self.layout
-        computing = {
-            "fn": self.run,
-            "inputs": [*ui.controls, ui.difference_kind, ui.moving, ui.shown],
-            "outputs": [
-                *(ui.viewer, ui.figures, ui.download, ui.file),
-                *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
-            ],
-            "js": "(...values) => [...values.slice(0, -2), ...window.viewNow()]",  # moving, shown
-            "trigger_mode": "always_last",
-            "show_progress": "minimal",
-            "show_progress_on": ui.figures,
+        options: dict[str, Any] = {
             "concurrency_id": "compute",
             "concurrency_limit": None,
             "api_visibility": "private",
         }
-        # One listener for all of them: the newest change is the last to be answered, whatever moved.
+        computing = options | {
+            "fn": self.run,
+            "inputs": [*ui.controls, ui.difference_kind, ui.shown],
+            "outputs": [
+                *(ui.viewer, ui.figures, ui.download, ui.file),
+                *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
+            ],
+            "js": "(...values) => [...values.slice(0, -1), window.shownPictures()]",
+            "trigger_mode": "always_last",
+            "show_progress": "minimal",
+            "show_progress_on": ui.figures,
+        }
         sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
-        moved = [event for slider in sliders for event in (slider.input, slider.release)]
+        # One listener for all of them: the newest change is the last to be answered, whatever changed.
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
-        gr.on([*moved, *others], **computing)
+        gr.on([*(slider.release for slider in sliders), *others], **computing)
+        # What is drawn while a slider moves has another, with as few outputs as possible, as gradio takes a millisecond
+        # in the browser for each. page.js calls it again for a move that came meanwhile: "always_last" would do so also
+        # after the release, beside the final picture.
+        gr.on(
+            [slider.input for slider in sliders],
+            self.run_live,
+            [*ui.controls, ui.difference_kind, ui.shown, ui.moving],
+            [ui.viewer, ui.figures],
+            js="(...values) => [...values.slice(0, -2), window.shownPictures(), window.beginLive()]",
+            trigger_mode="once",
+            show_progress="hidden",
+            **options,
+        )
         self._connect_picker(page)
         self._connect_controls(page, computing)
 
@@ -162,7 +176,7 @@ class DenoiseTab:
         return shown | {ui.selection: dataclasses.replace(selection, noisy=noisy_already)}
 
     def run(self, request: gr.Request, *inputs: Any) -> Iterator[dict]:
-        """What the page shows for the state of its controls.
+        """What the page shows for the state of its controls: the pictures, then the figures.
 
         What is under way already is not computed twice: gradio's dropdown reports a choice by mouse two times.
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
@@ -177,7 +191,13 @@ class DenoiseTab:
             yield gr.skip()
             return
         try:
-            yield from self._compute(*ControlValues.read(inputs))
+            controls, others = ControlValues.read(inputs)
+            update, result = self._compute(controls, others)
+            yield update
+            if result:
+                result = self.state.experiment_runner.measure(result)
+                name = self.picker.selected(controls.selection)
+                yield {ui.figures: render_figures(result, name, controls.sigma_mode)}
         except Exception as error:
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
@@ -188,14 +208,25 @@ class DenoiseTab:
                 if self._under_way.get(session) is inputs:
                     del self._under_way[session]
 
-    def _compute(self, controls: ControlValues, others: tuple[str, bool, str]) -> Iterator[dict]:
-        """The pictures, then the figures.
+    def run_live(self, *inputs: Any) -> Any:
+        """The pictures while a slider moves. What goes wrong is said when it is released."""
+        *values, moving = inputs
+        if not moving:
+            return gr.skip()
+        try:
+            return self._compute(*ControlValues.read(values), live=True)[0]
+        except Exception:
+            return gr.skip()
+
+    def _compute(
+        self, controls: ControlValues, others: tuple[str, str], live: bool = False
+    ) -> tuple[dict, experiment.Experiment | None]:
+        """What the page shows, and the experiment if figures of it are missing.
 
         Raises:
             gr.Error: What a visitor can mend.
         """
-        ui, runner = self.layout, self.state.experiment_runner
-        photo, (difference_kind, live, shown) = controls.photo, others
+        runner, photo, (difference_kind, shown) = self.state.experiment_runner, controls.photo, others
         if photo is None:
             raise gr.Error("Drop a photo, or pick an example.")
         loaded, area = self.picker.loaded(controls.selection), locate(controls.area, controls.part)
@@ -204,9 +235,10 @@ class DenoiseTab:
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)
-            return self._show(result, pictures, loaded, controls), None if at_once or live else result
+            missing = result.clean and not at_once and not live
+            return self._show(result, pictures, loaded, controls), result if missing else None
 
-        update, result = runner.run(
+        return runner.run(
             photo,
             area,
             loaded,
@@ -215,9 +247,6 @@ class DenoiseTab:
             live=live,
             measures=tuple(MEASURES) if at_once else ("psnr",),
         )
-        yield update
-        if result and result.clean:
-            yield {ui.figures: render_figures(runner.measure(result), loaded.facts.name, controls.sigma_mode)}
 
     def _show(self, result: experiment.Experiment, pictures: Pictures, loaded: Loaded, controls: ControlValues) -> dict:
         """The pictures and those figures that are known by now."""

@@ -1,9 +1,17 @@
-// -- what every run is sent: whether a slider is moving, and which pictures are to be seen (DenoiseTab.connect) --------
+// -- what every run is sent: which pictures are to be seen; while a slider moves, that it does (DenoiseTab.connect) ------
 let moving = null; // the range input that is being moved
-window.viewNow = () => {
-  const viewer = document.querySelector("#viewer .viewer");
-  return [moving !== null, viewer?.dataset.shown ?? (innerWidth < 800 ? "noisy denoised" : "noisy denoised difference clean")];
+let moved = false; // whether it has moved since the last live run began
+window.isMoving = () => moving !== null;
+window.beginLive = () => {
+  moved = false;
+  return moving !== null;
 };
+window.goOnLive = () => { // viewer.js has drawn a live picture
+  if (moving && moved) moving.dispatchEvent(new Event("input", { bubbles: true }));
+};
+window.addEventListener("input", (event) => { moved ||= event.target === moving; }, true);
+window.shownPictures = () => document.querySelector("#viewer .viewer")?.dataset.shown
+  ?? (innerWidth < 800 ? "noisy denoised" : "noisy denoised difference clean");
 const isRange = (element) => element?.matches?.("input[type=range]");
 const isMove = (event) => isRange(event.target) && /^(Arrow|Page|Home|End)/.test(event.key);
 window.addEventListener("pointerdown", (event) => { if (isRange(event.target)) moving = event.target; }, true);
@@ -13,14 +21,13 @@ window.addEventListener("pointerup", (event) => {
   if (isNumber(event.target)) event.stopPropagation(); // nothing moved: the slider's number box was clicked
 }, true);
 // gradio's slider reports a release of the mouse only; this makes one of a key, and of a touch that the page took over.
-const release = () => {
-  const range = moving;
+const release = (range = moving) => {
   moving = null;
   range?.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
 };
 window.addEventListener("keyup", (event) => { if (isMove(event)) release(); }, true);
-window.addEventListener("pointercancel", release, true);
-window.addEventListener("blur", release);
+window.addEventListener("pointercancel", () => release(), true);
+window.addEventListener("blur", () => release());
 
 // -- number boxes: what is typed acts at Enter or when the box is left, half-typed numbers do not ----------------------
 const isNumber = (element) => element?.matches?.("input[type=number]");
@@ -31,6 +38,9 @@ const finish = (box) => {
   if (box.value === "" || box.value === box.dataset.finished) return;
   box.dataset.finished = box.value;
   box.dispatchEvent(Object.assign(new Event("input", { bubbles: true }), { finished: true }));
+  setTimeout(() => { // a slider's box that is left reports a release by itself
+    if (document.activeElement === box) release(box.closest(".block")?.querySelector("input[type=range]"));
+  });
 };
 window.addEventListener("focusin", (event) => { if (isNumber(event.target)) event.target.dataset.finished = event.target.value; });
 window.addEventListener("change", (event) => { if (isNumber(event.target)) finish(event.target); }, true);

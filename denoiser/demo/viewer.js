@@ -57,8 +57,9 @@ function subtract(first, second, gain) {  // first - second, as experiment.diffe
   return canvas;
 }
 async function take(text) {
-  const number = ++arrived;
   const value = text ? JSON.parse(text) : null;
+  if (value?.live && !window.isMoving()) return;  // the final one is on its way, or has come
+  const number = ++arrived;
   if (!value) {
     held = {};
     result = 0;
@@ -101,6 +102,7 @@ async function take(text) {
   announce();
   draw();
   viewer.dataset.result = JSON.stringify({ number, live: value.live, sent: Object.keys(value.paths) });
+  if (value.live) window.goOnLive();
 }
 function setDownload(name, picture, live) {
   const link = figures[name].querySelector("a");
