@@ -90,7 +90,7 @@ def brighten(picture: Picture) -> tuple[Picture, float]:
     Any other picture is returned as it is. The noise is brighter by the same factor.
     """
     pixels, alpha = picture.pixels, picture.alpha
-    highest = float(pixels.max() if alpha is None else (pixels * (alpha > 0)[..., None]).max())
+    highest = float(np.max(pixels, where=True if alpha is None else alpha[..., None] > 0, initial=0))
     most = MAX_STEP * picture.maximum if picture.maximum > 1 else np.inf
     gain = 2.0 ** math.floor(math.log2(max(1.0, min(0.999 / max(highest, 1e-6), most))))
     if gain == 1:
