@@ -74,10 +74,8 @@ def bfloat16_graph() -> bytes:
 
 def all_runtimes(denoiser: Denoiser) -> dict[tuple[str, str], Runtime | str]:
     """Each runtime and precision: what computes, or why there is nothing."""
-    network, name = denoiser.model, denoiser.name
-    if network.config.blind:
-        raise ValueError(f"{name} takes no noise level: measure one that does")
-    graph, _ = make_graph(find_checkpoint(name), MAP)
+    network = denoiser.model
+    graph, _ = make_graph(find_checkpoint(denoiser.name), None if network.config.blind else MAP)
     coarse = f"int8 at {len(coarse_convolutions(network))} convolutions"
     everywhere = {key for key, part in network.named_modules() if isinstance(part, torch.nn.Conv2d)}
     graphs = {coarse: quantize(graph, network), "int8 at all": quantize(graph, network, everywhere)}

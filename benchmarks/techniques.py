@@ -2,7 +2,7 @@
 
     python -m benchmarks.techniques --data data
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only gaussian nlm color-base --noises gaussian
-    python -m benchmarks.techniques --data data --every 12 --crop 128 --write docs/techniques.md --plots docs
+    python -m benchmarks.techniques --data data --every 12 --crop 128 --results results.jsonl --write docs/techniques.md
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only bm3d --write docs/techniques.md
 
 ``--data`` holds ``cbsd68/``, ``kodak24/``, ``set12/``. Every noise has three strengths. Noisy pictures are neither
@@ -10,10 +10,13 @@ clipped nor rounded; the methods are given the deviation of the noise, and their
 to 8 bits. VIF, visual information fidelity, is the perceptual measure; it needs torchmetrics and no weights. Regions
 are cut from the clean picture (``denoiser.analysis.regions``). Processor seconds and memory are those of a picture of
 512 x 512 pixels, each technique in a process of its own. With ``--only``, ``--write`` replaces the rows of those
-techniques in the page, and the others stay.
+techniques in the page, and the others stay. It takes hours: ``--results`` keeps what is measured in a file as it goes,
+and the same command goes on from there. Remove the file if a technique or checkpoint has changed.
 """
 
 import argparse
+import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -119,17 +122,35 @@ def measure(
     return rows
 
 
+def read_results(path: Path | None) -> dict[str, dict[str, dict[str, float]]]:
+    """What earlier runs have measured: by case and technique; without a last line that was cut off."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
+        with contextlib.suppress(ValueError):
+            case, rows = json.loads(line)
+            found.setdefault(case, {}).update(rows)
+    return found
+
+
 def measure_all(options: argparse.Namespace, techniques: list[Technique]) -> list[Measurement]:
-    """Everything."""
-    found, vif = [], load_vif()
+    """Everything that is not in the file of results."""
+    found, vif, results = [], load_vif(), read_results(options.results)
     sets = {name: load_crops(options.data / name, SETS[name], options.every, options.crop) for name in options.sets}
     for name, crops in sets.items():
         cases = [(kind, strength) for kind in options.noises for strength in range(len(NOISES[kind]))]
         for kind, strength in tqdm(cases, desc=name, leave=False):
             for seed, clean in enumerate(crops):
-                noisy = add_noise(clean, kind, seed, **NOISES[kind][strength])
-                rows = measure(techniques, clean, noisy, vif)
-                found += [Measurement(technique, name, kind, strength, figures) for technique, figures in rows]
+                case = f"{name}, every {options.every}, crop {options.crop}, picture {seed}, {kind} {strength}"
+                known = results.setdefault(case, {})
+                if missing := [one for one in techniques if one.name not in known]:
+                    noisy = add_noise(clean, kind, seed, **NOISES[kind][strength])
+                    rows = dict(measure(missing, clean, noisy, vif))
+                    known |= rows
+                    if options.results:
+                        with options.results.open("a", encoding="utf-8") as file:
+                            file.write(f"\n{json.dumps([case, rows])}")
+                chosen = [NOTHING, *(one.name for one in techniques)]
+                found += [Measurement(technique, name, kind, strength, known[technique]) for technique in chosen]
     return found
 
 
@@ -180,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--noises", nargs="+", choices=list(NOISES), default=list(NOISES))
     add("--every", type=int, default=1, help="take every n-th picture")
     add("--crop", type=int, default=0, help="the middle of this side (default: whole pictures)")
+    add("--results", type=Path, help="keep what is measured in this file, and go on from it")
     add("--write", type=Path, help="put the tables between the marks of this page")
     add("--plots", type=Path, help="write the plots into this folder")
     add("--cost", help=argparse.SUPPRESS)  # what the fresh process measures

@@ -4,19 +4,21 @@ The same methods as in training (:mod:`denoiser.self_supervised`), on one pictur
 subject is not what the checkpoint was trained on. A network's millions of weights would learn the noise of one picture
 by heart; what is tuned is one gain for each channel of its convolutions. What counts is the method's own measure, of
 gains that are averaged over the steps, on a part of the picture that no step sees; those that score best are kept, or
-the network as it was.
+the network as it was. SURE has to find the gain certain: on small tiles of that part, for levels that are a little off.
 
 Source: Mohan et al., "Adaptive Denoising via GainTuning", NeurIPS 2021, https://arxiv.org/abs/2107.12815; the loss:
 Soltanayev and Chun, "Training deep learning based denoisers without ground truth data", NeurIPS 2018, 4.3.
 """
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from .analysis.noise_correlation import SHARED, neighbor_correlation
 from .analysis.noise_model import PoissonGaussian
@@ -42,6 +44,10 @@ HELD_OUT = 0.25
 scores too well there."""
 MIN_SIDE, MIN_LENGTH = 32, 96
 """Shorter and longer side, pixels, of the smallest picture that is adapted to."""
+LEVEL_ERROR = 0.02
+"""How far an estimated noise level may be off: SURE must find the gain at levels that much lower and higher, too."""
+TILE, CERTAIN = 32, 2.0
+"""Side of the tiles of what is scored, pixels, and how many standard errors over the tiles a gain must be above 0."""
 MAX_CLIPPED = 0.1
 """Share of black and white values up to which SURE is used: of noise that is cut off the level is estimated too low."""
 
@@ -131,7 +137,9 @@ def adapt(
         )
     noisy = torch.from_numpy(given.stabilize(given.pixels).copy()).permute(2, 0, 1)[None].to(denoiser.device)
     level = torch.tensor([given.level], device=denoiser.device)
-    return _fine_tune(denoiser, model, noisy, level, objective, seconds, max_steps, progress)
+    factors = (1 - LEVEL_ERROR, 1.0, 1 + LEVEL_ERROR) if sigma is None or blind else (1.0,)
+    factors = factors if isinstance(objective, Sure) else ()  # the others count all noise of a pixel as error
+    return _fine_tune(denoiser, model, noisy, level, objective, seconds, max_steps, progress, factors)
 
 
 def _fine_tune(
@@ -143,6 +151,7 @@ def _fine_tune(
     seconds: float,
     max_steps: int | None,
     progress: Callable[[float], object] | None,
+    factors: tuple[float, ...],
 ) -> Adaptation:
     """Steps on random crops of ``noisy`` (1, C, H, W), until the time is over or the score has stopped rising."""
     noisy, parts = _hold_out(noisy)
@@ -178,6 +187,9 @@ def _fine_tune(
                 best, kept = score, average
         if done >= 1:
             break
+    pair = network([torch.ones_like(gain) for gain in kept]), network(kept)
+    if best >= before + MIN_GAIN and not all(_is_certain(objective, pair, noisy, level, factor) for factor in factors):
+        best = before
     if best < before + MIN_GAIN:
         return Adaptation(denoiser, objective.label, before, before, steps, time.monotonic() - started)
     with torch.no_grad():
@@ -233,3 +245,26 @@ def _score(objective: Objective, network: Network, noisy: torch.Tensor, level: t
     """10 log10(1 / error), dB; what is drawn is always the same."""
     generator = torch.Generator(noisy.device).manual_seed(1)
     return -10 * math.log10(max(float(objective.error(network, noisy, level, generator)), 1e-8))
+
+
+@torch.no_grad()
+def _is_certain(
+    objective: Objective, networks: tuple[Network, Network], noisy: torch.Tensor, level: torch.Tensor, factor: float
+) -> bool:
+    """Whether the second of two networks has the smaller error in the tiles of a picture, beyond chance.
+
+    The noise is taken as ``factor`` times the ``level`` that the networks are told.
+    """
+    tiles = F.unfold(noisy, TILE, stride=TILE)  # (1, C * TILE * TILE, count)
+    tiles = tiles[0].T.reshape(-1, noisy.shape[1], TILE, TILE)
+    errors = []
+    for network in networks:
+        generator = torch.Generator(noisy.device).manual_seed(1)
+        told = functools.partial(_told, network, factor)
+        errors.append(objective.error(told, tiles, factor * level.expand(len(tiles)), generator))
+    gains = errors[0] - errors[1]
+    return bool(gains.mean() > CERTAIN * gains.std() / len(gains) ** 0.5)
+
+
+def _told(network: Network, factor: float, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    return network(noisy, level / factor)

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from .analysis.clipping import undo_clipping
-from .analysis.noise_level import is_graphic
+from .analysis.noise_level import brighten, is_graphic
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
 from .analysis.weak_noise import blend, blind_share
@@ -46,6 +46,13 @@ def sigma_of_each(
     )
 
 
+def scaled(
+    sigma: float | np.ndarray | PoissonGaussian | None, factor: float
+) -> float | np.ndarray | PoissonGaussian | None:
+    """The noise of a picture times ``factor``; None stays None."""
+    return sigma.scaled(factor) if isinstance(sigma, PoissonGaussian) else None if sigma is None else sigma * factor
+
+
 MEAN_WINDOW = 33
 """Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
 
@@ -61,7 +68,7 @@ class NetworkInput:
     is brought to one level.
 
     Args:
-        picture: What to denoise.
+        picture: What to denoise; networks are made for pictures that are not dim (:func:`brighten`).
         sigma: Its noise level in 8-bit units: a number, a map (H, W), a model, or None to estimate it.
         blind: Whether the network takes no noise level.
 
@@ -129,11 +136,12 @@ class NetworkInput:
 
 def removable_noise(picture: Picture) -> float | PoissonGaussian:
     """The estimated noise of a picture, a level in 8-bit units or a model, less what its texture may have added."""
+    picture, gain = brighten(picture)
     found = estimate_noise(picture)
     if isinstance(found, PoissonGaussian):
-        return found
+        return found.scaled(1 / gain)
     unsure = UNSURE_GRAY if picture.pixels.shape[2] == 1 or is_gray(picture.pixels) else UNSURE
-    return max(0.0, found**2 - unsure**2) ** 0.5
+    return max(0.0, found**2 - unsure**2) ** 0.5 / gain
 
 
 def is_gray(pixels: np.ndarray) -> bool:

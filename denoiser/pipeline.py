@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import HfApi
 from PIL import Image
 
+from .analysis.noise_level import brighten
 from .analysis.weak_noise import MIN_DISTANCE, NO_BLEND, make_probe
 from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
@@ -30,7 +31,7 @@ from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .inference import Inference, Network
 from .models import DenoisingAutoencoder, load_model
-from .network_input import NetworkInput, Sigma, sigma_of_each
+from .network_input import NetworkInput, Sigma, scaled, sigma_of_each
 
 Same = TypeVar("Same", np.ndarray, torch.Tensor, Frame)
 
@@ -105,7 +106,7 @@ class Denoiser:
             device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
             backend: "torch" or "openvino", which is faster on processors, with the coarse levels in 8-bit integers (it
-                loses 0.01 dB by them), and takes some seconds to load (docs/export.md).
+                loses less than 0.02 dB by them), and takes some seconds to load (docs/export.md).
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
@@ -133,7 +134,7 @@ class Denoiser:
             if str(device) not in ("auto", "cpu"):
                 raise ValueError(f"the backend openvino computes on the processor, not on {device}")
             device, precision = "cpu", "f32" if str(dtype).removeprefix("torch.") == "float32" else ""
-            network = OpenvinoNetwork.from_checkpoint(found, precision)
+            network = OpenvinoNetwork.from_checkpoint(found, model.config.blind, precision)
         return cls(model, device, dtype, self_ensemble, found.name, found.revision, found.note, found.folder, network)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -315,8 +316,9 @@ class Denoiser:
         together = max(1, (TILE + 2 * MARGIN) ** 2 // (height * width))  # a batch needs no more memory than a tile
         results: list[np.ndarray] = []
         for start in range(0, len(pictures), together):
-            some = zip(pictures[start : start + together], sigmas[start : start + together])
-            inputs = [NetworkInput(picture, one, self.model.config.blind) for picture, one in some]
+            some = [brighten(picture) for picture in pictures[start : start + together]]
+            levels = [scaled(one, gain) for one, (_, gain) in zip(sigmas[start:], some)]
+            inputs = [NetworkInput(one, level, self.model.config.blind) for (one, _), level in zip(some, levels)]
             for (clean, _), group in itertools.groupby(inputs, lambda one: (one.clean, one.pixels.shape)):
                 alike = list(group)
                 if clean:
@@ -325,13 +327,16 @@ class Denoiser:
                 first, share = len(results) / len(pictures), len(alike) / len(pictures)
                 report = progress and (lambda done, first=first, share=share: progress(first + share * done))
                 results += self._denoise_alike(alike, strength, report, in_place)
+            for result, (_, gain) in zip(results[start:], some):
+                if gain != 1:
+                    result /= np.float32(gain)
         return results
 
     def _denoise_alike(
         self, inputs: list[NetworkInput], strength: float, progress: Callable[[float], object] | None, in_place: bool
     ) -> list[np.ndarray]:
         """Denoised pixels of inputs of one shape, computed as one batch (H, W, B, C)."""
-        pixels = inputs[0].pixels[:, :, None] if len(inputs) == 1 else np.stack([one.pixels for one in inputs], axis=2)
+        pixels = _as_batch([one.pixels for one in inputs])
         levels = [np.float32(one.level) for one in inputs if one.level is not None]  # none for a blind network
         maps: list[np.ndarray] = []
         if any(np.ndim(level) for level in levels):
@@ -339,7 +344,7 @@ class Denoiser:
         place = [np.broadcast_to(axis, pixels.shape[:2]) for axis in np.ogrid[: pixels.shape[0], : pixels.shape[1]]]
 
         def denoise_tile(noisy: np.ndarray, rows: np.ndarray, columns: np.ndarray, *parts: np.ndarray) -> np.ndarray:
-            given = np.stack([one.stabilize(noisy[:, :, index]) for index, one in enumerate(inputs)], axis=2)
+            given = _as_batch([one.stabilize(noisy[:, :, index]) for index, one in enumerate(inputs)])
             known = parts[0] if parts else np.array(levels) if levels else None
             estimate = self._infer(given, known)
             change = None
@@ -352,13 +357,20 @@ class Denoiser:
                     f"{self.name or 'The network'} computes values that are not finite numbers: its weights are "
                     "damaged or were never trained. Use another checkpoint."
                 )
+            corrected: list[np.ndarray] = []
             for index, one in enumerate(inputs):
                 level = None if known is None else known[..., index]
                 moved = None if change is None else change[:, :, index]
-                estimate[:, :, index] = one.correct(estimate[:, :, index], given[:, :, index], level, moved)
+                corrected.append(one.correct(estimate[:, :, index], given[:, :, index], level, moved))
+            estimate = _as_batch(corrected)
             return estimate if strength == 1 else noisy + np.float32(strength) * (estimate - noisy)
 
         denoised = apply_tiled(
             denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, place + maps, in_place
         )
         return [one.restore(denoised[:, :, index]) for index, one in enumerate(inputs)]
+
+
+def _as_batch(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, ...) as (H, W, B, ...), without a copy of a single one."""
+    return pictures[0][:, :, None] if len(pictures) == 1 else np.stack(pictures, axis=2)

@@ -166,7 +166,7 @@ class Demo:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600  # a process that ended is noticed at once
         while True:
             if port and (other := re.search(r"the page is on port (\d+)", self.log.read_text())):
                 self.url = f"http://127.0.0.1:{other[1]}"
@@ -216,6 +216,7 @@ def demo(tmp_path_factory, hub_server, examples, on_device):
     folder = tmp_path_factory.mktemp("demo")
     settings = {"DENOISER_EXAMPLES": str(examples), "DENOISER_ON_DEVICE": str(on_device)}
     settings |= {"HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
+    settings["DENOISER_LIVE_MP"] = "0.25"  # a photo of half a megapixel is large then
     running = Demo(folder, HF_ENDPOINT=hub_server.url, **settings)
     yield running
     running.stop()

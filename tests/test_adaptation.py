@@ -8,7 +8,7 @@ from PIL import Image
 
 from denoiser import Denoiser, Unet, add_noise
 from denoiser.__main__ import main
-from denoiser.adaptation import adapt
+from denoiser.adaptation import _is_certain, adapt
 from denoiser.analysis.metrics import psnr
 from denoiser.models import UnetConfig
 from denoiser.self_supervised import Neighbor2Neighbor, Noise2Noise, Noise2Void, Sure
@@ -71,6 +71,18 @@ def test_the_score_of_sure_is_the_psnr_against_the_clean_picture(smooth):
     adapted = adapt(denoiser, noisy, seconds=600, sigma=25, max_steps=40)
     for score, used in ((adapted.before, denoiser), (adapted.after, adapted.denoiser)):
         assert score == pytest.approx(psnr(smooth, used(noisy, 25)), abs=0.5)
+
+
+def test_a_gain_that_chance_may_have_made_is_not_claimed(smooth, monkeypatch):
+    noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)
+    monkeypatch.setattr("denoiser.adaptation.CERTAIN", 100.0)
+    adapted = adapt(out_of_tune(False), noisy, seconds=600, max_steps=40)
+    assert adapted.after == adapted.before and str(adapted).startswith("gained nothing")
+    monkeypatch.undo()
+    planes = torch.from_numpy(noisy).permute(2, 0, 1)[None]
+    pair = (lambda pixels, level: 0.9 * pixels, lambda pixels, level: 0.8 * pixels)  # far from, and farther from it
+    for networks, expected in ((pair, False), (pair[::-1], True), ((pair[0], pair[0]), False)):
+        assert _is_certain(Sure(), networks, planes, torch.tensor([25 / 255]), 1.02) == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -16,6 +16,7 @@ from denoiser import (
     CheckpointNotFound,
     Denoiser,
     ImageUnreadable,
+    PoissonGaussian,
     add_noise,
     bundled_checkpoints,
     pipeline,
@@ -389,3 +390,19 @@ def test_a_frame_becomes_a_frame(tiny, photo, tmp_path, depth):
     assert np.array_equal(denoised.planes, tiny(planes, 20))
     save_image([denoised, frame], tmp_path / "a.tif")
     assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, denoised.planes)
+
+
+@pytest.mark.parametrize("sigma", [None, 20.0, PoissonGaussian(4, 6)])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_dim_picture_is_denoised_as_a_bright_one(tiny, photo, sigma, alpha):
+    """Twelve bits in sixteen that do not say so had so little noise that none was removed."""
+    bright = np.float32(add_noise(photo[:64, :64] / np.float32(255), "gaussian", sigma=20).clip(0, 0.99))
+    if alpha:
+        bright = np.dstack([bright, (np.arange(64 * 64).reshape(64, 64) % 5 > 0).astype(np.float32)])
+    factor = np.float32([1 / 16] * 3 + [1] * alpha)
+    dim = bright * factor
+    if alpha:
+        dim[dim[..., 3] == 0, :3] = 0.9  # nobody sees it
+    told = sigma and (sigma.scaled(1 / 16) if isinstance(sigma, PoissonGaussian) else sigma / 16)
+    visible = slice(None) if not alpha else bright[..., 3] > 0
+    assert np.allclose((tiny(dim, told) / factor)[visible], tiny(bright, sigma)[visible], atol=2e-6)

@@ -69,14 +69,19 @@ def undo_clipping(
     corrected = np.empty_like(restored)
     height, width = restored.shape[:2]
     for outer, inner, target in tiles(height, width, TILE, MARGIN, CELL):  # bounds the memory
+        part = noisy[outer]
+        ends = black and bool((part == 0).any()), white and bool((part == 1).any())
+        if not any(ends):  # its correction is 0
+            corrected[target] = restored[target]
+            continue
         values, observed = (_planes(picture[outer]) for picture in (restored, noisy))
         if isinstance(level, np.ndarray) and level.ndim:
             spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL))
         else:
             spread = float(level)
-        if black:
+        if ends[0]:
             values = _undo_black(values, observed, spread)
-        if white:
+        if ends[1]:
             values = 1 - _undo_black(1 - values, 1 - observed, spread)
         corrected[target] = values[0].permute(1, 2, 0).numpy()[inner]
         if pause:

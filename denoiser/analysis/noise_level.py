@@ -1,6 +1,8 @@
 """Blind estimation of the noise level: the standard deviation of white noise, from the noisy picture alone."""
 
+import math
 import os
+from dataclasses import replace
 from typing import IO, overload
 
 import numpy as np
@@ -26,6 +28,8 @@ QUIET, MANY, AGREE = 0.03, 0.3, 1.15
 levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
 MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
+MAX_STEP = 4 / 255
+"""The largest step between two values that a dim picture may get as it is made brighter."""
 FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 5.0
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
 that of white noise the same. Levels with a ratio up to ``FALLING`` and not above ``MAX_TEXTURE``, which the texture of
@@ -72,11 +76,26 @@ def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
     """
     if isinstance(picture, torch.Tensor) and picture.ndim == 4:
         return [estimate_sigma(read(one)) for one in picture]
-    pixels = sample_parts((picture if isinstance(picture, Picture) else read(picture)).pixels)
+    bright, gain = brighten(picture if isinstance(picture, Picture) else read(picture))
+    pixels = sample_parts(bright.pixels)
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * float(pixels.max())):
         return 0.0
     level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)
-    return small if small < 0.9 * level else level
+    return (small if small < 0.9 * level else level) / gain
+
+
+def brighten(picture: Picture) -> tuple[Picture, float]:
+    """A dim picture made as bright as others, by a power of two, and this; thresholds and networks are made for those.
+
+    Any other picture is returned as it is. The noise is brighter by the same factor.
+    """
+    pixels, alpha = picture.pixels, picture.alpha
+    highest = float(np.max(pixels, where=True if alpha is None else alpha[..., None] > 0, initial=0))
+    most = MAX_STEP * picture.maximum if picture.maximum > 1 else np.inf
+    gain = 2.0 ** math.floor(math.log2(max(1.0, min(0.999 / max(highest, 1e-6), most))))
+    if gain == 1:
+        return picture, gain
+    return replace(picture, pixels=pixels * np.float32(gain), maximum=picture.maximum / gain), gain
 
 
 def _level_of_large_patches(pixels: np.ndarray) -> float:

@@ -49,6 +49,10 @@ class PoissonGaussian:
         """Whether it is more than noise of one level, ``read``."""
         return self.gain > 0 or self.relative > 0
 
+    def scaled(self, factor: float) -> "PoissonGaussian":
+        """The noise of the picture times ``factor``."""
+        return PoissonGaussian(min(self.gain * factor, 255.0), min(self.read * factor, 255.0), self.relative)
+
     def deviation(self, values: np.ndarray) -> np.ndarray:
         """The standard deviation, on the scale of ``values``, in [0, 1]."""
         values = np.maximum(values, 0)

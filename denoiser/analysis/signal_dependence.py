@@ -6,7 +6,17 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..images.picture import Picture
-from .noise_level import FINE, FINEST, cosines, estimate_sigma, frequencies, largest_difference, sample_parts, windows
+from .noise_level import (
+    FINE,
+    FINEST,
+    brighten,
+    cosines,
+    estimate_sigma,
+    frequencies,
+    largest_difference,
+    sample_parts,
+    windows,
+)
 from .noise_model import PoissonGaussian
 
 MAX_BINS, MIN_BINS, MIN_PATCHES = 12, 4, 100
@@ -40,6 +50,13 @@ def estimate_noise(picture: Picture) -> float | PoissonGaussian:
     Returns:
         :func:`estimate_sigma`'s level, 8-bit units, or a model.
     """
+    picture, gain = brighten(picture)
+    found = _estimate_noise(picture)
+    return found.scaled(1 / gain) if isinstance(found, PoissonGaussian) else found / gain
+
+
+def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
+    """:func:`estimate_noise` for a picture that is not dim."""
     level = estimate_sigma(picture)
     if level < MIN_WORTH:
         return level

@@ -70,9 +70,13 @@ class Settings:
             checkpoint = checkpoint_key(environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
             max_weights_bytes = int(float(environ.get("DENOISER_MAX_MB") or 500) * 1e6)
             max_temporary_bytes = int(float(environ.get("DENOISER_TEMP_MB") or 2000) * 1e6)
+            interactive_pixels = int(float(environ.get("DENOISER_LIVE_MP") or 1) * 1e6)
+            if interactive_pixels <= 0:
+                raise ValueError("no picture is as small as DENOISER_LIVE_MP says")
         except (DenoiserError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS, DENOISER_MAX_MB or DENOISER_TEMP_MB: {error}"
+                "in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS, DENOISER_LIVE_MP, DENOISER_MAX_MB or DENOISER_TEMP_MB: "
+                f"{error}"
             ) from error
         site = environ.get("DENOISER_ON_DEVICE")
         try:
@@ -88,6 +92,7 @@ class Settings:
             tag=environ.get("DENOISER_TAG", TAG),
             max_weights_bytes=max_weights_bytes,
             examples_folder=Path(environ.get("DENOISER_EXAMPLES") or EXAMPLES_FOLDER),
+            interactive_pixels=interactive_pixels,
             max_temporary_bytes=max_temporary_bytes,
         )
 

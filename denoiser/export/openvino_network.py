@@ -29,13 +29,13 @@ class OpenvinoNetwork:
         self._compiled: Any = self._compile()
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, precision: str = "") -> "OpenvinoNetwork":
-        """Export, quantize and compile a checkpoint: some seconds.
+    def from_checkpoint(cls, checkpoint: Checkpoint, blind: bool, precision: str = "") -> "OpenvinoNetwork":
+        """Export, quantize and compile a checkpoint, ``blind`` if it takes no noise level: some seconds.
 
         Raises:
             CannotExport: A package is missing, or the graph computes something else than the network.
         """
-        return cls(make_graph(checkpoint, MAP, int8=True)[0], precision)
+        return cls(make_graph(checkpoint, None if blind else MAP, int8=True)[0], precision)
 
     def _compile(self) -> Any:
         try:
@@ -51,7 +51,7 @@ class OpenvinoNetwork:
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor | None = None) -> torch.Tensor:
         """``x`` float (B, C, H, W), ``sigma`` (B,) or (B, 1, H, W) on its scale -> the estimate (B, C, H, W)."""
         given = {"image": np.ascontiguousarray(x.numpy(), np.float32)}
-        if sigma is not None:
+        if sigma is not None and len(self._compiled.inputs) > 1:
             given["sigma"] = np.ascontiguousarray((sigma[:, None, None, None] if sigma.ndim == 1 else sigma).numpy())
         return torch.from_numpy(self._compiled.create_infer_request().infer(given)[0].copy())
 

@@ -1,10 +1,11 @@
 """The convolutions of the coarse levels in 8-bit integers: faster, at hardly any cost in quality.
 
-At a quarter of the picture's resolution and below, a network's features say what is there; the finest levels carry the
-values of the pixels, which 8 bits would round (``python -m benchmarks.runtimes`` shows both). Weights are quantized
-for each output channel, activations by the mean of the ranges that they have on a few photographs with noise of the
-levels of the training: wider ranges, with the extremes of all, would triple the loss. The graph states both by pairs of
-QuantizeLinear and DequantizeLinear, which runtimes merge with the convolutions.
+Below a network's finest level its features say what is there; the finest level carries the values of the pixels, which
+8 bits would round (``python -m benchmarks.runtimes`` shows both). So do, at half of the picture's resolution, the first
+convolution and the last block. Weights are quantized for each output channel, activations by the mean of the ranges
+that they have on a few photographs with noise of the levels of the training: wider ranges, with the extremes of all,
+would triple the loss. The graph states both by pairs of QuantizeLinear and DequantizeLinear, which runtimes merge with
+the convolutions.
 """
 
 import contextlib
@@ -17,10 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import CannotExport
 from ..models import DenoisingAutoencoder, ModelConfig
 
-SHARE = 4
-"""Convolutions whose input and output are this many times narrower than the picture are quantized."""
 SIDE = 192
 """Side of the pictures that ranges are measured on, pixels."""
 LEVELS = (0.1, 0.3, 0.5, 1.0)
@@ -46,13 +46,16 @@ def noisy_photographs(
 
 
 def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
-    """Names of the convolutions that work at 1 / ``SHARE`` of the picture's resolution, or less."""
-    side, names = 64, set()
+    """Names of the convolutions below the finest level, at half of the picture's resolution without those at the ends.
+
+    Raises:
+        CannotExport: There are none.
+    """
+    side, sides = 64, {}
 
     def note(name: str) -> Any:
         def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            if max(given[0].shape[-1], output.shape[-1]) * SHARE <= side:
-                names.add(name)
+            sides[name] = max(given[0].shape[-1], output.shape[-1])
 
         return hook
 
@@ -64,7 +67,12 @@ def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return names
+    coarse = [name for name, own in sides.items() if 2 * own <= max(sides.values())]  # as they follow each other
+    ends = {*coarse[:1], *coarse[-2:]}
+    chosen = {name for name in coarse if 4 * sides[name] <= side or name not in ends}
+    if not chosen:
+        raise CannotExport("this network has no coarse levels to compute in integers: export it without int8")
+    return chosen
 
 
 @contextlib.contextmanager

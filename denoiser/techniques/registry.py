@@ -67,7 +67,7 @@ TECHNIQUES: dict[str, Technique] = {
             "Total variation",
             "variational",
             classical.total_variation,
-            (_relative("weight", "Weight of the gradient", 0.1, 3, 0.418, 0.0103),),
+            (_relative("weight", "Weight of the gradient", 0.1, 3, 0.623, 0.00331),),
             "up to 200 iterations over the picture",
             "Rudin, Osher and Fatemi, Physica D 1992; solved as in Chambolle, JMIV 2004",
         ),

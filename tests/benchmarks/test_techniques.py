@@ -27,8 +27,20 @@ def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, cap
     page.write_text("before\n<!-- techniques -->\nold\n<!-- /techniques -->\nafter\n")
     options = ["--data", str(sets), "--sets", "cbsd68", "set12", "--noises", "gaussian", "jpeg", "--crop", "48"]
     options += ["--only", "gaussian", "tv", "--write", str(page), "--plots", str(tmp_path)]
+    results = tmp_path / "results.jsonl"
+    options += ["--results", str(results)]
     assert techniques.main(options) == 0
     printed = capsys.readouterr().out
+    results.write_text(results.read_text()[:-30])  # stopped within a line
+    measured, measure = [], techniques.measure
+    with monkeypatch.context() as patch:
+        patch.setattr(techniques, "measure", lambda *given: measured.append(1) or measure(*given))
+        patch.setattr(techniques, "costs", lambda names: dict.fromkeys(names, (1.0, 2.0)))
+        assert techniques.main(options[:-6] + options[-2:]) == 0
+    again = capsys.readouterr().out
+    assert len(measured) == 1 and [line for line in again.splitlines() if line.startswith("| (noisy)")] == [
+        line for line in printed.splitlines() if line.startswith("| (noisy)")
+    ]
     for name in ("(noisy)", "gaussian", "tv"):
         assert len(re.findall(rf"^\| {re.escape(name)} \|", printed, re.MULTILINE)) == 3
     row = next(line for line in printed.splitlines() if line.startswith("| tv | variational |"))

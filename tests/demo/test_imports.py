@@ -102,14 +102,17 @@ def test_settings_come_from_the_environment_that_is_passed():
             "DENOISER_COLLECTION": "user/list",
             "DENOISER_TAG": "",
             "DENOISER_MAX_MB": "0.5",
+            "DENOISER_LIVE_MP": "0.25",
         }
     )
     assert settings.checkpoint == "user/one" and settings.trusted_names == ("user/one", "user/two@v1")
     assert (settings.author, settings.collection, settings.tag) == ("user", "user/list", "")
-    assert settings.max_weights_bytes == 500_000
+    assert settings.max_weights_bytes == 500_000 and settings.interactive_pixels == 250_000
 
 
-@pytest.mark.parametrize("name", ["DENOISER_CHECKPOINT", "DENOISER_CHECKPOINTS", "DENOISER_MAX_MB"])
+@pytest.mark.parametrize("name", ["DENOISER_CHECKPOINT", "DENOISER_CHECKPOINTS", "DENOISER_MAX_MB", "DENOISER_LIVE_MP"])
 def test_a_variable_that_cannot_be_used_is_named(name):
     with pytest.raises(ValueError, match=name):
         Settings.from_environment({name: "../x"})
+    with pytest.raises(ValueError, match="no picture is as small as DENOISER_LIVE_MP says"):
+        Settings.from_environment({"DENOISER_LIVE_MP": "0"})

@@ -21,7 +21,7 @@ from denoiser.demo import result_files
 from denoiser.demo.result_files import ResultFiles
 from denoiser.images.picture import read
 from denoiser.models import Unet, UnetConfig
-from tests.conftest import PHOTO, Demo
+from tests.conftest import PHOTO
 
 
 @pytest.fixture(scope="module")
@@ -341,19 +341,6 @@ def test_a_name_is_not_a_way_to_files(client, hub, small_photo, name):
     with pytest.raises(Exception, match=r"repository|revision|characters|long"):
         call_denoise(client, small_photo, checkpoint=name)
     assert not any("resolve" in line for line in hub.requests)
-
-
-def test_a_start_without_network_and_a_default_that_cannot_be_had(tmp_path, small_photo):
-    offline = Demo(tmp_path, DENOISER_CHECKPOINT="user/elsewhere")
-    try:
-        assert f"The page starts with {DEFAULT_CHECKPOINT}" in offline.log.read_text()
-        client = Client(offline.url, download_files=str(tmp_path / "client"), verbose=False)
-        figures = call_denoise(client, small_photo, checkpoint="")[3]
-        assert figures["checkpoint"] == DEFAULT_CHECKPOINT and figures["psnr"]["denoised"] > 25
-        with pytest.raises(Exception, match="Hub"):
-            call_denoise(client, small_photo, checkpoint="user/elsewhere")
-    finally:
-        offline.stop()
 
 
 def test_the_demo_started_without_asking_any_other_machine(demo, client):

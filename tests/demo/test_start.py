@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from denoiser import DEFAULT_CHECKPOINT
 from denoiser.demo.__main__ import main
 from tests.conftest import Demo
 
@@ -30,17 +31,20 @@ def ended(monkeypatch, *arguments: str, **settings: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("proxy", "said", "names", "number"),
+    ("settings", "said", "number"),
     [
-        ("http://127.0.0.1:9", "", ("http_proxy", "https_proxy", "all_proxy"), signal.SIGTERM),
-        ("socks5h://127.0.0.1:1080", "socksio", ("ALL_PROXY", "https_proxy"), signal.SIGINT),
+        (dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9"), "", signal.SIGTERM),
+        (dict.fromkeys(("ALL_PROXY", "https_proxy"), "socks5h://127.0.0.1:1080"), "socksio", signal.SIGINT),
     ],
+    ids=["without network", "offline mode"],
 )
 def test_what_is_in_the_way_keeps_the_page_from_nothing_and_a_stop_while_computing_exits_with_status_zero(
-    tmp_path, proxy, said, names, number
+    tmp_path, settings, said, number
 ):
     (tmp_path / "gradio").write_text("somebody else's: nothing can be put here")
-    settings = dict.fromkeys(names, proxy) | {"NO_PROXY": "example.com", "HF_HUB_OFFLINE": "1"}
+    settings = settings | {"NO_PROXY": "example.com", "DENOISER_CHECKPOINT": "user/elsewhere"}
+    if said:
+        settings["HF_HUB_OFFLINE"] = "1"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = Demo(tmp_path, temporary=None, port=port, **settings)
@@ -49,15 +53,20 @@ def test_what_is_in_the_way_keeps_the_page_from_nothing_and_a_stop_while_computi
         assert said in log or importlib.util.find_spec("socksio")
         found = re.search(rf"Port {port} is in use; the page is on port (\d+)\.", log)
         assert found and int(found[1]) > port
+        assert f"The page starts with {DEFAULT_CHECKPOINT}" in log
         stranger = Stranger(running.url)
         assert stranger.call(stranger.endpoint("run"), stranger.defaults(stranger.endpoint("run")))["success"]
+        endpoint = stranger.endpoint("denoise")
+        data = stranger.defaults(endpoint)
+        figures = stranger.call(endpoint, [*data[:4], "", *data[5:]])["output"]["data"][3]
+        assert figures["checkpoint"] == DEFAULT_CHECKPOINT and figures["psnr"]["denoised"] > 25
+        assert "Hub" in stranger.call(endpoint, [*data[:4], "user/elsewhere", *data[5:]])["output"]["error"]
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)).save(tmp_path / "a.bmp")
         picture = stranger.upload(tmp_path / "a.bmp")
         (tmp_path / "a.bmp").unlink()
         assert Path(picture["path"]).is_relative_to(tmp_path)
         (folder,) = tmp_path.glob("denoiser-*")
         assert folder.stat().st_mode & 0o077 == 0
-        endpoint = stranger.endpoint("denoise")
         session = uuid.uuid4().hex
         for name in (session, f"{session}-2"):
             assert stranger.join(endpoint, [picture, *stranger.defaults(endpoint)[1:]], name).status_code == 200

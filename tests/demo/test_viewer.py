@@ -9,7 +9,7 @@ from PIL import Image
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO
 
-from .visitor import png
+from .visitor import Visitor, png
 
 SIDE = ("noisy", "denoised", "difference", "clean")
 # Every picture's size and position within its frame: one zoom and position for all.
@@ -40,6 +40,22 @@ def is_seen(box, width, height) -> bool:
 # -- in sight ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def seen_in(shared_visitor):
+    """The page that several tests look at, as it begins, in a window of a size."""
+
+    def resize(width: int, height: int) -> Visitor:
+        shared_visitor.page.set_viewport_size({"width": width, "height": height})
+        shared_visitor.page.evaluate("scrollTo(0, 0)")
+        shared_visitor.page.evaluate(
+            "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+        )
+        return shared_visitor
+
+    yield resize
+    shared_visitor.page.set_viewport_size({"width": 1280, "height": 900})
+
+
 def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page):
     visitor = open_page(1366, 768)
     seen = [
@@ -54,8 +70,8 @@ def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
-def test_explanations_stand_beside_their_labels_and_open_in_full(open_page, width, height):
-    visitor = open_page(width, height)
+def test_explanations_stand_beside_their_labels_and_open_in_full(seen_in, width, height):
+    visitor = seen_in(width, height)
     marks = visitor.page.locator(".block.info-mark:visible summary")
     assert marks.count() == 5
     for index in range(marks.count()):
@@ -85,7 +101,7 @@ def test_explanations_stand_beside_their_labels_and_open_in_full(open_page, widt
 
 def test_results_stay_in_sight_of_controls_further_down(open_page, photo):
     visitor = open_page(1366, 768)
-    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (5, 7, 1)))))
+    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (3, 4, 1)))))
     visitor.page.get_by_label("A part").click()
     visitor.page.wait_for_selector(".overview-part")
     visitor.page.evaluate("document.querySelector('#strength').scrollIntoView({ block: 'end' })")
@@ -94,7 +110,7 @@ def test_results_stay_in_sight_of_controls_further_down(open_page, photo):
         assert is_seen(box, 1366, 769), selector
 
 
-def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(open_page):
+def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone_and_nothing_is_wider(open_page):
     visitor = open_page(390, 844, phone=True)
     seen = [
         *frames("noisy", "denoised"),
@@ -102,14 +118,14 @@ def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone(open_
     ]
     for selector, box in zip(seen, boxes(visitor, *seen)):
         assert is_seen(box, 390, 844), selector
-
-
-@pytest.mark.parametrize("widths", [(360,), (768, 1024, 1440, 1920)])
-def test_nothing_is_wider_than_the_window(open_page, widths):
-    visitor = open_page(widths[0], 900, phone=widths[0] < 700)
-    for width in widths:
+    for width in (390, 360):
         visitor.page.set_viewport_size({"width": width, "height": 900})
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [768, 1024, 1440, 1920])
+def test_nothing_is_wider_than_the_window(seen_in, width):
+    assert seen_in(width, 900).page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_panel_about_checkpoints_opens_and_closes_by_keyboard(shared_visitor):
@@ -214,8 +230,10 @@ def test_the_picture_changes_while_a_slider_moves_and_is_final_after(visitor, ph
     assert psnr(photo / 255, visitor.picture("denoised") / 255) == pytest.approx(visitor.psnr()[1], abs=0.01)
 
 
-def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(visitor, photo):
-    large = np.tile(photo, (4, 4, 1))
+def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(open_page, photo):
+    visitor = open_page(query="?checkpoint=color-large")  # so slow that any server reduces the photo
+    visitor.until("checkpoint color-large")
+    large = np.tile(photo, (2, 2, 1))
     visitor.after(lambda: visitor.upload("large.png", png(large)))
     places, full = visitor.page.evaluate(PLACES), visitor.picture("noisy").shape
     left, width, y = visitor.grab("gaussian-sigma")
@@ -253,8 +271,8 @@ def test_zoom_is_one_for_all_pictures_and_survives_new_results(visitor):
     assert percent(visitor) == fit
 
 
-def test_keys_zoom_move_and_change_the_layout(visitor):
-    page = visitor.page
+def test_keys_zoom_move_and_change_the_layout(shared_visitor):
+    visitor, page = shared_visitor, shared_visitor.page
     fit = percent(visitor)
     page.focus("#viewer .viewer-stage")
     page.keyboard.press("1")

@@ -79,6 +79,14 @@ def test_every_combination_has_figures_or_a_reason(checkpoint, tmp_path, photo):
         assert all(abs(float(value)) < 0.002 for value in lost[runtime, "float32"].split(", "))
 
 
-def test_a_blind_checkpoint_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["runtimes", "photo", "--data", str(tmp_path)])
-    assert runtimes.main() == 2 and "takes no noise level" in capsys.readouterr().err
+def test_a_blind_checkpoint_is_computed_as_well(tmp_path, photo):
+    torch.manual_seed(0)
+    Unet(UnetConfig(widths=(8, 12), blocks=(1, 1), blind=True)).save_pretrained(tmp_path / "blind")
+    both = [Denoiser.from_pretrained(tmp_path / "blind", dtype="float32", backend=one) for one in ("torch", "openvino")]
+    results = [one(photo[:40, :50]).astype(float) for one in both]
+    assert np.sqrt(np.mean((results[0] - results[1]) ** 2)) < 0.7
+
+
+def test_pictures_that_are_not_there_are_said(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["runtimes", str(checkpoint), "--data", str(tmp_path / "none")])
+    assert runtimes.main() == 2 and "none" in capsys.readouterr().err

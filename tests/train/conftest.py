@@ -67,7 +67,7 @@ def config(tmp_path):
 @pytest.fixture
 def arguments(cache):
     def arguments(config, photographs, run, *more):
-        start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache)]
+        start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache), "--workers", "0"]
         return [*start, *(["--data", str(photographs)] if photographs else []), *more]
 
     return arguments

@@ -86,7 +86,7 @@ def test_each_method_learns_from_noisy_pictures_alone(kind, config, noisy, shots
 @pytest.mark.parametrize("kind", sorted(OBJECTIVES))
 def test_a_stopped_run_goes_on_to_the_same_weights(kind, config, noisy, shots, tmp_path, arguments, stop_at):
     path = config(**without_clean(kind, budget={"steps": 6}))
-    more = ["--noisy", str(shots if kind == "noise2noise" else noisy), "--workers", "0"]
+    more = ["--noisy", str(shots if kind == "noise2noise" else noisy)]
     assert main(arguments(path, None, tmp_path / "whole", *more)) == 0
     stop_at(3)
     assert main(arguments(path, None, tmp_path / "cut", *more)) == 130
