@@ -9,7 +9,7 @@ from PIL import Image
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO
 
-from .visitor import Visitor, png
+from .visitor import RESULT, Visitor, png
 
 SIDE = ("noisy", "denoised", "difference", "clean")
 # Every picture's size and position within its frame: one zoom and position for all.
@@ -228,6 +228,20 @@ def test_the_picture_changes_while_a_slider_moves_and_is_final_after(visitor, ph
     visitor.after(visitor.page.mouse.up)
     assert visitor.picture("noisy").shape == before.shape and "\u2248" not in visitor.figures()
     assert psnr(photo / 255, visitor.picture("denoised") / 255) == pytest.approx(visitor.psnr()[1], abs=0.01)
+
+
+def test_the_last_move_is_drawn_though_the_mouse_holds_still(shared_visitor):
+    page = shared_visitor.page
+    left, width, y = shared_visitor.grab("gaussian-sigma")
+    for share in (0.2, 0.8, 0.3, 0.9):  # sooner than pictures are computed
+        page.mouse.move(left + width * share, y)
+    level = float(page.input_value("#gaussian-sigma input[type=range]"))
+    page.wait_for_function(
+        f"level => ({RESULT})().live && Math.abs(document.querySelector('#figures').innerText"
+        ".match(/added[^]*?([\\d.]+) \u00b7/)?.[1] - level) < level / 50",
+        arg=level,
+    )
+    shared_visitor.after(page.mouse.up)
 
 
 def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(open_page, photo):
