@@ -109,8 +109,11 @@ class NetworkInput:
         tile: np.ndarray,
         level: float | np.ndarray | None,
         change: np.ndarray | None,
+        noisy: np.ndarray,
     ) -> np.ndarray:
         """A tile of pixels from the network's estimate for the stabilized ``tile``; ``estimate`` is overwritten.
+
+        ``noisy`` is the tile before it was stabilized.
 
         Where the noise is weak ``change`` says how the estimate depends on the tile, see
         :func:`denoiser.analysis.weak_noise.blend`.
@@ -125,7 +128,7 @@ class NetworkInput:
             estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         else:
             estimate = tile + np.float32(self._share) * (estimate - tile)
-        return self._stabilizer.invert(estimate) if self._stabilizer else estimate
+        return self._stabilizer.keep_flux(self._stabilizer.invert(estimate), noisy) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:
         """Denoised ``pixels`` with the planes of the picture, and the colors that nobody sees as they were."""

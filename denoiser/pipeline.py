@@ -361,7 +361,8 @@ class Denoiser:
             for index, one in enumerate(inputs):
                 level = None if known is None else known[..., index]
                 moved = None if change is None else change[:, :, index]
-                corrected.append(one.correct(estimate[:, :, index], given[:, :, index], level, moved))
+                before, tile = noisy[:, :, index], given[:, :, index]
+                corrected.append(one.correct(estimate[:, :, index], tile, level, moved, before))
             estimate = _as_batch(corrected)
             return estimate if strength == 1 else noisy + np.float32(strength) * (estimate - noisy)
 

@@ -14,10 +14,13 @@ Transformation for Poisson-Gaussian Noise", TIP 2013, https://doi.org/10.1109/TI
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 from scipy.special import gammaln
 
 MAX_COUNT = 60
 """Poisson counts are summed up to here; from a third of it on they are as good as Gaussian."""
+FLUX_WINDOW, MAX_FLUX = 128, 0.05
+"""Side of the window over which means are kept, pixels, the two margins of a tile; the most that they are changed."""
 GRID = 4097
 """Values at which the transform is tabulated."""
 MAX_CONTRAST, MAX_SPREAD = 5, 1.5
@@ -109,6 +112,8 @@ class Stabilizer:
         cut = (0.0 if low >= 0 else low), (1.0 if high <= 1 else high)
         sampled, weights = model.sample(self._true, low=cut[0], high=cut[1])
         self._means = np.maximum.accumulate((self.apply(sampled) * weights).sum(1) / weights.sum(1))
+        self._file_means = (sampled * weights).sum(1) / weights.sum(1)
+        self._slopes = np.gradient(self._file_means, self._true)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """A picture, transformed; same shape and dtype."""
@@ -117,3 +122,31 @@ class Stabilizer:
     def invert(self, pixels: np.ndarray) -> np.ndarray:
         """Means of transformed noisy values -> the true values; same shape and dtype."""
         return np.interp(pixels, self._means, self._true).astype(pixels.dtype)
+
+    def keep_flux(self, restored: np.ndarray, noisy: np.ndarray) -> np.ndarray:
+        """A restored picture with the local mean that the noisy one says it has; black stays black.
+
+        A denoiser's estimate is an average of transformed values, and the inverse of that is less than the average of
+        the values. Under the model the noisy picture less what a file holds of the restored one has the mean 0.
+
+        Args:
+            restored: True values, float32 (H, W, C).
+            noisy: The noisy picture as it was, not transformed; the same shape.
+
+        Returns:
+            float32, the same shape.
+        """
+        # Means of four pixels, of which there are fewer: restored ones differ little.
+        given, some = _halved(noisy), _halved(restored)
+        missing = given - np.interp(some, self._true, self._file_means)
+        light = np.interp(some, self._true, self._slopes) * some
+        missing, light = (uniform_filter(one, FLUX_WINDOW // 2, axes=(0, 1)) for one in (missing, light))
+        share = (missing / np.maximum(light, 1e-6)).clip(-MAX_FLUX, MAX_FLUX).astype(np.float32)
+        return restored * (1 + share.repeat(2, 0).repeat(2, 1)[: restored.shape[0], : restored.shape[1]])
+
+
+def _halved(pixels: np.ndarray) -> np.ndarray:
+    """Means over blocks of 2 x 2 pixels of (H, W, C)."""
+    even = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], "edge")
+    rows = even[::2] + even[1::2]
+    return (rows[:, ::2] + rows[:, 1::2]) / 4
