@@ -93,13 +93,13 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_p
     page.get_by_role("option", name="TIFF").click()
     page.click("#full-size")
     page.get_by_text("done, about").wait_for()
-    other.after(lambda: other.slide("gaussian-sigma", 0.6))  # in between
-    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
+    for seen in (other, visitor):  # in between
+        seen.after(functools.partial(seen.page.click, "#reroll"))
     assert page.get_by_text("done, about").is_visible()
     page.click("#cancel")
     page.wait_for_selector("#job", state="hidden")
     for seen in (visitor, other):  # answered after the tile under way, the last of the file
-        seen.after(functools.partial(seen.slide, "gaussian-sigma", 0.3))
+        seen.after(functools.partial(seen.page.click, "#reroll"))
     assert page.is_enabled("#full-size") and not page.is_visible("#file") and not page.is_visible("#job")
     assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
 
