@@ -1,6 +1,7 @@
 """What the denoise tab does: its handlers, and which event calls which."""
 
 import dataclasses
+import functools
 import logging
 import random
 import threading
@@ -208,20 +209,27 @@ class DenoiseTab:
                 if self._under_way.get(session) is inputs:
                     del self._under_way[session]
 
-    def run_live(self, *inputs: Any) -> Any:
-        """The pictures while a slider moves. What goes wrong is said when it is released."""
+    def run_live(self, request: gr.Request, *inputs: Any) -> Any:
+        """The pictures while a slider moves; given up for what :meth:`run` is asked, which also says what is wrong."""
         *values, moving = inputs
         if not moving:
             return gr.skip()
         try:
-            return self._compute(*ControlValues.read(values), live=True)[0]
+            find = functools.partial(self._under_way.get, request.session_hash or "")
+            before = find()
+            return self._compute(*ControlValues.read(values), lambda: find() not in (None, before))[0]
         except Exception:
             return gr.skip()
 
     def _compute(
-        self, controls: ControlValues, others: tuple[str, str], live: bool = False
+        self, controls: ControlValues, others: tuple[str, str], is_late: Callable[[], bool] | None = None
     ) -> tuple[dict, experiment.Experiment | None]:
         """What the page shows, and the experiment if figures of it are missing.
+
+        Args:
+            controls: The state of the controls.
+            others: Which difference is shown, and which pictures are to be seen.
+            is_late: Given while a slider moves: whether the answer is no longer wanted.
 
         Raises:
             gr.Error: What a visitor can mend.
@@ -231,6 +239,7 @@ class DenoiseTab:
             raise gr.Error("Drop a photo, or pick an example.")
         loaded, area = self.picker.loaded(controls.selection), locate(controls.area, controls.part)
         at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
+        live = is_late is not None
         request = PictureRequest(photo, area, difference_kind, shown or "", live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
@@ -244,7 +253,7 @@ class DenoiseTab:
             loaded,
             **controls.options,
             answer=answer,
-            live=live,
+            is_late=is_late,
             measures=tuple(MEASURES) if at_once else ("psnr",),
         )
 

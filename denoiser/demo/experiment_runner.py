@@ -74,7 +74,7 @@ class ExperimentRunner:
         sigma: float | str,
         strength: float,
         answer: Callable[[experiment.Experiment, Callable[[], None]], Answer] = lambda result, pause: result,
-        live: bool = False,
+        is_late: Callable[[], bool] | None = None,
         measures: Sequence[str] = tuple(experiment.MEASURES),
         progress: Callable[[float], object] = lambda share: None,
         floats: bool = False,
@@ -88,7 +88,8 @@ class ExperimentRunner:
             noise: As the arguments that follow, see :func:`denoiser.experiment.run`.
             answer: Makes the answer of the experiment, still in its turn, so that the arrays of one large picture at a
                 time are in memory; calls its second argument between its steps.
-            live: Whether the answer is for a slider that moves: the picture is reduced to what is computed at once.
+            is_late: Given for a slider that moves: the picture is reduced to what is computed at once, and is given up
+                when this says that the answer is no longer wanted.
             measures: The figures to compute, see :func:`denoiser.experiment.run`.
             progress: Called with the share done; an exception it raises stops it.
             floats: Whether floating-point photos stay so; otherwise they get 16 bits, as the page's PNG files have.
@@ -97,8 +98,13 @@ class ExperimentRunner:
             gr.Error: Something is wrong with what was asked for, or it takes too long, or nobody waits for it.
         """
         _check_seed(seed)
-        call, long = current_call(), not live and self.is_long(photo, area)
-        with _explained(), self._gate.turn(long, call.is_cancelled, call.report_position) as turn:
+        call, live = current_call(), is_late is not None
+        long = not live and self.is_long(photo, area)
+
+        def is_cancelled() -> bool:
+            return call.is_cancelled() or (is_late is not None and is_late())
+
+        with _explained(), self._gate.turn(long, is_cancelled, call.report_position) as turn:
             try:
                 picture = (
                     self._uploads.open_live(photo, area, loaded) if live else self._uploads.open(photo, area, floats)
