@@ -64,8 +64,7 @@ class DenoiseTab:
             ],
             "js": "(...values) => [...values.slice(0, -1), window.shownPictures()]",
             "trigger_mode": "always_last",
-            "show_progress": "minimal",
-            "show_progress_on": ui.figures,
+            "show_progress": "hidden",  # page.js shows it
         }
         sliders = (*ui.parameter_sliders, ui.sigma, ui.strength)
         # One listener for all of them: the newest change is the last to be answered, whatever changed.

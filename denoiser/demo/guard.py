@@ -112,7 +112,7 @@ class Call:
         return self.cancelled or (self._event is not None and not self._event.alive)
 
     def report_position(self, place: int, length: int) -> None:
-        """Show a place in the queue, from 1, where the page shows gradio's own; 0 when the call's turn has come."""
+        """Tell a place in the queue, from 1, as gradio tells its own; 0 when the call's turn has come."""
         if self._loop is not None:
             message = EstimationMessage(rank=place - 1, queue_size=length) if place else ProcessStartsMessage()
             self._loop.call_soon_threadsafe(self._send, message)

@@ -89,14 +89,28 @@ window.fetch = (resource, options) => {
   return fetchOnce(resource, options);
 };
 
+// What a call waits for, until its first answer: its place, or that it is computed. gradio's own notice is drawn again in
+// every frame, which takes a tenth of a small picture's time.
+const SILENT_MS = 1000; // what is answered sooner needs no word
+const begun = new Map(); // call -> since when, and its place
+function showProgress() {
+  const calls = [...begun.values()], long = calls.some(({ since }) => performance.now() - since > SILENT_MS);
+  showWaiting(calls.find(({ place }) => place)?.place ?? (long ? "Computing \u2026" : ""));
+}
+setInterval(showProgress, 250);
+function readProgress({ msg, event_id: call, rank, queue_size: length }) {
+  if (msg === "estimation" && length > 1) begun.set(call, { since: 0, place: `In the queue: ${rank + 1} of ${length}` });
+  else if (msg === "estimation" || msg === "process_starts") begun.set(call, { since: performance.now() });
+  else begun.delete(call);
+  showProgress();
+}
 // A full queue answers 503 with a sentence: the page shows it and asks again until there is room (guard.py).
 const RETRY_MS = 2000;
-let waiting = 0, joining = 0;
+let joining = 0;
 const due = new Set(); // calls that are joined and not answered
 async function join(ask) {
-  let asked = 0;
   try {
-    for (;; asked += 1) {
+    for (;;) {
       let answer;
       joining += 1;
       try {
@@ -106,14 +120,13 @@ async function join(ask) {
         joining -= 1;
       }
       if (answer.status !== 503) return answer;
-      waiting += !asked;
       const { detail } = await answer.json().catch(() => ({}));
-      showWaiting(detail ?? "Many are waiting: the page tries again by itself.");
+      begun.set(ask, { place: detail ?? "Many are waiting: the page tries again by itself." });
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * (1 + Math.random())));
     }
   } finally {
-    waiting -= asked > 0;
-    if (!waiting) showWaiting("");
+    begun.delete(ask);
+    showProgress();
   }
 }
 // gradio's server ends the stream of answers when none is due. Its client takes that stream for open until it reads so,
@@ -140,9 +153,13 @@ async function* readMessages(answer, open) {
       const messages = (text + part.value).split("\n\n");
       text = messages.pop();
       for (const message of messages) {
-        const { msg, event_id: call } = JSON.parse(message.slice("data:".length));
+        const told = JSON.parse(message.slice("data:".length)), { msg, event_id: call } = told;
+        if (call) readProgress(told);
         if (msg === "process_completed") due.delete(call);
-        if (msg === "unexpected_error") due.clear();
+        if (msg === "unexpected_error") {
+          due.clear();
+          begun.clear();
+        }
         if (msg === "close_stream") end = message;
         else yield message;
       }
@@ -159,7 +176,7 @@ function showWaiting(text) {
     element = Object.assign(document.createElement("div"), { id: "waiting", role: "status" });
     document.body.append(element);
   }
-  element.textContent = text;
+  if (element.textContent !== text) element.textContent = text;
 }
 
 // -- the settings in the address: address.py reads what is written here ------------------------------------------------

@@ -61,7 +61,7 @@ class PhotoControls:
             ui.controls,
             [ui.sigma_mode, ui.manual_controls, ui.sigma, ui.strength],
             concurrency_id="compute",
-            **IMMEDIATE | {"queue": True, "concurrency_limit": None, "show_progress": "minimal"},
+            **IMMEDIATE | {"queue": True, "concurrency_limit": None},
         ).success(**computing)
         self._connect_file()
         self._connect_address(page, computing, fetching)

@@ -1,8 +1,8 @@
 """The page, as a visitor uses it, in a real browser."""
 
+import json
 import re
 import time
-import uuid
 
 import numpy as np
 import pytest
@@ -372,19 +372,19 @@ def test_a_menu_that_is_left_without_a_choice_changes_nothing(visitor):
     assert len(joined) == 2  # the menu's, and the run for another seed
 
 
-def test_who_waits_in_the_queue_sees_the_place(visitor, demo, tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), np.uint8)).save(tmp_path / "large.bmp")
-    stranger = Stranger(demo.url)
-    picture, endpoint = stranger.upload(tmp_path / "large.bmp"), stranger.endpoint("denoise")
-    visitor.page.evaluate(
-        """() => { window.seen = ""; new MutationObserver(() => { window.seen += document.querySelector("#figures")
-        .innerText }).observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
+def test_who_waits_in_the_queue_sees_the_place(visitor):
+    page, told = visitor.page, {"msg": "estimation", "rank": 2, "queue_size": 5, "rank_eta": None}
+
+    def tell(route) -> None:
+        answer = route.fetch()
+        call = re.search(r'"event_id":"(\w+)"', answer.text())[1]
+        route.fulfill(response=answer, body=f"data: {json.dumps(told | {'event_id': call})}\n\n{answer.text()}")
+
+    page.route("**/queue/data*", tell)
+    page.evaluate(
+        """() => { window.seen = ""; new MutationObserver(() => { window.seen += document.querySelector("#waiting")
+        ?.innerText }).observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
     )
-    small = [stranger.example, *stranger.defaults(endpoint)[1:]]
-    sessions = [uuid.uuid4().hex for _ in range(8)]
-    for session in sessions:  # they share one address with the browser
-        stranger.join(endpoint, small if session != sessions[0] else [picture, *small[1:]], session)
-    visitor.page.click("#reroll")
-    visitor.page.wait_for_function("() => /queue: \\d+\\/\\d+/.test(window.seen)")
-    for session in sessions:
-        list(stranger.events(session))
+    visitor.after(lambda: page.click("#reroll"))
+    assert "In the queue: 3 of 5" in page.evaluate("() => window.seen")
+    assert page.inner_text("#waiting") == ""

@@ -8,16 +8,15 @@ import urllib.parse
 import numpy as np
 from PIL import Image
 
-# The figures alone, without the timer that gradio draws over them while it computes.
+# The figures, and the sentence under them.
 READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
 # What the viewer shows: {number, live, sent}.
 RESULT = "() => JSON.parse(document.querySelector('#viewer .viewer')?.dataset.result ?? '{\"number\": 0}')"
 # The figures of a new result come before its pictures, which are decoded first; what takes time is "\u2026" until then.
-# The mark of a call that is under way goes last.
 COMPLETE = f"""(number) => {{
   const figures = ({READ})(), result = ({RESULT})();
   return figures && !figures.includes("\\u2026") && result.number > number && !result.live
-    && !document.querySelector("#figures .wrap:not(.hide)");
+    && !document.querySelector("#waiting:not(:empty)");
 }}"""
 
 
