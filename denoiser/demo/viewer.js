@@ -12,7 +12,7 @@ const size = { width: 0, height: 0 };  // of the final pictures; a live one is d
 let held = {};     // what is shown: name -> {element, url, result}, `result` being the number of the result it is of
 let result = 0;    // number of the newest result on the screen
 let arrived = 0;   // number of the newest result that has come, perhaps not decoded yet
-let original = ""; // which clean picture is held, so that the server need not send it again
+const cleans = new Map(); // the last clean pictures, live and final, so that the server need not send them again
 let available = NAMES;
 
 // -- which pictures ---------------------------------------------------------------------------------------------------
@@ -22,7 +22,7 @@ function wanted() {
   return view.mode === "one" ? [view.name] : NAMES;
 }
 function announce() {  // page.js sends it with every run
-  viewer.dataset.shown = wanted().join(" ") + (held.clean ? ` clean=${original}` : "");
+  viewer.dataset.shown = [...wanted(), ...[...cleans.keys()].map((original) => `clean=${original}`)].join(" ");
 }
 function setMode(mode, name = view.name) {
   Object.assign(view, { mode, name });
@@ -63,7 +63,7 @@ async function take(text) {
   if (!value) {
     held = {};
     result = 0;
-    original = "";
+    cleans.clear();
     for (const name of NAMES) frames[name].replaceChildren();
     return draw();
   }
@@ -74,8 +74,7 @@ async function take(text) {
       const url = `${root}${api_prefix}/file=${path}`;
       next[name] = { element: await load(url), url, file: path.split("/").pop(), result: number };
     }));
-    if (!next.clean && value.original && value.original === original && held.clean)
-      next.clean = { ...held.clean, result: number };
+    if (!next.clean && cleans.has(value.original)) next.clean = { ...cleans.get(value.original), result: number };
     const { minuend, gain, exact } = value.difference ?? {};
     if (exact)
       next.difference = { element: subtract(next[minuend].element, next.denoised.element, gain), result: number };
@@ -89,7 +88,11 @@ async function take(text) {
   if (!value.live || !size.width) [size.width, size.height] = [value.width, value.height];
   held = { ...held, ...next };
   if (!value.original) delete held.clean;
-  if (next.clean) original = value.original;
+  if (next.clean) {
+    cleans.delete(value.original);
+    cleans.set(value.original, next.clean);
+    if (cleans.size > 2) cleans.delete(cleans.keys().next().value);
+  }
   const label = value.difference?.label ?? "Difference";
   figures.difference.querySelector("span").textContent = label;
   for (const name of NAMES) {

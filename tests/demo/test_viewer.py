@@ -257,6 +257,7 @@ def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(open_p
     assert 65_000 <= live[0] * live[1] < full[0] * full[1] and visitor.page.evaluate(PLACES) == places
     visitor.after(visitor.page.mouse.up)
     assert visitor.picture("noisy").shape == full
+    assert "clean" not in visitor.result()["sent"]  # it is held beside the reduced one
 
 
 # -- zoom and position ------------------------------------------------------------------------------------------------
