@@ -27,8 +27,8 @@ class PictureRequest:
         photo: Path of the upload, in a folder that is named by the hash of its content.
         area: The part of it that is worked on.
         difference_kind: "removed" for noisy - denoised, "missing" for clean - denoised.
-        shown: Names of the pictures that are to be seen, and ``clean=...``, see ``Pictures.original``, of each clean one
-            that the browser holds.
+        shown: Names of the pictures that are to be seen, and ``clean=...``, see ``Pictures.original``, of each clean
+            one that the browser holds.
         live: Whether a slider is moving.
     """
 
