@@ -169,9 +169,9 @@ def test_a_file_that_stays_corrupt_is_reported_and_not_kept(hub):
     assert Denoiser.from_pretrained("user/tiny")
 
 
-def cached_file(name):
-    (path,) = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob(f"snapshots/*/{name}")
-    return path
+def cached_file(hub, name):
+    commit = hub.repositories["user/tiny"].branches["main"]
+    return Path(huggingface_hub.constants.HF_HUB_CACHE, "models--user--tiny", "snapshots", commit, name)
 
 
 def swap_bytes(path):
@@ -182,9 +182,9 @@ def swap_bytes(path):
 
 def test_a_file_swapped_in_the_cache_is_found_out(hub, tiny_model):
     Denoiser.from_pretrained("user/tiny")
-    swap_bytes(cached_file("model.safetensors"))
+    swap_bytes(cached_file(hub, "model.safetensors"))
     assert torch.equal(Denoiser.from_pretrained("user/tiny").model.tail.weight, tiny_model.tail.weight)
-    swap_bytes(cached_file("model.safetensors"))
+    swap_bytes(cached_file(hub, "model.safetensors"))
     hub.faults = [("/api/models/user/tiny", 503)]
     with pytest.raises(CheckpointInvalid, match=r"cached model.safetensors is damaged and was deleted"):
         Denoiser.from_pretrained("user/tiny")
@@ -196,7 +196,7 @@ def test_a_cache_that_downloads_over_xet_filled_serves_and_is_watched_too(hub):
     share_blobs(huggingface_hub.constants.HF_HUB_CACHE)
     hub.faults = [("/api/models/user/tiny", 503)] * 3
     assert Denoiser.from_pretrained("user/tiny").revision == commit
-    swap_bytes(cached_file("model.safetensors"))
+    swap_bytes(cached_file(hub, "model.safetensors"))
     with pytest.raises(CheckpointInvalid, match="is damaged and was deleted"):
         Denoiser.from_pretrained("user/tiny")
     hub.faults.clear()
