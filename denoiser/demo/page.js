@@ -90,7 +90,7 @@ window.fetch = (resource, options) => {
 };
 
 // What a call waits for, until its first answer: its place, or that it is computed. gradio's own notice is drawn again in
-// every frame, which takes a tenth of a small picture's time.
+// every frame, on cores that may be those of the network.
 const SILENT_MS = 1000; // what is answered sooner needs no word
 const begun = new Map(); // call -> since when, and its place
 function showProgress() {
