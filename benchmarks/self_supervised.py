@@ -9,14 +9,17 @@ no checkpoint has met. Of every three pictures two are trained on, noisy as 8-bi
 "fresh" starts are a small network with random weights, the others that checkpoint. The methods run by
 their recipes in ``train/configs``, for ``--minutes``; ``clean`` is the same recipe on noisy/clean pairs. The correlated
 noise is Gaussian noise smoothed over a pixel (``grain`` 1): there Noise2Void is run with and without its structured
-variant, SURE is told the level that it refuses to estimate, and all networks are blind.
+variant, SURE is told the level that it refuses to estimate, and all networks are blind. It takes hours: ``--results``
+keeps what is measured in a file as it goes, and the same command goes on from there.
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -166,45 +169,70 @@ def denoise_adapted(denoiser: Denoiser, seconds: float, noisy: np.ndarray) -> np
     return adapt(denoiser, noisy, seconds).denoiser(noisy)
 
 
+class Results:
+    """What is measured, kept in a file as it goes, so that the same command goes on from it.
+
+    Args:
+        path: Of JSON lines; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path, self.known = path, dict[str, str]()
+        if path and path.exists():
+            self.known.update(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+
+    def measure(self, key: str, score: Callable[[], float]) -> str:
+        """A cell of the table: what is known, or else measured now, dB."""
+        if key not in self.known:
+            try:
+                self.known[key] = f"{score():.2f}"
+            except RuntimeError as error:  # a result as well: SURE on shared noise may diverge
+                self.known[key] = "fails"
+                print(f"{key}: {error}", file=sys.stderr)
+            print(f"{key}: {self.known[key]}", file=sys.stderr, flush=True)
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([key, self.known[key]]) + "\n")
+        return self.known[key]
+
+
 def compare(name: str, pictures: list[np.ndarray], options: argparse.Namespace) -> list[str]:
     """The table of a test set and its clean pictures."""
     channels, *checkpoints = SETS[name]
     training = [picture for index, picture in enumerate(pictures) if index % 3]
     measured = pictures[::3]
+    results = Results(options.results)
     cases = [
         ("fresh" if start == "fresh" else checkpoints[noise in BLIND], noise)
         for start in options.starts
         for noise in options.noises
     ]
-    heads = [f"{start}, {noise}" for start, noise in cases]
-    rows: dict[str, list[str]] = {"noisy": [], "start": []} | {label: [] for label in options.methods}
-    if options.adapt:
-        rows[f"--adapt {options.adapt:g}"] = []
+    adapting = f"--adapt {options.adapt:g}"
+    labels = ["noisy", "start", *options.methods, *([adapting] if options.adapt else [])]
+    rows: dict[str, list[str]] = {label: [] for label in labels}
+
+    def score(label: str, start: str, noise: str, folder: Path) -> float:
+        if label == "noisy":
+            return measure(lambda noisy: noisy, measured, noise)
+        if label in METHODS:
+            trained = run(folder, METHODS[label], start, channels, noise in BLIND, options.budget)
+            return measure(Denoiser.from_pretrained(trained, device=options.device), measured, noise)
+        known = Denoiser.from_pretrained(start, device=options.device)
+        return measure(known if label == "start" else partial(denoise_adapted, known, options.adapt), measured, noise)
+
     for start, noise in cases:
-        rows["noisy"].append(f"{measure(lambda noisy: noisy, measured, noise):.2f}")
-        known = Denoiser.from_pretrained(start, device=options.device) if start != "fresh" else None
-        rows["start"].append(f"{measure(known, measured, noise):.2f}" if known else "-")
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             write_pictures(folder, training, noise)
-            for label in options.methods:
-                method = METHODS[label]
-                if noise not in method.noises:
-                    rows[label].append("")
-                    continue
-                try:
-                    trained = run(folder, method, start, channels, noise in BLIND, options.budget)
-                except RuntimeError as error:  # a result as well: SURE on shared noise may diverge
-                    rows[label].append("fails")
-                    print(f"{name}, {start}, {noise}, {label}: {error}", file=sys.stderr, flush=True)
-                    continue
-                denoiser = Denoiser.from_pretrained(trained, device=options.device)
-                score = measure(denoiser, measured, noise)
-                rows[label].append(f"{score:.2f}")
-                print(f"{name}, {start}, {noise}, {label}: {score:.2f} dB", file=sys.stderr, flush=True)
-        if options.adapt:
-            adapted = known and measure(partial(denoise_adapted, known, options.adapt), measured, noise)
-            rows[f"--adapt {options.adapt:g}"].append(f"{adapted:.2f}" if adapted else "-")
+            for label, cells in rows.items():
+                if label in METHODS and noise not in METHODS[label].noises:
+                    cells.append("")
+                elif label in ("start", adapting) and start == "fresh":
+                    cells.append("-")
+                else:
+                    key = f"{name}, {start}, {noise}, {label}, {' '.join(options.budget)}, {len(pictures)} pictures"
+                    cells.append(results.measure(key, partial(score, label, start, noise, folder)))
+    heads = [f"{start}, {noise}" for start, noise in cases]
     lines = [f"{name}: {len(training)} pictures trained on, {len(measured)} measured", ""]
     lines += ["| PSNR, dB | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     return [*lines, *(f"| {label} | {' | '.join(cells)} |" for label, cells in rows.items()), ""]
@@ -224,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     budget.add_argument("--steps", type=int, help="of each run, instead of minutes")
     parser.add_argument("--adapt", type=float, default=0, metavar="SECONDS", help="also adapt to each measured picture")
     parser.add_argument("--device", default="auto", help="of what is measured (default auto)")
+    parser.add_argument("--results", type=Path, help="keep what is measured in this file, and go on from it")
     options = parser.parse_args(arguments)
     options.budget = ["--steps", str(options.steps)] if options.steps else ["--minutes", str(options.minutes)]
     try:

@@ -18,7 +18,8 @@ def data(tmp_path):
 def test_the_table_has_every_method_under_the_noises_it_is_run_on(data, capsys):
     command = ["--data", str(data), "--sets", "set12", "--steps", "2", "--starts", "fresh", "--device", "cpu"]
     methods = ["noise2noise", "sure", "clean pictures"]
-    assert main([*command, "--noises", "gaussian", "correlated", "--methods", *methods]) == 0
+    command += ["--noises", "gaussian", "correlated", "--methods", *methods, "--results", str(data / "results.jsonl")]
+    assert main(command) == 0
     rows = dict(
         (cells[0], cells[1:])
         for line in capsys.readouterr().out.splitlines()
@@ -27,6 +28,10 @@ def test_the_table_has_every_method_under_the_noises_it_is_run_on(data, capsys):
     assert rows["PSNR, dB"] == ["fresh, gaussian", "fresh, correlated"] and rows["sure"][1] == ""
     figures = [float(rows[name][0]) for name in ("noisy", *methods)]
     assert np.allclose(figures, figures[0], atol=3)  # two steps change little
+    assert main(command) == 0  # from the file, where nothing is trained again
+    again = capsys.readouterr()
+    assert f"| sure | {rows['sure'][0]} |  |" in again.out and "sure" not in again.err
+    assert len((data / "results.jsonl").read_text().splitlines()) == 7
 
 
 @pytest.mark.parametrize("sets", [["set12"], ["cells", "set12"]])
