@@ -302,7 +302,8 @@ function drawState() {
     : view.mode === "uncertain"
     ? "How far each pixel is expected to be off, by Stein's estimate: black is not at all, white is as much as the noise. " +
       "It is what the picture leaves open; what a technique gets wrong beside that is not in it."
-    : "There is no clean picture: the PSNR is Stein's estimate (SURE), which needs independent noise of known level.");
+    : "There is no clean picture: the PSNR is Stein's estimate (SURE) ± two standard errors, for independent noise of " +
+      "this level. If the level is off, so are all.");
   note.hidden = false;
   find("[data-mode=missing]").hidden = !value.clean;
   find("[data-mode=uncertain]").hidden = Boolean(value.clean);
