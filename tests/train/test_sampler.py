@@ -8,6 +8,7 @@ from itertools import islice
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from tests.conftest import PHOTO, ROOT
 from train.config import Data, Stage
@@ -54,17 +55,25 @@ def test_workers_draw_ahead_what_would_be_drawn_without_them(photographs, worker
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_batches_are_drawn_in_the_main_process_after_a_worker_dies_or_hangs(photographs, number, monkeypatch, capsys):
-    monkeypatch.setattr(sampler, "WORKER_TIMEOUT", 2)
+    begun = []
+
+    class Watched(DataLoader):
+        def _get_iterator(self):
+            begun.append(super()._get_iterator())
+            return begun[-1]
+
+    monkeypatch.setattr(sampler, "DataLoader", Watched)
     drawn = draws(photographs)
     batches = data_loader(drawn, iter([(step, STAGES[0]) for step in range(8)]), 1)
     received = [next(batches)]
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, number)
+    begun[0]._timeout = 0.2  # instead of WORKER_TIMEOUT
     received += list(batches)
     assert len(received) == 8 and "a worker stopped" in capsys.readouterr().err
     for step, batch in enumerate(received):
         assert all(torch.equal(one, other) for one, other in zip(batch, drawn[step, STAGES[0]]))
-    worker.join(20)
+    worker.join(600)
     assert not worker.is_alive()
 
 
@@ -140,7 +149,7 @@ def test_on_a_device_photographs_lie_there_and_crops_and_noise_are_made_there(tm
         for index in range(2):
             image.crop((index * 64, 0, index * 64 + 100, 90)).save(tmp_path / f"p{index}.png")
     done = subprocess.run(
-        [sys.executable, "-c", ON_A_DEVICE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", ON_A_DEVICE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert "drawn and learned on toy:0" in done.stdout

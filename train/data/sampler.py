@@ -145,7 +145,10 @@ def data_loader(
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
     try:
-        for clean, noisy, level in loader:
+        handler = signal.getsignal(signal.SIGCHLD)
+        batches = iter(loader)
+        signal.signal(signal.SIGCHLD, handler)  # PyTorch's would raise an error wherever this process is just then
+        for clean, noisy, level in batches:
             taken.popleft()
             yield _to_crops(clean), _to_crops(noisy), torch.from_numpy(level)
         return
