@@ -56,7 +56,8 @@ class Hub:
 
     A fault is ``(text in "METHOD path", kind)`` with kind a status to answer, "cut" (half the body, then the
     connection ends), "corrupt" (right length, wrong bytes), "stall" (half the body, then nothing for 30 s), "wait"
-    (half the body, the rest when ``go_on`` is set) or "login page" (what a hotel's network answers).
+    (white space, which keeps the client waiting, and the body when ``go_on`` is set) or "login page" (what a hotel's
+    network answers).
     """
 
     def __init__(self, port: int):
@@ -161,13 +162,16 @@ class Hub:
                     yield body[: len(body) // 2]
                     if kind == "stall":
                         await asyncio.sleep(30)
-                    if kind == "wait":
-                        while not self.go_on.is_set():
-                            await asyncio.sleep(0.05)
-                        yield body[len(body) // 2 :]
-                        return
                     raise ConnectionError("cut on order")
 
+                async def late(body=body):
+                    while not self.go_on.is_set():
+                        yield b" "
+                        await asyncio.sleep(0.05)
+                    yield body
+
+                if kind == "wait":
+                    return StreamingResponse(late(), response.status_code, media_type="application/json")
                 return StreamingResponse(half(), response.status_code, dict(response.headers))
         return await call_next(request)
 

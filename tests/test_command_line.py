@@ -303,7 +303,7 @@ def test_what_the_output_cannot_hold_is_named_before_computing(run, tmp_path, ca
 def run_program(tiny_checkpoint, *arguments, **options):
     command = [sys.executable, "-m", "denoiser", *map(str, arguments), "--checkpoint", str(tiny_checkpoint)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.run(command, capture_output=True, timeout=240, env=environment, **options)
+    return subprocess.run(command, capture_output=True, timeout=600, env=environment, **options)
 
 
 def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monkeypatch):
@@ -425,7 +425,7 @@ def test_what_is_interrupted_leaves_nothing_half_written(tiny_checkpoint, photo,
         program.send_signal(number)
         program.stdout.read()
         error = program.stderr.read().decode()
-        assert program.wait(60) == 130 and "stopped after" in error and "Traceback" not in error
+        assert program.wait(600) == 130 and "stopped after" in error and "Traceback" not in error
     left = list((tmp_path / "out").iterdir())
     assert (tmp_path / first["output"]) in left and len(left) < 40
     for path in left:

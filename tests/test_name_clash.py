@@ -18,7 +18,7 @@ def test_another_package_with_the_same_import_name_is_named_in_one_sentence(tmp_
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     (warning,) = [line for line in result.stderr.splitlines() if "UserWarning" in line]

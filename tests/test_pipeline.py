@@ -360,7 +360,7 @@ def test_other_processes_denoise_too_forked_by_one_that_has_or_spawned(tmp_path)
         [sys.executable, "-W", "ignore", tmp_path / "processes.py"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.stdout.strip() == "done", done.stderr

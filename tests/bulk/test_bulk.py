@@ -45,7 +45,7 @@ def encode(pixels: np.ndarray, form: str = "png") -> bytes:
 
 def kill_first_worker(folder, killed: list[int]) -> None:
     """Kill the worker, as a machine that runs out of memory does, once the first results are there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(folder.rglob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.005)
     workers = [one for one in psutil.Process().children(recursive=True) if "MapWorker" in "".join(one.cmdline())]

@@ -14,7 +14,8 @@ class Stranger:
     """Someone who speaks HTTP to the demo and reads its configuration."""
 
     def __init__(self, url: str):
-        self.http = httpx.Client(base_url=url, timeout=60)
+        # A server on a busy machine may close a connection that is kept in the moment in which it is used again.
+        self.http = httpx.Client(base_url=url, timeout=600, limits=httpx.Limits(max_keepalive_connections=0))
         config = self.http.get("/config").json()
         self.components = {component["id"]: component for component in config["components"]}
         self.endpoints = config["dependencies"]
@@ -56,7 +57,7 @@ class Stranger:
 
     def events(self, session: str):
         """What happens to a session's calls, until all of them are done."""
-        with self.http.stream("GET", f"{API}/queue/data", params={"session_hash": session}, timeout=120) as stream:
+        with self.http.stream("GET", f"{API}/queue/data", params={"session_hash": session}) as stream:
             for line in stream.iter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))

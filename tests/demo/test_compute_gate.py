@@ -11,7 +11,7 @@ from denoiser.demo.compute_gate import CallCancelled, ComputeGate
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -42,7 +42,7 @@ class Visitors:
 
     def join(self) -> list[str]:
         for thread in self.threads:
-            thread.join(30)
+            thread.join(600)
             assert not thread.is_alive()
         return self.log
 
@@ -56,7 +56,7 @@ def tiles(visitors: Visitors, name: str, go_on: threading.Event, count: int):
     """The work of a long call: its tiles, with a pause after each."""
 
     def work(turn):
-        go_on.wait(30)
+        go_on.wait(600)
         for tile in range(count):
             visitors.log.append(f"{name}{tile}")
             turn.pause()
@@ -92,7 +92,7 @@ def test_short_calls_do_not_pause(visitors):
 
 def test_the_end_of_what_is_computed_comes_before_those_who_wait(visitors):
     go_on = threading.Event()
-    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("computing", lambda turn: go_on.wait(600))
     visitors.start("first")
     visitors.start("second", long=True)
     visitors.start("figures", next=True)
@@ -104,7 +104,7 @@ def test_pauses_do_not_count_as_computing(visitors):
     go_on, seconds = threading.Event(), []
 
     def work(turn):
-        go_on.wait(30)
+        go_on.wait(600)
         turn.pause()
         seconds.append((turn.paused, turn.seconds))
 
@@ -119,7 +119,7 @@ def test_pauses_do_not_count_as_computing(visitors):
 
 def test_who_leaves_the_queue_is_not_computed_for(visitors):
     go_on, left = threading.Event(), threading.Event()
-    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("computing", lambda turn: go_on.wait(600))
     visitors.start("waiting", is_cancelled=left.is_set)
     visitors.start("last")
     left.set()
@@ -147,7 +147,7 @@ def test_a_call_that_fails_leaves_the_gate_open(visitors):
 
 def test_who_waits_is_told_the_place_and_the_length_of_the_queue(visitors):
     go_on, told = threading.Event(), []
-    visitors.start("computing", lambda turn: go_on.wait(30))
+    visitors.start("computing", lambda turn: go_on.wait(600))
     visitors.start("first")
     visitors.start("second", report_position=lambda place, length: told.append((place, length)))
     wait_until(lambda: told)

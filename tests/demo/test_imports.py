@@ -57,7 +57,7 @@ def test_importing_any_module_starts_nothing_and_reads_no_setting(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
@@ -84,7 +84,7 @@ def test_without_the_extra_a_sentence_names_the_command(tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     for line, missing in zip(result.stdout.splitlines(), ("jinja2", "gradio"), strict=True):

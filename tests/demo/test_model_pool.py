@@ -154,7 +154,7 @@ def test_get_without_fetch_does_not_ask_the_hub(hub, five_checkpoints):
 
 def test_a_pull_under_way_is_shared_and_too_many_are_refused(hub, five_checkpoints, monkeypatch):
     pool, hold = ModelPool(), threading.Event()
-    monkeypatch.setattr(model_pool, "find_on_hub", lambda *_, **__: hold.wait(20) and pytest.fail("was not to go on"))
+    monkeypatch.setattr(model_pool, "find_on_hub", lambda *_, **__: hold.wait(600) and pytest.fail("was not to go on"))
     first = pool.start_pull("user/five-0")
     assert pool.start_pull(" user/five-0 ") is first
     monkeypatch.setattr(pulls, "MAX_WAITING", 1 - pulls.WORKERS)

@@ -73,7 +73,7 @@ def test_what_is_in_the_way_keeps_the_page_from_nothing_and_a_stop_while_computi
         next(event for event in stranger.events(session) if event["msg"] == "process_starts")
         time.sleep(0.5)
         running.process.send_signal(number)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(600) == 0
         assert "Traceback" not in running.log.read_text() and "terminate" not in running.log.read_text()
         assert not list(tmp_path.glob("denoiser-*")) and not list(tmp_path.rglob("*.bmp"))
     finally:

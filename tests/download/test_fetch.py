@@ -349,7 +349,7 @@ def test_offline_the_bundled_and_the_cached_load_and_others_say_why_not(hub):
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     revision, *refused = result.stdout.splitlines()
@@ -456,7 +456,7 @@ def test_a_connection_that_is_reset_is_tried_again(hub, tmp_path, resets, expect
     )
     environment = os.environ | {"HF_ENDPOINT": proxy.url, "HF_HOME": str(tmp_path)}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=90
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600
     )
     proxy.server.close()
     assert result.stdout.startswith(expected), result.stdout + result.stderr

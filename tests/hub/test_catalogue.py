@@ -1,6 +1,5 @@
 import itertools
 import threading
-import time
 
 import huggingface_hub
 import pytest
@@ -29,7 +28,7 @@ model-index:
 def listed(**settings) -> Catalogue:
     found = Catalogue(**settings)
     found.refresh()
-    found._worker.join(30)
+    found._worker.join(600)
     return found
 
 
@@ -124,13 +123,13 @@ def test_a_hub_that_fails_leaves_the_bundled_ones_and_says_why(hub, fault, said)
 
 
 def test_a_hub_that_hangs_blocks_nobody(hub, monkeypatch):
-    monkeypatch.setattr(catalogue, "TIMEOUT", 0.2)
+    monkeypatch.setattr(catalogue, "TIMEOUT", 600)
     hang = threading.Event()
-    monkeypatch.setattr(Catalogue, "_list", lambda self: hang.wait(20))
+    monkeypatch.setattr(Catalogue, "_list", lambda self: hang.wait(600))
     found = Catalogue()
     found.refresh()
     assert found.listing and [facts.name for facts in found.entries()] == bundled_checkpoints()
-    time.sleep(0.3)
+    monkeypatch.setattr(catalogue, "TIMEOUT", 0)
     found.refresh()
     assert not found.listing and "too slow" in found.status
     hang.set()

@@ -88,7 +88,7 @@ def elsewhere(hub, tmp_path, *command, **more):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
 
 
@@ -453,7 +453,7 @@ def test_the_demo_lists_what_was_pushed_with_its_facts(run, hub):
     assert publish([str(run), "user/hidden", "--private"]) == 0
     catalogue = Catalogue(author="user")
     catalogue.refresh()
-    catalogue._worker.join(30)
+    catalogue._worker.join(600)
     facts = {facts.name: facts for facts in catalogue.entries()}
     assert "user/hidden" not in facts
     told = json.loads((run / "run.json").read_text())

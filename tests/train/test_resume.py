@@ -36,7 +36,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 600
     while not (tmp_path / "cut" / "state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     if number == signal.SIGTERM:  # as a service manager or a scheduler sends it: to every process
@@ -46,7 +46,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output = process.communicate(timeout=60)[0].decode()
+    output = process.communicate(timeout=600)[0].decode()
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), output
     reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
     with open(tmp_path / "cut" / "log.jsonl", "a") as log:

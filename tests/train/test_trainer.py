@@ -121,7 +121,7 @@ def test_two_machines_with_caches_of_their_own_learn_what_one_process_learns(con
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
-    outputs = [process.communicate(timeout=200)[0] for process in started]
+    outputs = [process.communicate(timeout=600)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
     assert "2 process(es)" in outputs[0]
     assert main(arguments(path, photographs, tmp_path / "one")) == 0
