@@ -51,7 +51,7 @@ def measure(checkpoint: str, source: Path, target: Path) -> dict[str, float]:
     parts |= {"all": times[-1] - times[0], "MB": peak_memory(torch.device("cpu"))}
     picture = read(source)
     started = time.perf_counter()
-    NetworkInput(picture, None, denoiser.model.config.blind)
+    NetworkInput(picture, None, denoiser._infer if denoiser.model.config.blind else None)
     estimated = time.perf_counter()
     level = None if denoiser.model.config.blind else np.array([15 / 255], np.float32)
     pixels = picture.pixels[:, :, None]

@@ -118,7 +118,7 @@ def adapt(
         raise ValueError(f"{objective.label} needs several shots of a scene, and this is one picture")
     picture = read(image)
     noise = estimate_noise(picture) if sigma is None or blind else sigma  # in use a blind one has it estimated, too
-    given = NetworkInput(picture, noise, blind=False)
+    given = NetworkInput(picture, noise)
 
     def unchanged(note: str) -> Adaptation:
         return Adaptation(denoiser, objective.label, 0.0, 0.0, 0, 0.0, note)

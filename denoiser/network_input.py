@@ -14,6 +14,7 @@ from .analysis.signal_dependence import estimate_noise
 from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
 from .images.picture import Picture
+from .inference import Inference
 
 Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
 """Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
@@ -55,8 +56,8 @@ def scaled(
 
 MEAN_WINDOW = 33
 """Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
-
-
+MIN_SHARE = 1e-3
+"""A blind network's estimate that counts less is not computed."""
 UNSURE_GRAY, UNSURE = 1.3, 0.7
 """Texture that an estimated level may hold, 8-bit units, of gray and of color pictures: it is not removed."""
 
@@ -70,15 +71,19 @@ class NetworkInput:
     Args:
         picture: What to denoise; networks are made for pictures that are not dim (:func:`brighten`).
         sigma: Its noise level in 8-bit units: a number, a map (H, W), a model, or None to estimate it.
-        blind: Whether the network takes no noise level.
+        infer: The network, if it takes no noise level; else None.
 
     Attributes:
         pixels: float32 (H, W, C), before its noise is brought to one level.
         clean: Whether there is nothing to remove.
         level: Standard deviation of the noise that the network is told, a number or (H, W); None for blind networks.
+        share: How much the estimate of a blind network counts, 0 to 1; see :func:`blind_share`.
     """
 
-    def __init__(self, picture: Picture, sigma: float | np.ndarray | PoissonGaussian | None, blind: bool):
+    def __init__(
+        self, picture: Picture, sigma: float | np.ndarray | PoissonGaussian | None, infer: Inference | None = None
+    ):
+        blind = infer is not None
         self._picture, self._stabilizer = picture, None
         alpha, pixels = picture.alpha, picture.pixels
         self._hidden = alpha == 0 if alpha is not None and not alpha.all() and alpha.any() else None
@@ -97,7 +102,10 @@ class NetworkInput:
         self.level: float | np.ndarray | None = None if blind else level
         self.clean = self.clean or (self.level is not None and not np.any(self.level))
         # Noise that depends on the signal was found because it is strong.
-        self._share: float = blind_share(self.pixels) if blind and not self.clean and self._stabilizer is None else 1.0
+        self.share: float = 1.0
+        if infer is not None and not self.clean and self._stabilizer is None:
+            self.share = blind_share(self.pixels, 255 * float(level), infer)
+            self.clean = self.share < MIN_SHARE
 
     def stabilize(self, tile: np.ndarray) -> np.ndarray:
         """A tile (h, w, C) of ``pixels`` with noise of the level ``level``."""
@@ -127,7 +135,7 @@ class NetworkInput:
         elif self._stabilizer:  # no level was given: a network that takes it for less shifts dark areas as a whole
             estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         else:
-            estimate = tile + np.float32(self._share) * (estimate - tile)
+            estimate = tile + np.float32(self.share) * (estimate - tile)
         return self._stabilizer.keep_flux(self._stabilizer.invert(estimate), noisy) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:

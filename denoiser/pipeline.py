@@ -314,11 +314,12 @@ class Denoiser:
         height, width = pictures[0].pixels.shape[:2]
         sigmas = sigma_of_each(sigma, len(pictures), height, width)
         together = max(1, (TILE + 2 * MARGIN) ** 2 // (height * width))  # a batch needs no more memory than a tile
+        blind = self._infer if self.model.config.blind else None
         results: list[np.ndarray] = []
         for start in range(0, len(pictures), together):
             some = [brighten(picture) for picture in pictures[start : start + together]]
             levels = [scaled(one, gain) for one, (_, gain) in zip(sigmas[start:], some)]
-            inputs = [NetworkInput(one, level, self.model.config.blind) for (one, _), level in zip(some, levels)]
+            inputs = [NetworkInput(one, level, blind) for (one, _), level in zip(some, levels)]
             for (clean, _), group in itertools.groupby(inputs, lambda one: (one.clean, one.pixels.shape)):
                 alike = list(group)
                 if clean:

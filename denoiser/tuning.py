@@ -79,7 +79,7 @@ def tune(
         ImageUnreadable, ImageTooLarge: See :class:`Denoiser`.
     """
     picture = image if isinstance(image, Picture) else read(image)
-    pixels = NetworkInput(picture, 0.0, blind=False).pixels
+    pixels = NetworkInput(picture, 0.0).pixels
     visible = dataclasses.replace(picture, pixels=pixels, alpha=None)
     noise = estimate_noise(visible) if sigma is None else sigma
     if sigma is None and (correlation := neighbor_correlation(pixels)) > SHARED:

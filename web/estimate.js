@@ -5,7 +5,9 @@ import { cellMeans, neighborMeans } from "./correct.js";
 const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, TO_SIGMA = 255 / 0.6744897501960817;
-const COARSE = PATCH - 5, MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH, HALF_COARSE = 1.4, STEEP = 16;
+const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
+const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2;
+const HALF_GRAIN = 0.65, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
@@ -49,11 +51,44 @@ function levelOfSmallPatches(picture, deviation) {
   return levels.length ? levels.reduce((sum, value) => sum + value, 0) / levels.length : Infinity;
 }
 
-// The share of a blind network's estimate, as denoiser/analysis/weak_noise.py has it; none for graphics.
-export function blindShare(rgba, height, width, deviation) {
-  if (Math.min(height, width) < 4 || isGraphic(rgba, height, width)) return 0;
-  const ratio = levelOfPlanes(samplePlanes(rgba, height, width), deviation, COARSE, MIDDLE) / HALF_COARSE;
-  return 1 / (1 + ratio ** -STEEP);
+// The share of a blind network's estimate, as denoiser/analysis/weak_noise.py has it; none for graphics. `remove` gives
+// what the network removes from a part of the picture, as planes.
+export async function blindShare(rgba, height, width, level, remove) {
+  if (Math.min(height, width) < 1 || isGraphic(rgba, height, width)) return 0;
+  const tall = Math.min(height, PART_SIDE), wide = Math.min(width, PART_SIDE), energies = [];
+  for (const top of spread(height))
+    for (const left of spread(width)) {
+      const part = { outerTop: top, outerBottom: top + tall, outerLeft: left, outerRight: left + wide };
+      energies.push(...blockEnergies(await remove(part), tall, wide));
+    }
+  const grain = energies.length ? 255 * Math.sqrt(quantile(energies.sort((one, other) => one - other), QUIET_BLOCKS)) : 0;
+  const share = 1 / (1 + Math.max(grain / HALF_GRAIN, level / HALF_LEVEL) ** -STEEP);
+  return share < MIN_SHARE ? 0 : share;
+}
+
+// Where parts begin along a side, evenly spaced.
+function spread(side) {
+  const count = Math.min(PARTS, Math.ceil(side / PART_SIDE));
+  return Array.from({ length: count }, (_, i) => (count > 1 ? Math.floor((i * (side - PART_SIDE)) / (count - 1)) : 0));
+}
+
+// The energy of what is coarse in each block of planes.
+function blockEnergies(values, height, width) {
+  const planes = values.length / (height * width), inner = BLOCK / CELL, found = [];
+  for (let top = 0; top + BLOCK <= height; top += BLOCK)
+    for (let left = 0; left + BLOCK <= width; left += BLOCK) {
+      let energy = 0;
+      for (let cell = 0; cell < planes * inner ** 2; cell++) {
+        const row = top + CELL * (Math.floor(cell / inner) % inner), column = left + CELL * (cell % inner);
+        let sum = 0;
+        for (let y = 0; y < CELL; y++)
+          for (let x = 0; x < CELL; x++)
+            sum += values[(Math.floor(cell / inner ** 2) * height + row + y) * width + column + x];
+        energy += (sum / CELL ** 2) ** 2;
+      }
+      found.push(energy / (planes * inner ** 2));
+    }
+  return found;
 }
 
 const combine = (planes, weights) =>

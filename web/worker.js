@@ -7,6 +7,7 @@ import { blindShare, estimateSigma } from "./estimate.js";
 const SIGNS = 64 * 64 * 3, DEVIATIONS = 501;
 // Texture that an estimated level may hold, in gray and in color: see denoiser/network_input.py.
 const UNSURE = { gray: 1.3, color: 0.7 };
+const MAX_STEP = 4; // the largest step between two values that a dim picture may get, 8-bit levels
 
 let ort, provider, tables, loaded = { name: null, session: null };
 let wanted = 0; // the newest job; an older one stops after its tile
@@ -71,69 +72,84 @@ function cut(rgba, width, tile) {
   return part;
 }
 
-async function computeTile(model, rgba, tile, level, share, width, clips) {
-  const given = model.channels, rows = tile.outerBottom - tile.outerTop, columns = tile.outerRight - tile.outerLeft;
-  const count = rows * columns, part = cut(rgba, width, tile);
-  const infer = async (pixels) => {
-    // A gray network takes each plane of a color picture as a picture.
-    const inputs = { image: new ort.Tensor("float32", pixels, [3 / given, given, rows, columns]) };
-    if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1]);
-    const outputs = await loaded.session.run(inputs), values = Float32Array.from(await outputs.denoised.getData());
-    outputs.denoised.dispose();
-    if (clips.gray) // three equal planes have one estimate
-      for (let i = 0; i < count; i++) {
-        const mean = (values[i] + values[i + count] + values[i + 2 * count]) / 3;
-        values[i] = values[i + count] = values[i + 2 * count] = mean;
-      }
-    return values;
-  };
-  const estimate = await infer(part);
-  let change = null;
-  if (!model.blind && level < NO_BLEND) {
-    const { probe, distance, moved } = moveTile(part, tile, level, rows, columns, clips.gray, tables.signs);
-    change = (await infer(moved)).map((value, i) => (level / distance) * probe[i] * (value - estimate[i]));
-  }
+// The network's estimate for planes; a gray network takes each of them as a picture.
+async function infer(model, pixels, level, rows, columns, gray) {
+  const given = model.channels, count = rows * columns;
+  const inputs = { image: new ort.Tensor("float32", pixels, [3 / given, given, rows, columns]) };
+  if (!model.blind) inputs.sigma = new ort.Tensor("float32", Float32Array.of(level), [1]);
+  const outputs = await loaded.session.run(inputs), values = Float32Array.from(await outputs.denoised.getData());
+  outputs.denoised.dispose();
+  if (gray) // three equal planes have one estimate
+    for (let i = 0; i < count; i++) {
+      const mean = (values[i] + values[i + count] + values[i + 2 * count]) / 3;
+      values[i] = values[i + count] = values[i + 2 * count] = mean;
+    }
+  return values;
+}
+
+async function computeTile(model, rgba, tile, { level, share, gain, clips }, width) {
+  const rows = tile.outerBottom - tile.outerTop, columns = tile.outerRight - tile.outerLeft;
+  const count = rows * columns, part = cut(rgba, width, tile), compute = (pixels) => infer(model, pixels, level, rows, columns, clips.gray);
+  const estimate = await compute(part);
   if (model.blind) {
     for (let i = 0; i < estimate.length; i++) estimate[i] = part[i] + share * (estimate[i] - part[i]);
   } else {
+    let change = null;
+    if (level < NO_BLEND) {
+      const { probe, distance, moved } = moveTile(part, tile, level, rows, columns, clips.gray, tables.signs);
+      change = (await compute(moved)).map((value, i) => (level / distance) * probe[i] * (value - estimate[i]));
+    }
     undoClipping(estimate, part, level, rows, columns, clips, tables);
-    if (change) blend(estimate, part, level, change, rows, columns);
+    if (change) blend(estimate, part, level, change, rows, columns, gain / 255);
   }
   const across = tile.right - tile.left, down = tile.bottom - tile.top, pixels = new Uint8ClampedArray(4 * across * down);
   for (let y = 0; y < down; y++)
     for (let x = 0; x < across; x++) {
       const from = (y + tile.top - tile.outerTop) * columns + x + tile.left - tile.outerLeft, to = 4 * (y * across + x);
-      for (let c = 0; c < 3; c++) pixels[to + c] = Math.round(255 * estimate[c * count + from]);
+      for (let c = 0; c < 3; c++) pixels[to + c] = Math.round((255 / gain) * estimate[c * count + from]);
       pixels[to + 3] = 255;
     }
   return pixels;
 }
 
-// Whether a picture holds black and white, and whether it is gray.
+// Whether a picture holds black and white, whether it is gray, and its highest value.
 function examine(rgba) {
-  const clips = { black: false, white: false, gray: true };
+  const clips = { black: false, white: false, gray: true, highest: 0 };
   for (let i = 0; i < rgba.length; i += 4) {
     const [low, high] = [Math.min(rgba[i], rgba[i + 1], rgba[i + 2]), Math.max(rgba[i], rgba[i + 1], rgba[i + 2])];
     clips.black ||= low === 0;
     clips.white ||= high === 255;
     clips.gray &&= low === high;
+    clips.highest = Math.max(clips.highest, high);
   }
   return clips;
 }
 
+// How much a dim picture is brightened, as `brighten` of denoiser/analysis/noise_level.py does.
+const brightening = (highest) => 2 ** Math.floor(Math.log2(Math.max(1, Math.min(254.745 / Math.max(highest, 1e-3), MAX_STEP))));
+
 async function run({ job, model, rgba, height, width, sigma, forced }) {
   await load(model, forced);
-  const clips = examine(rgba), tiles = cutTiles(height, width);
-  if (sigma === null && !model.blind) {
-    sigma = estimateSigma(rgba, height, width, tables.deviation);
-    postMessage({ kind: "level", job, sigma });
-    sigma = Math.sqrt(Math.max(0, sigma ** 2 - UNSURE[clips.gray ? "gray" : "color"] ** 2));
+  const clips = examine(rgba), gain = brightening(clips.highest), tiles = cutTiles(height, width);
+  if (gain > 1) rgba = rgba.map((value) => gain * value); // the last of four, alpha, is not looked at
+  let share = 1;
+  if (sigma !== null) sigma *= gain;
+  if (sigma === null || model.blind) {
+    const found = estimateSigma(rgba, height, width, tables.deviation);
+    if (!model.blind) postMessage({ kind: "level", job, sigma: found / gain });
+    sigma = Math.sqrt(Math.max(0, found ** 2 - UNSURE[clips.gray ? "gray" : "color"] ** 2));
   }
-  const share = model.blind ? blindShare(rgba, height, width, tables.deviation) : 1;
+  if (model.blind)
+    share = await blindShare(rgba, height, width, sigma, async (part) => {
+      const pixels = cut(rgba, width, part);
+      const estimate = await infer(model, pixels, 0, part.outerBottom - part.outerTop, part.outerRight - part.outerLeft, clips.gray);
+      return pixels.map((value, i) => value - estimate[i]);
+    });
+  const settings = { level: sigma / 255, share, gain, clips };
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resume) => setTimeout(resume)); // messages come in between
     if (job !== wanted) return;
-    const pixels = await computeTile(model, rgba, tile, sigma / 255, share, width, clips);
+    const pixels = await computeTile(model, rgba, tile, settings, width);
     if (job !== wanted) return;
     postMessage({ kind: "tile", job, tile, pixels, done: (index + 1) / tiles.length, provider }, [pixels.buffer]);
   }

@@ -35,8 +35,8 @@ FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 5.0
 that of white noise the same. Levels with a ratio up to ``FALLING`` and not above ``MAX_TEXTURE``, which the texture of
 photographs reaches by itself, are taken apart by it; a higher one is noise that JPEG or a camera has smoothed."""
 
-COARSE, MIDDLE, FINE, END = PATCH - 5, PATCH - 3, PATCH, 2 * PATCH
-"""Sums of the two frequencies of a coefficient: from where on it is rather coarse, no longer coarse, fine; the end."""
+MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
+"""Sums of the two frequencies of a coefficient: from where on it is no longer coarse, fine; the end."""
 
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
@@ -144,20 +144,6 @@ def _level_without_color(pixels: np.ndarray) -> float:
     return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
 
 
-def coarse_level(pixels: np.ndarray) -> float:
-    """The level of what JPEG or a camera has left of noise: coarse, and weak in what :func:`estimate_sigma` measures.
-
-    It is the level of rather coarse coefficients in the quietest patches, up to two for clean photographs as a rule.
-
-    Args:
-        pixels: Float (H, W, C) in [0, 1].
-
-    Returns:
-        8-bit units; 0 for pictures under 4 pixels on a side.
-    """
-    return _level_of_planes(sample_parts(pixels), COARSE, MIDDLE) if min(pixels.shape[:2]) >= 4 else 0.0
-
-
 def fine_level(pixels: np.ndarray) -> float:
     """The level of whatever is fine in the quietest patches: white noise, what is left of other noise, or texture.
 
@@ -243,7 +229,7 @@ def _remaining(share: np.ndarray) -> np.ndarray:
     return remaining_deviation(share)[:, None, None]
 
 
-def _level_of_planes(pixels: np.ndarray, start: int = FINE, end: int = END) -> float:
+def _level_of_planes(pixels: np.ndarray, start: int = FINE) -> float:
     """The mean level of the planes that are not constant; see :func:`_level`."""
     levels = []
     for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
@@ -253,7 +239,7 @@ def _level_of_planes(pixels: np.ndarray, start: int = FINE, end: int = END) -> f
         unclipped = valid & (share < MAX_CLIPPED)
         chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
         if chosen.any():
-            levels.append(_level(coefficients[chosen] / _remaining(share[chosen]), start, end))
+            levels.append(_level(coefficients[chosen] / _remaining(share[chosen]), start))
     return sum(levels) / max(1, len(levels))
 
 

@@ -126,23 +126,39 @@ def test_the_result_is_the_servers_within_one_level(page, checkpoints, photo, ch
     assert np.abs(read(page) - noisy.astype(int)).mean() > 0.3
 
 
-def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_the_library(page, checkpoints, photo):
-    share = """async ([data, height, width]) => {
+@pytest.mark.parametrize("size", [(40, 70), (150, 300), (3, 90)])
+def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_the_library(page, photo, size):
+    share = """async ([data, height, width, strength, level]) => {
       const { blindShare } = await import("./estimate.js");
-      const tables = new Float32Array(await (await fetch("tables.bin")).arrayBuffer());
       const rgba = Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0));
-      return blindShare(rgba, height, width, tables.slice(-501));
+      return blindShare(rgba, height, width, level, (part) => {  // a network that makes everything darker
+        const found = [];
+        for (let c = 0; c < 3; c++)
+          for (let y = part.outerTop; y < part.outerBottom; y++)
+            for (let x = part.outerLeft; x < part.outerRight; x++) found.push(strength * rgba[4 * (y * width + x) + c] / 255);
+        return found;
+      });
     }"""
-    random, scene = np.random.default_rng(0), photo[:110, :150].astype(float)
-    coarse = uniform_filter(random.standard_normal(scene.shape), (3, 3, 0))
+    pixels = np.concatenate([photo, photo[:, ::-1]], 1)[: size[0], : size[1]]
+    rgba = np.dstack([pixels, np.full(size, 255, np.uint8)])
     found = []
-    weak = 0.3 * (uniform_filter(scene, (5, 5, 0)) + 3 * coarse)
-    for one in (scene, weak, scene + 20 * coarse, scene[:3]):
-        pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
-        rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
-        found.append(page.evaluate(share, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]]))
-        assert found[-1] == pytest.approx(blind_share(pixels / np.float32(255)), abs=0.02)
-    assert 0.05 < found[1] < 0.95 < found[2]
+    for strength, level in ((0.001, 0), (0.008, 0), (0.012, 0), (0.1, 0), (0.001, 2), (0.001, 9)):
+        expected = blind_share(pixels / np.float32(255), level, lambda parts, _: parts * np.float32(1 - strength))
+        found.append(page.evaluate(share, [base64.b64encode(rgba.tobytes()).decode(), *size, strength, level]))
+        assert found[-1] == pytest.approx(expected, abs=2e-3)
+    assert found[0] < 0.01 and found[-1] > 0.99 and 0.05 < found[-2] < 0.5
+    if size[0] >= 16:
+        assert found[0] < found[1] < found[2] < found[3] and found[3] > 0.99
+
+
+@pytest.mark.parametrize("level", [3, 25])
+def test_a_dim_picture_is_made_brighter_as_in_the_library(page, checkpoints, photo, level):
+    dim = np.rint(photo[:90, :120] * 0.2 + level * np.random.default_rng(0).standard_normal((90, 120, 3)))
+    dim = dim.clip(0, 60).astype(np.uint8)
+    give(page, dim, level=level, checkpoint="tiny")
+    page.wait_for_function(DONE)
+    expected = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")(dim, level)
+    assert np.abs(read(page) - expected.astype(int)).max() <= 1
 
 
 def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):

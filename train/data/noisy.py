@@ -123,7 +123,7 @@ def _prepare(picture: Picture, channels: int, blind: bool, known: float | Poisso
     noise = estimate_noise(converted) if known is None or blind else known
     if known is not None and not (isinstance(noise, PoissonGaussian) and noise.depends_on_signal):
         noise = known
-    given = NetworkInput(converted, noise, blind=False)
+    given = NetworkInput(converted, noise)
     prepared = given.stabilize(pixels)
     if eight_bits and prepared is pixels:
         pixels = np.rint(pixels * 255).astype(np.uint8)
