@@ -37,6 +37,8 @@ for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
 
+PATIENT = {"timeout": 600}
+"""Of httpx, which waits for 5 s: no verdict depends on the machine's speed."""
 # What is large is imported where it is needed: the process that only hands tests out to the workers needs none of it.
 ROOT = Path(__file__).parent.parent
 PHOTO = ROOT / "examples" / "temple.jpg"
@@ -127,27 +129,49 @@ def chromium(flags: list[str]):
         browser.close()
 
 
+SITECUSTOMIZE = """
+import os, socket, sys, threading, time
+
+def guarded(name):
+    original = getattr(socket.socket, name)
+    def connect(self, address):
+        if isinstance(address, tuple) and str(address[0]) not in ('127.0.0.1', '::1', 'localhost'):
+            open({refused!r}, 'a').write(f'{{address}}\\n')
+            raise OSError(101, 'Network is unreachable')
+        return original(self, address)
+    setattr(socket.socket, name, connect)
+guarded('connect'); guarded('connect_ex')
+
+def hold_long_calls():
+    while not hasattr(sys.modules.get('denoiser.demo.experiment_runner'), 'ExperimentRunner'):
+        time.sleep(0.05)
+    Runner = sys.modules['denoiser.demo.experiment_runner'].ExperimentRunner
+    original = Runner._progress
+    def progress(self, turn, *given):
+        check = original(self, turn, *given)
+        def held(share):
+            check(share)
+            while turn.long and 0 < share < 1 and os.path.exists({hold!r}):
+                time.sleep(0.01)
+                turn.pause()
+        return held
+    Runner._progress = progress
+threading.Thread(target=hold_long_calls, daemon=True).start()
+"""
+"""Python imports it first thing: every connection beyond loopback is refused and noted, and while there is a file
+``hold``, what is computed in tiles stays between two of them, where others pass, as if it had tiles without end."""
+
+
 class Demo:
     """``python app.py`` in a process of its own, with a home and caches of its own and no way out but loopback."""
 
     def __init__(self, folder: Path, temporary: Path | None = Path("gradio"), port: int | None = None, **settings: str):
-        self.log, self.refused = folder / "app.log", folder / "refused.txt"
+        self.log, self.refused, self.hold = folder / "app.log", folder / "refused.txt", folder / "hold"
         self.url = f"http://127.0.0.1:{port or free_port()}"
         self.temporary = temporary and folder / temporary
-        # Python imports sitecustomize first thing: every connection beyond loopback is refused and noted.
         (folder / "guard").mkdir()
-        (folder / "guard" / "sitecustomize.py").write_text(
-            "import socket\n"
-            "def guarded(name):\n"
-            "    original = getattr(socket.socket, name)\n"
-            "    def connect(self, address):\n"
-            "        if isinstance(address, tuple) and str(address[0]) not in ('127.0.0.1', '::1', 'localhost'):\n"
-            f"            open({str(self.refused)!r}, 'a').write(f'{{address}}\\n')\n"
-            "            raise OSError(101, 'Network is unreachable')\n"
-            "        return original(self, address)\n"
-            "    setattr(socket.socket, name, connect)\n"
-            "guarded('connect'); guarded('connect_ex')\n"
-        )
+        guard = SITECUSTOMIZE.format(refused=str(self.refused), hold=str(self.hold))
+        (folder / "guard" / "sitecustomize.py").write_text(guard)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
         environment |= {
             "PYTHONPATH": str(folder / "guard"),

@@ -18,7 +18,7 @@ from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import ControlValues
 from .denoise_layout import DenoiseLayout
 from .figures import formula_of, render_figures, render_info, render_message
-from .guard import FAILED
+from .guard import FAILED, current_call
 from .model_pool import Loaded
 from .photo_advice import PHOTO_CHECKPOINT, PhotoFacts, has_color
 from .photo_controls import IMMEDIATE, QUEUED, PhotoControls, sigma_mode_update
@@ -38,7 +38,7 @@ class DenoiseTab:
         self.state, self.layout = state, layout
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
-        self._under_way: dict[str, tuple] = {}  # session -> what is being computed for its page
+        self._under_way: dict[str, tuple] = {}  # session -> number and inputs of what is computed for its page
         self._lock = threading.Lock()
 
     def connect(self, page: gr.Blocks) -> None:
@@ -102,7 +102,6 @@ class DenoiseTab:
         ui.checkpoint.input(picker.on_menu_left, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
         typed, named = [ui.pull_button.click, ui.hub_name.submit], [ui.hub_name, ui.selection]
         gr.on(typed, picker.on_checkpoint_selected, named, trigger_mode="multiple", **fetching)
-        page.load(picker.on_load, None, [*picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         ui.timer.tick(picker.refresh_listing, ui.selection, [ui.checkpoint, ui.listing, ui.timer], **IMMEDIATE)
 
     def _connect_controls(self, page: gr.Blocks, computing: dict) -> None:
@@ -179,33 +178,41 @@ class DenoiseTab:
         """What the page shows for the state of its controls: the pictures, then the figures.
 
         What is under way already is not computed twice: gradio's dropdown reports a choice by mouse two times.
+        Of runs at the same time, as several events begin them, the latest alone is shown, in whatever order they end.
         Nothing is raised: after an error gradio's "always_last" listeners do not fire again until the page is reloaded.
         What goes wrong stands where the figures were.
         """
         ui, session, photo = self.layout, request.session_hash or "", inputs[0]
+        mine = current_call().number, inputs
         with self._lock:
-            repeated = self._under_way.get(session) == inputs
-            if not repeated:
-                self._under_way[session] = inputs
-        if repeated:
+            number, latest = self._under_way.get(session, (0, None))
+            wanted = latest != inputs and number <= mine[0]
+            if wanted:
+                self._under_way[session] = mine
+        if not wanted:
             yield gr.skip()
             return
+
+        def unless_late(update: dict) -> Any:
+            return update if self._under_way.get(session) is mine else gr.skip()
+
         try:
             controls, others = ControlValues.read(inputs)
             update, result = self._compute(controls, others)
-            yield update
+            yield unless_late(update)
             if result:
                 result = self.state.experiment_runner.measure(result)
                 name = self.picker.selected(controls.selection)
-                yield {ui.figures: render_figures(result, name, controls.sigma_mode)}
+                yield unless_late({ui.figures: render_figures(result, name, controls.sigma_mode)})
         except Exception as error:
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
             message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
-            yield {ui.viewer: "", ui.figures: message, ui.download: gr.update(value=None, interactive=False)}
+            download = gr.update(value=None, interactive=False)
+            yield unless_late({ui.viewer: "", ui.figures: message, ui.download: download})
         finally:
             with self._lock:
-                if self._under_way.get(session) is inputs:
+                if self._under_way.get(session) is mine:
                     del self._under_way[session]
 
     def run_live(self, request: gr.Request, *inputs: Any) -> Any:

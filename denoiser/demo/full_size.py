@@ -12,6 +12,7 @@ from anyio import CapacityLimiter, to_thread
 
 from .compute_gate import CallCancelled
 from .experiment_runner import ExperimentRunner
+from .guard import current_call
 from .model_pool import Loaded
 from .result_files import ResultFiles
 
@@ -74,9 +75,15 @@ class FullSize:
     def __init__(self, runner: ExperimentRunner, results: ResultFiles, max_jobs: int):
         self._runner, self._results = runner, results
         self._threads = CapacityLimiter(max_jobs)
+        self._under_way: dict[str, Progress] = {}  # by session
+
+    def cancel(self, session: str) -> None:
+        """End a session's job after the tile under way."""
+        if session in self._under_way:
+            self._under_way[session].cancelled = True
 
     async def denoise(
-        self, photo: str, loaded: Loaded, file_format: str, options: dict[str, Any]
+        self, photo: str, loaded: Loaded, file_format: str, options: dict[str, Any], session: str = ""
     ) -> AsyncIterator[str | Path]:
         """Denoise a photo in full.
 
@@ -85,14 +92,17 @@ class FullSize:
             loaded: The checkpoint.
             file_format: A name in ``FILE_FORMATS``.
             options: ``noise`` to ``strength`` of :meth:`ExperimentRunner.run`.
+            session: Whose it is, for :meth:`cancel`.
 
         Yields:
-            Sentences that say how far it is, and the path of the file in the end. To close the iterator cancels it.
+            Sentences that say how far it is, and the path of the file in the end, unless it is cancelled. To close the
+            iterator cancels it too.
 
         Raises:
             gr.Error: It cannot be done; the message says why.
         """
-        progress = Progress()
+        call, progress = current_call(), Progress()
+        self._under_way[session] = progress
         name = f"{Path(photo).stem[:60] or 'photo'}-denoised{FILE_FORMATS.get(file_format, '.png')}"
 
         def compute() -> Path:
@@ -111,12 +121,15 @@ class FullSize:
 
         computing = asyncio.ensure_future(to_thread.run_sync(compute, limiter=self._threads))
         try:
-            while not computing.done():
+            while not (computing.done() or progress.cancelled):
                 yield progress.describe()
                 await asyncio.wait([computing], timeout=TELL_SECONDS)
-            yield computing.result()
+            if not progress.cancelled:
+                yield computing.result()
         finally:
-            progress.cancelled = True  # its thread looks after each tile
+            progress.cancelled = call.cancelled = True  # its thread looks after each tile, and while it waits
+            if self._under_way.get(session) is progress:
+                del self._under_way[session]
             computing.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody asks for it
 
     def _save(self, name: str, progress: Progress) -> Callable[..., Path]:

@@ -1,6 +1,7 @@
 """Checks of what strangers send, before gradio or a function of ours touches it: anyone may send any JSON anywhere."""
 
 import asyncio
+import itertools
 import json
 import logging
 import sys
@@ -100,10 +101,11 @@ class Call:
     Args:
         queue: gradio's queue; None for a call that did not come through it.
         event: gradio's event of the call.
+        number: Counts the calls: a later one has a higher number.
     """
 
-    def __init__(self, queue: Any = None, event: Any = None):
-        self._queue, self._event = queue, event
+    def __init__(self, queue: Any = None, event: Any = None, number: int = 0):
+        self._queue, self._event, self.number = queue, event, number
         self._loop = asyncio.get_running_loop() if event else None
         self.cancelled = False
 
@@ -184,6 +186,7 @@ class GuardedBlocks(gr.Blocks):
     def __init__(self, max_calls: int, max_session_calls: int, max_address_calls: int, **options: Any):
         super().__init__(**options)
         self.max_calls, self.max_session_calls, self.max_address_calls = max_calls, max_session_calls, max_address_calls
+        self._numbers = itertools.count(1)
 
     def queue(self, *args: Any, **kwargs: Any):
         """As gradio's, with bounds on what one visitor and all together may have waiting or under way.
@@ -217,7 +220,7 @@ class GuardedBlocks(gr.Blocks):
     async def process_api(self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any):
         """Check what was sent: every route leads through here."""
         event = self._queue.event_ids_to_events.get(kwargs.get("event_id") or "")
-        call = Call(self._queue, event)
+        call = Call(self._queue, event, next(self._numbers))
         _current_call.set(call)
         try:
             if len(inputs) < len(block_fn.inputs):

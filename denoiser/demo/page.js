@@ -108,6 +108,9 @@ function readProgress({ msg, event_id: call, rank, queue_size: length }) {
 const RETRY_MS = 2000;
 let joining = 0;
 const due = new Set(); // calls that are joined and not answered
+const early = new Set(); // calls whose answer was read before that they are joined
+const expect = (call) => { if (!early.delete(call)) due.add(call); };
+const strike = (call) => { if (!due.delete(call)) early.add(call); };
 async function join(ask) {
   try {
     for (;;) {
@@ -115,7 +118,7 @@ async function join(ask) {
       joining += 1;
       try {
         answer = await ask();
-        if (answer.ok) due.add((await answer.clone().json()).event_id);
+        if (answer.ok) expect((await answer.clone().json()).event_id);
       } finally {
         joining -= 1;
       }
@@ -155,7 +158,7 @@ async function* readMessages(answer, open) {
       for (const message of messages) {
         const told = JSON.parse(message.slice("data:".length)), { msg, event_id: call } = told;
         if (call) readProgress(told);
-        if (msg === "process_completed") due.delete(call);
+        if (msg === "process_completed") strike(call);
         if (msg === "unexpected_error") {
           due.clear();
           begun.clear();

@@ -186,13 +186,7 @@ class PhotoControls:
             api_visibility="private",
         )
         job.success(None, js="() => { setTimeout(() => document.querySelector('#file')?.click(), 300); }")
-        ui.cancel.click(
-            lambda: [gr.update(visible=False), gr.update(interactive=True)],
-            None,
-            [ui.job, ui.full_size],
-            cancels=[job],
-            **IMMEDIATE,
-        )
+        ui.cancel.click(self.on_file_cancelled, None, None, **IMMEDIATE)
 
     def on_file_wanted(self, file_format: str, area: str, facts: PhotoFacts | None) -> list:
         """The button for the file: what is shown is one already, or it is to be made."""
@@ -203,25 +197,29 @@ class PhotoControls:
             gr.update(visible=not at_hand, interactive=True, value=f"Denoise the full size{size}, {file_format}"),
         ]
 
-    async def on_full_size(self, *values: Any) -> AsyncIterator[dict]:
-        """Denoise the whole photo; yields how far it is, and the file in the end."""
+    def on_file_cancelled(self, request: gr.Request) -> None:
+        """End the file under way. That it has ended says its own call, after all that it has said before."""
+        self.full_size.cancel(request.session_hash or "")
+
+    async def on_full_size(self, request: gr.Request, *values: Any) -> AsyncIterator[dict]:
+        """Denoise the whole photo; yields how far it is, and the file in the end unless it was cancelled."""
         ui, (controls, (file_format,)) = self.layout, ControlValues.read(values)
         working = {ui.job: gr.update(visible=True), ui.full_size: gr.update(interactive=False)}
         try:
             if controls.photo is None:
                 raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
             loaded = self.picker.loaded(controls.selection)
-            job = self.full_size.denoise(controls.photo, loaded, file_format, controls.options)
+            job = self.full_size.denoise(
+                controls.photo, loaded, file_format, controls.options, request.session_hash or ""
+            )
+            ended: dict = {ui.job: gr.update(visible=False), ui.full_size: gr.update(interactive=True)}
             async for told in job:
                 if isinstance(told, str):
                     yield working | {ui.job_message: render_message(told), ui.file: gr.update(visible=False)}
-                    continue
-                label = f"Download {told.name} ({told.stat().st_size / 1e6:.1f} MB)"
-                yield {
-                    ui.job: gr.update(visible=False),
-                    ui.full_size: gr.update(interactive=True),
-                    ui.file: gr.update(value=str(told), label=label, visible=True),
-                }
+                else:
+                    label = f"Download {told.name} ({told.stat().st_size / 1e6:.1f} MB)"
+                    ended[ui.file] = gr.update(value=str(told), label=label, visible=True)
+            yield ended
         except gr.Error as error:
             yield working | {
                 ui.job_message: render_message(error.message, failed=True),
@@ -237,10 +235,12 @@ class PhotoControls:
             *(ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode, ui.manual_controls),
             *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
         ]
+        # Of steps back and forth in quick succession the last one counts, with the address as it is then.
+        last = {"js": read, "trigger_mode": "always_last"}
         for opened in (page.load, ui.address_opened.click):
-            # Of steps back and forth in quick succession the last one counts, with the address as it is then.
-            last = {"js": read, "trigger_mode": "always_last"}
             opened(self.on_address_opened, ui.address, outputs, **last, **IMMEDIATE).success(**computing)
+        loaded = page.load(self.picker.on_load, None, [*self.picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
+        for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
         written = [ui.noisy_already, ui.noise, ui.seed, ui.checkpoint, ui.sigma_mode, ui.sigma, ui.strength]
         ui.figures.change(

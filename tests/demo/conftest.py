@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import chromium
 
 from .stranger import Stranger
-from .visitor import Visitor
+from .visitor import COUNT_DECODING, Visitor
 
 FLAGS = [
     "--no-sandbox",
@@ -38,6 +38,7 @@ def tabs(browser):
     contexts = [browser.new_context(), browser.new_context(is_mobile=True, has_touch=True)]
     for context in contexts:
         context.add_init_script(STILL)
+        context.add_init_script(COUNT_DECODING)
     yield [context.new_page() for context in contexts]
     for context in contexts:
         context.close()

@@ -15,7 +15,7 @@ pytest.importorskip("mcp", reason="the MCP server needs the extra: pip install -
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
-from tests.conftest import run_async
+from tests.conftest import PATIENT, run_async
 
 ROUTE = "/gradio_api/mcp"
 
@@ -25,7 +25,7 @@ def ask(demo, call):
 
     async def talk():
         async with (
-            streamablehttp_client(f"{demo.url}{ROUTE}/") as (reading, writing, _),
+            streamablehttp_client(f"{demo.url}{ROUTE}/", **PATIENT) as (reading, writing, _),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
@@ -71,7 +71,7 @@ def test_the_picture_alone_is_enough_and_every_parameter_can_be_given(demo, phot
 
 def test_an_upload_is_named_by_its_address_and_nothing_else_is_fetched(demo, photo):
     files = {"files": ("photo.png", png(photo))}
-    path = httpx.post(f"{demo.url}/gradio_api/upload", files=files).json()[0]
+    path = httpx.post(f"{demo.url}/gradio_api/upload", files=files, **PATIENT).json()[0]
     assert not denoise(demo, image=f"{demo.url}/gradio_api/file={path}").isError
     for address in (f"{demo.url}/gradio_api/file=/etc/passwd", "http://127.0.0.1:9/x.png", f"{demo.url}/config"):
         answer = denoise(demo, image=address)
@@ -98,10 +98,10 @@ def test_what_is_out_of_range_gets_a_sentence(demo, picture, change, message):
 
 def test_large_pictures_are_answered_by_their_address(demo):
     large = np.tile(np.arange(256, dtype=np.uint8), (1100, 4))
-    path = httpx.post(f"{demo.url}/gradio_api/upload", files={"files": ("large.png", png(large))}).json()[0]
+    path = httpx.post(f"{demo.url}/gradio_api/upload", files={"files": ("large.png", png(large))}, **PATIENT).json()[0]
     contents = denoise(demo, image=f"{demo.url}/gradio_api/file={path}", checkpoint="color-small").content
     assert [content.type for content in contents] == ["text"] * 4
-    assert Image.open(io.BytesIO(httpx.get(contents[1].text).content)).size == (1024, 1100)
+    assert Image.open(io.BytesIO(httpx.get(contents[1].text, **PATIENT).content)).size == (1024, 1100)
 
 
 def test_what_is_sent_within_a_call_is_deleted_as_uploads_are(demo, photo):
@@ -113,10 +113,12 @@ def test_what_is_sent_within_a_call_is_deleted_as_uploads_are(demo, photo):
 
 def test_the_route_refuses_what_is_too_large_too_much_or_of_the_old_transport(demo):
     headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-    answer = httpx.post(f"{demo.url}{ROUTE}/", content=json.dumps({"x": "x" * 2_000_000}), headers=headers)
+    answer = httpx.post(f"{demo.url}{ROUTE}/", content=json.dumps({"x": "x" * 2_000_000}), headers=headers, **PATIENT)
     assert answer.status_code == 413 and answer.json()["detail"]
     for name in ("sse", "messages/?session_id=x"):
         answer = (
-            httpx.post(f"{demo.url}{ROUTE}/{name}", json={}) if "m" in name else httpx.get(f"{demo.url}{ROUTE}/{name}")
+            httpx.post(f"{demo.url}{ROUTE}/{name}", json={}, **PATIENT)
+            if "m" in name
+            else httpx.get(f"{demo.url}{ROUTE}/{name}", **PATIENT)
         )
         assert answer.status_code == 404 and "streamable HTTP" in answer.json()["detail"]

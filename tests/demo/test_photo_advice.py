@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import io
 import re
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -233,6 +234,22 @@ def test_who_closes_it_ends_the_computation_between_tiles(tmp_path, large, loade
     assert run_async(cancel())
     assert not list((tmp_path / "results").rglob("*.png"))
     assert not shares or shares[-1][1]  # the last look, if it came to one, found it cancelled
+
+
+def test_who_cancels_gets_no_file_and_nothing_after_the_end(tmp_path, large, loaded):
+    job = full_size(tmp_path)
+
+    async def cancel():
+        said = []
+        async for told in job.denoise(str(large), loaded, "PNG", OPTIONS, "mine"):
+            said.append(told)
+            job.cancel("another's")
+            job.cancel("mine")
+        return said
+
+    (sentence,) = run_async(cancel())
+    assert isinstance(sentence, str) and not list((tmp_path / "results").rglob("*.png"))
+    assert isinstance(collect(job.denoise(str(large), loaded, "PNG", OPTIONS, "mine"))[-1], Path)
 
 
 def test_a_photo_that_takes_too_long_is_refused_with_a_sentence(tmp_path, large, loaded):

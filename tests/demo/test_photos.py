@@ -41,12 +41,14 @@ def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is(visitor):
     page.locator("#offer").get_by_text("looks noisy already").wait_for()
     assert not page.is_checked("#noisy-already input")  # offered, not forced
     visitor.after(lambda: page.click("#offer-button"))
-    assert page.is_checked("#noisy-already input") and not page.is_visible("#offer")
+    visitor.hidden("#offer")
+    assert page.is_checked("#noisy-already input")
     assert "checkpoint photo" in visitor.figures() and "576 × 432" in visitor.figures()
 
 
 def test_a_clean_photo_is_not_disturbed(visitor, photo):
     visitor.after(lambda: visitor.upload("clean.png", png(photo)))
+    visitor.settle()
     for element in ("#offer", "#advice", "#notice", "#area", "#overview .overview-part"):
         assert not visitor.page.is_visible(element)
 
@@ -55,7 +57,7 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
     page = visitor.page
     visitor.after(lambda: visitor.upload("large.tif", tiff(large)))
     page.wait_for_selector("#offer")
-    assert "904 × 768" in page.inner_text("#notice")
+    visitor.says("#notice", "904 × 768")
     # The browser cannot show a TIFF: our own small picture stands in its place.
     page.wait_for_function("() => document.querySelector('#photo img')?.naturalWidth > 0")
     visitor.after(lambda: page.click("#offer-button"))
@@ -68,7 +70,7 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
     part, left = visitor.picture("noisy"), round(542 / 4)
     found = [x for x in range(left - 10, left + 11) if np.array_equal(part[0], large[0, x : x + 542])]
     assert len(found) == 1 and found[0] % 8 == 0  # or the network's grid would lie otherwise than in the whole photo
-    assert not page.is_visible("#download")  # never a part unasked
+    visitor.hidden("#download")  # never a part unasked
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
     page.get_by_text("Denoise the full size (904 × 768), TIFF").wait_for()
@@ -84,22 +86,25 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
 
 
 def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, photo):
-    visitor, other = open_page(query="?checkpoint=color-large"), open_page()
-    visitor.until("checkpoint color-large")
-    page, file = visitor.page, io.BytesIO()
-    Image.fromarray(np.tile(photo, (10, 14, 1))).save(file, "JPEG")
-    visitor.after(lambda: visitor.upload("cancelled.jpg", file.getvalue()))
+    visitor, other = open_page(), open_page()
+    page, several_tiles = visitor.page, np.tile(photo, (4, 4, 1))
+    visitor.after(lambda: visitor.upload("cancelled.tif", tiff(several_tiles)))
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
-    page.click("#full-size")
-    page.get_by_text("done, about").wait_for()
-    for seen in (other, visitor):  # in between
-        seen.after(functools.partial(seen.page.click, "#reroll"))
-    assert page.get_by_text("done, about").is_visible()
-    page.click("#cancel")
-    page.wait_for_selector("#job", state="hidden")
+    demo.hold.touch()  # it does not end by itself
+    try:
+        page.click("#full-size")
+        page.get_by_text("done, about").wait_for()
+        for seen in (other, visitor):  # in between
+            seen.after(functools.partial(seen.page.click, "#reroll"))
+        assert page.get_by_text("done, about").is_visible()
+        page.click("#cancel")
+        visitor.hidden("#job")
+    finally:
+        demo.hold.unlink()
     for seen in (visitor, other):  # answered after the tile under way, the last of the file
         seen.after(functools.partial(seen.page.click, "#reroll"))
+    visitor.settle()
     assert page.is_enabled("#full-size") and not page.is_visible("#file") and not page.is_visible("#job")
     assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
 
@@ -119,13 +124,13 @@ def test_a_network_that_does_not_fit_says_so_and_a_button_switches(visitor):
     page = visitor.page
     page.click("#noise input")
     visitor.after(lambda: page.get_by_role("option", name="Camera photograph").click())
-    assert "trained for Gaussian noise" in page.inner_text("#advice")
+    visitor.says("#advice", "trained for Gaussian noise")
     number = visitor.result()["number"]
     page.click("#advice-button")
     visitor.until("checkpoint photo")
-    page.wait_for_selector("#advice", state="hidden")
-    visitor.settle()
+    visitor.hidden("#advice")
     page.wait_for_timeout(500)
+    visitor.settle()
     assert visitor.result()["number"] == number + 1  # none for the noise level, which stays
 
 
@@ -133,19 +138,19 @@ def test_a_gray_network_says_so_of_a_color_photo_alone(visitor, photo):
     page = visitor.page
     page.click("#checkpoint input")
     visitor.after(lambda: page.get_by_role("option", name="gray-base").click())
-    assert "is for gray pictures" in page.inner_text("#advice")
+    visitor.says("#advice", "is for gray pictures")
     visitor.after(lambda: visitor.upload("gray.png", png(photo[..., 1])))
-    assert not page.is_visible("#advice")
+    visitor.hidden("#advice")
     visitor.after(lambda: visitor.upload("color.png", png(photo)))
     page.click("#advice-button")
     visitor.until("checkpoint color-base")
-    page.wait_for_selector("#advice", state="hidden")
+    visitor.hidden("#advice")
 
 
 def test_a_level_beyond_the_range_says_so_and_a_button_lowers_it(visitor):
     page, hidden = visitor.page, "#camera-sigma input[type=number]"
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.9))
-    assert "up to 55" in page.inner_text("#advice")
+    visitor.says("#advice", "up to 55")
     visitor.after(lambda: page.click("#level-button"))
     assert page.input_value("#gaussian-sigma input[type=number]") == "55"
     page.click("#noise input")
@@ -157,10 +162,10 @@ def test_nothing_stays_of_the_photo_before(visitor, large, photo):
     page = visitor.page
     visitor.after(lambda: visitor.upload("large.png", png(large)))
     visitor.after(lambda: page.click("#offer-button"))
-    assert page.is_visible(".overview-part") and not page.is_visible("#difference-controls")
+    page.wait_for_selector(".overview-part")
+    visitor.hidden("#difference-controls")
     visitor.after(lambda: visitor.upload("small.tif", tiff(photo[:100, :200])))
-    for element in (".overview-part", "#notice", "#area"):
-        page.wait_for_selector(element, state="hidden")
+    visitor.hidden(".overview-part", "#notice", "#area")
     # Our small picture in the place of what the browser cannot show is of this photo, not of the one before.
     page.wait_for_function(
         "() => { const shown = document.querySelector('#photo img'); "
@@ -175,18 +180,18 @@ def test_nothing_stays_of_the_photo_before(visitor, large, photo):
 
 def test_heic_avif_and_the_first_of_several_frames_are_read(visitor, photo):
     pytest.importorskip("pi_heif", reason="HEIC needs the extra: pip install -e '.[formats]'")
-    page, file = visitor.page, io.BytesIO()
+    file = io.BytesIO()
     visitor.after(lambda: visitor.upload("a.heic", HEIC.read_bytes()))
     with Image.open(io.BytesIO(png(visitor.picture("clean")))) as clean:
         assert f"{clean.width} × {clean.height}" in visitor.figures()
-    assert not page.is_visible("#notice")
+    visitor.hidden("#notice")
     Image.fromarray(photo[:200, :240]).save(file, "AVIF")
     visitor.after(lambda: visitor.upload("a.avif", file.getvalue()))
     assert "240 × 200" in visitor.figures()
     first, second, file = Image.fromarray(photo[:96, :128]), Image.fromarray(photo[100:196, :128]), io.BytesIO()
     first.save(file, "TIFF", save_all=True, append_images=[second])
     visitor.after(lambda: visitor.upload("pages.tif", file.getvalue()))
-    assert "2 frames or pages" in page.inner_text("#notice")
+    visitor.says("#notice", "2 frames or pages")
     assert np.array_equal(visitor.picture("clean"), photo[:96, :128])
 
 
@@ -206,9 +211,9 @@ def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
     file = io.BytesIO()
     Image.fromarray(np.tile(photo, (2, 3, 1))).save(file, "JPEG", exif=exif)
     visitor.after(lambda: visitor.upload("turned.jpg", file.getvalue()))
-    assert "512 × 768" in visitor.page.inner_text("#notice")
+    visitor.says("#notice", "512 × 768")
     visitor.after(lambda: visitor.upload("small.png", png(photo)))
-    assert not visitor.page.is_visible("#notice")  # nothing stays of the photo before
+    visitor.hidden("#notice")  # nothing stays of the photo before
 
 
 # -- the address ------------------------------------------------------------------------------------------------------
@@ -229,7 +234,8 @@ def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     page.wait_for_selector("#poisson-peak")
     assert page.url == url
     other = open_page(query=url.rpartition("/")[2])  # shared, or reloaded
-    assert other.page.is_visible("#poisson-peak")
+    other.page.wait_for_selector("#poisson-peak")
+    other.settle()
     before_time = [line for line in figures.splitlines() if " s" not in line]
     assert [line for line in other.figures().splitlines() if " s" not in line] == before_time
 
@@ -240,17 +246,18 @@ def test_an_address_sets_every_control(open_page):
     )
     visitor = open_page(query=query)
     visitor.until("checkpoint color-small")
+    visitor.until("30.0")
     values = {"camera-sigma": "15", "camera-quality": "60", "strength": "0.5", "sigma": "30"}
     for element, value in values.items():
         assert visitor.page.input_value(f"#{element} input[type=number]") == value
     assert visitor.page.input_value("#seed input") == "7"
-    visitor.until("30.0")
 
 
 def test_an_address_with_a_noisy_photo_goes_to_the_checkpoint_for_it(open_page):
     visitor = open_page(query="?noise=none")
     visitor.until("checkpoint photo")
-    assert visitor.page.is_checked("#noisy-already input") and not visitor.page.is_visible("#noise")
+    visitor.hidden("#noise")
+    assert visitor.page.is_checked("#noisy-already input")
 
 
 def test_of_a_photo_that_is_noisy_already_no_level_is_known(open_page):

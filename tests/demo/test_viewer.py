@@ -102,7 +102,7 @@ def test_explanations_stand_beside_their_labels_and_open_in_full(seen_in, width,
 def test_results_stay_in_sight_of_controls_further_down(open_page, photo):
     visitor = open_page(1366, 768)
     visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (3, 4, 1)))))
-    visitor.page.get_by_label("A part").click()
+    visitor.after(lambda: visitor.page.get_by_label("A part").click())
     visitor.page.wait_for_selector(".overview-part")
     visitor.page.evaluate("document.querySelector('#strength').scrollIntoView({ block: 'end' })")
     assert visitor.page.evaluate("scrollY") > 60  # else all of it is in sight anyway

@@ -16,8 +16,18 @@ RESULT = "() => JSON.parse(document.querySelector('#viewer .viewer')?.dataset.re
 COMPLETE = f"""(number) => {{
   const figures = ({READ})(), result = ({RESULT})();
   return figures && !figures.includes("\\u2026") && result.number > number && !result.live
-    && !document.querySelector("#waiting:not(:empty)");
+    && !document.querySelector("#waiting:not(:empty)") && !window.decoding;
 }}"""
+# Nothing more comes: every call is answered too, of which page.js keeps a list.
+SETTLED = f"() => !joining && !due.size && ({COMPLETE})(-1)"
+COUNT_DECODING = """(() => {
+  const decode = HTMLImageElement.prototype.decode;
+  window.decoding = 0;
+  HTMLImageElement.prototype.decode = function () {
+    window.decoding += 1;
+    return decode.call(this).finally(() => { window.decoding -= 1; });
+  };
+})()"""
 
 
 def png(array) -> bytes:
@@ -34,8 +44,10 @@ class Visitor:
     """
 
     def __init__(self, browser, url, width=1280, height=900, page=None, **context):
-        self.page = page or browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
-        self.context = self.page.context
+        if page is None:
+            page = browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
+            page.add_init_script(COUNT_DECODING)
+        self.page, self.context = page, page.context
         self.page.set_default_timeout(180_000)  # no verdict depends on the machine's speed
         self.elsewhere, self.problems = [], []
         self._host = urllib.parse.urlparse(url).netloc
@@ -85,12 +97,13 @@ class Visitor:
         return self.result()
 
     def until(self, text: str) -> None:
-        """Wait until the figures say something."""
+        """Wait until the figures say something, and nothing more comes."""
         self.page.wait_for_function(f"text => ({READ})()?.includes(text)", arg=text)
+        self.settle()
 
     def settle(self) -> None:
-        """Wait until all figures of what is shown are there."""
-        self.page.wait_for_function(COMPLETE, arg=-1, polling=100)
+        """Wait until all calls are answered, and what they answered is drawn."""
+        self.page.wait_for_function(SETTLED, polling=100)
 
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
@@ -134,6 +147,15 @@ class Visitor:
 
     def mode(self, name: str) -> None:
         self.page.click(f"#viewer [data-mode='{name}']")
+
+    def hidden(self, *selectors: str) -> None:
+        """Wait until elements are not to be seen."""
+        for selector in selectors:
+            self.page.wait_for_selector(selector, state="hidden")
+
+    def says(self, selector: str, text: str) -> None:
+        """Wait until an element says something."""
+        self.page.locator(selector, has_text=text).first.wait_for()
 
     def open_panel(self) -> None:
         if not self.page.is_visible("#panel-close"):
