@@ -296,6 +296,12 @@ class Denoiser:
         """Denoise a picture that was read: float pixels (H, W, C), not clipped. See ``__call__``."""
         return self._denoise([picture], sigma, strength, progress)[0]
 
+    def noise_share(self, picture: Picture) -> float:
+        """How much of a blind network's estimate for a picture is taken: 1 if it is noisy, 0 if it is clean."""
+        bright, _ = brighten(picture)
+        found = NetworkInput(bright, None, self._infer if self.model.config.blind else None)
+        return 0.0 if found.clean else found.share
+
     def computed_pixels(self, height: int, width: int) -> int:
         """The number of pixels that the network computes for a picture, with padding and the margins of tiles."""
         return computed_pixels(height, width, TILE, MARGIN, self.model.multiple)

@@ -144,18 +144,6 @@ def _level_without_color(pixels: np.ndarray) -> float:
     return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
 
 
-def fine_level(pixels: np.ndarray) -> float:
-    """The level of whatever is fine in the quietest patches: white noise, what is left of other noise, or texture.
-
-    Args:
-        pixels: Float (H, W, C) in [0, 1].
-
-    Returns:
-        8-bit units; 0 for pictures under 4 pixels on a side, and for graphics.
-    """
-    return 0.0 if min(pixels.shape[:2]) < 4 or is_graphic(pixels) else _level_of_planes(sample_parts(pixels))
-
-
 def sample_parts(pixels: np.ndarray) -> np.ndarray:
     """A large picture as a mosaic of evenly spaced parts: noise is the same everywhere, and time is not."""
     height, width = pixels.shape[:2]

@@ -13,6 +13,7 @@ from .. import experiment
 from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing
 from ..images.picture import Picture
+from ..pipeline import Denoiser
 from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn
 from .guard import current_call
@@ -210,8 +211,8 @@ class ExperimentRunner:
         except Exception:
             return True  # not a format of Pillow's, or opening it in its turn will say what is wrong
 
-    def inspect(self, photo: str) -> tuple[PhotoFacts, str]:
-        """The facts of an upload, and its overview as HTML.
+    def inspect(self, photo: str, denoiser: Denoiser | None = None) -> tuple[PhotoFacts, str]:
+        """The facts of an upload, and its overview as HTML; see :func:`describe_photo`.
 
         Raises:
             gr.Error: It cannot be read.
@@ -220,7 +221,7 @@ class ExperimentRunner:
             try:
                 picture, frames = read_first(photo, self.settings.max_pixels)
                 overview = render_overview(picture, self.settings.interactive_pixels, Path(photo).parent.name)
-                return describe_photo(picture, frames), overview
+                return describe_photo(picture, frames, denoiser), overview
             finally:
                 trim_memory()
 

@@ -1,24 +1,20 @@
 """What the page finds out about a photo and a checkpoint before it denoises: noisy already? do they fit?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..analysis.noise_level import fine_level
 from ..hub.checkpoints import DEFAULT_CHECKPOINT
 from ..hub.facts import Facts
 from ..images.picture import Picture
+from ..pipeline import Denoiser
 
 PHOTO_CHECKPOINT = "photo"
 """The bundled checkpoint for photos that are noisy already."""
-NOISY_SIGMA = 2.5
-"""8-bit levels. From here on a photo counts as noisy."""
-GRID = 3
-"""The noise level is estimated in so many parts along each side."""
-PART_SIDE = 128
-"""Side of such a part, pixels: the middle of its field of the grid."""
-QUANTILE = 0.1
-"""Of the parts' levels: noise is everywhere, but texture, which estimators take for noise, leaves parts free."""
+NOISY_SHARE = 0.5
+"""A photo counts as noisy if that checkpoint's estimate for it counts at least as much as the photo itself."""
+GRID, PART_SIDE = 3, 128
+"""A photo is judged by so many parts along each side, each of this side in pixels: the middle of its field."""
 GAUSSIAN_ONLY = ("camera", "jpeg")
 """Noises that a network trained with Gaussian noise does not know."""
 
@@ -40,11 +36,12 @@ class PhotoFacts:
     frames: int = 1
 
 
-def describe_photo(picture: Picture, frames: int = 1) -> PhotoFacts:
-    """The facts of a picture, which is the first of so many in its file."""
+def describe_photo(picture: Picture, frames: int = 1, denoiser: Denoiser | None = None) -> PhotoFacts:
+    """The facts of a picture, which is the first of so many in its file; ``denoiser`` is the checkpoint for photos."""
     width, height = picture.size
     # Of a small crop every part may be texture: it is not judged.
-    noisy = min(width, height) >= GRID * PART_SIDE and quiet_sigma(picture.pixels) >= NOISY_SIGMA
+    judge = denoiser if min(width, height) >= GRID * PART_SIDE else None
+    noisy = judge is not None and judge.noise_share(_middles(picture)) >= NOISY_SHARE
     return PhotoFacts(width, height, noisy, frames)
 
 
@@ -55,20 +52,20 @@ def has_color(picture: Picture) -> bool:
     return sample.shape[2] == 3 and bool(np.ptp(sample, axis=2).max() > 1.5 / 255)
 
 
-def quiet_sigma(pixels: np.ndarray) -> float:
-    """The noise level of the quietest parts of a picture (H, W, C), 8-bit units; a camera's noise is not white."""
-    levels = []
-    for rows in np.array_split(np.arange(pixels.shape[0]), GRID):
-        for columns in np.array_split(np.arange(pixels.shape[1]), GRID):
-            if rows.size and columns.size:
-                levels.append(fine_level(np.ascontiguousarray(pixels[_middle(rows), _middle(columns)])))
-    return float(np.quantile(levels, QUANTILE))
+def _middles(picture: Picture) -> Picture:
+    """The middles of the fields of a grid, put together: what noise there is, they have."""
+    rows, columns = (
+        np.concatenate([_middle(field) for field in np.array_split(np.arange(side), GRID)])
+        for side in picture.pixels.shape[:2]
+    )
+    alpha = None if picture.alpha is None else picture.alpha[np.ix_(rows, columns)]
+    return replace(picture, pixels=picture.pixels[np.ix_(rows, columns)], alpha=alpha)
 
 
-def _middle(indices: np.ndarray) -> slice:
+def _middle(indices: np.ndarray) -> np.ndarray:
     """The middle of a run of indices, at most ``PART_SIDE`` of them."""
     spare = max(0, indices.size - PART_SIDE) // 2
-    return slice(int(indices[0]) + spare, int(indices[0]) + spare + min(indices.size, PART_SIDE))
+    return indices[spare : spare + PART_SIDE]
 
 
 @dataclass(frozen=True)

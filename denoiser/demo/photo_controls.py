@@ -83,11 +83,13 @@ class PhotoControls:
         if photo is None:
             return nothing
         try:
-            facts, overview = self.state.experiment_runner.inspect(photo)
+            bundled = PHOTO_CHECKPOINT in bundled_checkpoints()
+            judge = self.state.model_pool.get_local(PHOTO_CHECKPOINT) if bundled else None
+            facts, overview = self.state.experiment_runner.inspect(photo, judge and judge.denoiser)
         except gr.Error:
             return nothing  # computing it will say what is wrong; an error here would keep it from running
         large = facts.width * facts.height > self.state.settings.interactive_pixels
-        offered = facts.noisy and not noisy_already and PHOTO_CHECKPOINT in bundled_checkpoints()
+        offered = facts.noisy and not noisy_already
         shown = {ui.photo_facts: facts, ui.offer: gr.update(visible=offered)}
         texts = []
         if facts.frames > 1:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import uniform_filter
 
 from denoiser import Denoiser
 from denoiser.analysis.noise_level import estimate_sigma
@@ -132,10 +131,10 @@ def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_
       const { blindShare } = await import("./estimate.js");
       const rgba = Uint8ClampedArray.from(atob(data), (character) => character.charCodeAt(0));
       return blindShare(rgba, height, width, level, (part) => {  // a network that makes everything darker
-        const found = [];
+        const found = [], factor = strength / 255;
         for (let c = 0; c < 3; c++)
           for (let y = part.outerTop; y < part.outerBottom; y++)
-            for (let x = part.outerLeft; x < part.outerRight; x++) found.push(strength * rgba[4 * (y * width + x) + c] / 255);
+            for (let x = part.outerLeft; x < part.outerRight; x++) found.push(factor * rgba[4 * (y * width + x) + c]);
         return found;
       });
     }"""
@@ -143,7 +142,8 @@ def test_what_a_blind_network_says_of_a_clean_photograph_counts_as_little_as_in_
     rgba = np.dstack([pixels, np.full(size, 255, np.uint8)])
     found = []
     for strength, level in ((0.001, 0), (0.008, 0), (0.012, 0), (0.1, 0), (0.001, 2), (0.001, 9)):
-        expected = blind_share(pixels / np.float32(255), level, lambda parts, _: parts * np.float32(1 - strength))
+        kept = np.float32(1 - strength)
+        expected = blind_share(pixels / np.float32(255), level, lambda parts, _, kept=kept: kept * parts)
         found.append(page.evaluate(share, [base64.b64encode(rgba.tobytes()).decode(), *size, strength, level]))
         assert found[-1] == pytest.approx(expected, abs=2e-3)
     assert found[0] < 0.01 and found[-1] > 0.99 and 0.05 < found[-2] < 0.5
