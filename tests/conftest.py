@@ -97,7 +97,12 @@ def hub_server():
 
 @pytest.fixture
 def hub(hub_server, tiny_checkpoint, monkeypatch):
-    """That Hub, holding one small checkpoint, user/tiny, and asked anonymously."""
+    """That Hub, holding one small checkpoint, user/tiny, and asked anonymously; on a busy machine it is waited for."""
+    from denoiser.download import fetch
+    from denoiser.hub import catalogue
+
+    for module, name in ((fetch, "TIMEOUT"), (fetch, "TIMEOUT_IF_CACHED"), (catalogue, "TIMEOUT")):
+        monkeypatch.setattr(module, name, 600.0)
     hub_server.repositories.clear()
     hub_server.collections.clear()
     hub_server.faults.clear()

@@ -28,6 +28,7 @@ from denoiser import (
     Unet,
 )
 from denoiser.demo.model_pool import ModelPool
+from denoiser.download import fetch
 from denoiser.download.client_errors import translate_errors
 from denoiser.hub.checkpoints import BUNDLED, DEFAULT_CHECKPOINT, bundled_checkpoints, find_checkpoint
 from tests.conftest import HUB_PORT, share_blobs
@@ -271,6 +272,8 @@ def test_while_the_hub_fails_the_cache_serves_at_once_and_says_so(hub, fault, re
     commit = Denoiser.from_pretrained("user/tiny").revision
     hub.requests.clear()
     hub.faults = [("/api/models/user/tiny", fault)]
+    if fault == "stall":
+        monkeypatch.setattr(fetch, "TIMEOUT_IF_CACHED", 0.5)
     denoiser = Denoiser.from_pretrained("user/tiny")
     assert denoiser.revision == commit and "From the cache" in denoiser.note and reason in denoiser.note
     assert denoiser.note in caplog.text
