@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.gradio_stubs import keep_stubs
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -32,6 +34,8 @@ HUB_HOME = tempfile.TemporaryDirectory(prefix="denoiser-tests-")
 os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{HUB_PORT}", "HF_HOME": HUB_HOME.name, "HF_HUB_DISABLE_XET": "1"}
 for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
+
+keep_stubs()
 
 # Workers share the cores, and so do the processes they start: more threads than cores wait for each other.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
@@ -162,6 +166,10 @@ def hold_long_calls():
         return held
     Runner._progress = progress
 threading.Thread(target=hold_long_calls, daemon=True).start()
+
+found = {{}}
+exec(open({stubs!r}).read(), found)
+found["keep_stubs"]()
 """
 """Python imports it first thing: every connection beyond loopback is refused and noted, and while there is a file
 ``hold``, what is computed in tiles stays between two of them, where others pass, as if it had tiles without end."""
@@ -175,7 +183,8 @@ class Demo:
         self.url = f"http://127.0.0.1:{port or free_port()}"
         self.temporary = temporary and folder / temporary
         (folder / "guard").mkdir()
-        guard = SITECUSTOMIZE.format(refused=str(self.refused), hold=str(self.hold))
+        paths = {"refused": self.refused, "hold": self.hold, "stubs": ROOT / "tests" / "gradio_stubs.py"}
+        guard = SITECUSTOMIZE.format(**{name: str(path) for name, path in paths.items()})
         (folder / "guard" / "sitecustomize.py").write_text(guard)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
         environment |= {
