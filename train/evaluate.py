@@ -250,8 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if output:
             save_measurements(output, entries)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: not written to {output}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -4,6 +4,7 @@ The crops and noise of a step depend on the seed, the step's number and the stag
 same ones when it resumes, and several processes, each with its share, see the global batch of one.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -228,14 +229,18 @@ class Trainer:
                 f"error: the last steps are not saved; make room in {self.run}, then the same command", file=sys.stderr
             )
             return 1
-        if self.is_main:
-            self.draw()
-        if self.progress < 1:
+        try:
             if self.is_main:
-                minutes = self.seconds / 60
-                print(f"stopped at step {self.step}, {minutes:.1f} minutes in; the same command goes on from there")
-            return 130
-        return self._finish() if self.is_main else 0
+                self.draw()
+            if self.progress >= 1:
+                return self._finish() if self.is_main else 0
+        except OSError as error:
+            print(f"error: {error}. Make room in {self.run}, then the same command finishes the run", file=sys.stderr)
+            return 1
+        if self.is_main:
+            minutes = self.seconds / 60
+            print(f"stopped at step {self.step}, {minutes:.1f} minutes in; the same command goes on from there")
+        return 130
 
     def _loop(self) -> None:
         """Step until the budget is used up, somebody asks to stop, or the run diverges; save now and then."""
@@ -279,7 +284,8 @@ class Trainer:
                 self.diverged |= saved is None
                 scores = saved or {}
                 if scores and self.saved and time.monotonic() - drawn_at > DRAW_EVERY:
-                    self.draw()
+                    with contextlib.suppress(OSError):  # a full disk, of which the next save tells
+                        self.draw()
                     drawn_at = time.monotonic()
                 saved_at = looked_at = time.monotonic()
                 looked_step = self.step
@@ -321,11 +327,11 @@ class Trainer:
             gain = write_outcome(self.run, self.facts | length, self.plan, self.pictures, self.training_step.average)
         else:
             report.write_facts(self.run, self.facts | length)
+            report.draw_failure(self.run, *self.pictures.validation.find_worst(self.training_step.average))
             measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
             measured += ["--name", "held-out photographs", "--device", self.device.type]
-            if evaluate.main([str(self.run), *measured]):
+            if evaluate.main([str(self.run), *measured]):  # its file comes last: without it a run is not finished
                 return 1
-            report.draw_failure(self.run, *self.pictures.validation.find_worst(self.training_step.average))
             gain = mean_gain(read_json(self.run / evaluate.EVALUATION_FILE))
         if gain < MIN_GAIN:
             print(

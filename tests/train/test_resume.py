@@ -230,6 +230,13 @@ def test_a_full_disk_at_a_save_is_said_and_the_run_goes_on(
     assert main(arguments(path, photographs, tmp_path / "never")) == 1
     assert "the last steps are not saved" in capsys.readouterr().err
     assert not (tmp_path / "never" / "state.pt").exists() and not list((tmp_path / "never").rglob(".partial*"))
+    monkeypatch.setattr(train.trainer, "save_state", write)
+    with monkeypatch.context() as patch:  # full when nothing but the pictures of a finished run is left to be written
+        patch.setattr(train.trainer.report, "draw_failure", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+        assert main(arguments(path, photographs, tmp_path / "never")) == 1
+    assert "then the same command finishes the run" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "never")) == 0
+    assert all((tmp_path / "never" / name).exists() for name in ("failure.png", "evaluation.json"))
 
 
 def test_a_run_stopped_before_its_first_step_begins_again(

@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import islice
 
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from tests.conftest import PHOTO, ROOT
 from train.config import Data, Stage
@@ -53,26 +53,22 @@ def test_workers_draw_ahead_what_would_be_drawn_without_them(photographs, worker
             assert torch.equal(one, other) and one.stride() == other.stride()
 
 
+@pytest.mark.parametrize("batch", [4, 64])  # the second does not fit into a pipe: the worker waits within it
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_batches_are_drawn_in_the_main_process_after_a_worker_dies_or_hangs(photographs, number, monkeypatch, capsys):
-    begun = []
-
-    class Watched(DataLoader):
-        def _get_iterator(self):
-            begun.append(super()._get_iterator())
-            return begun[-1]
-
-    monkeypatch.setattr(sampler, "DataLoader", Watched)
-    drawn = draws(photographs)
-    batches = data_loader(drawn, iter([(step, STAGES[0]) for step in range(8)]), 1)
+def test_batches_are_drawn_in_the_main_process_after_a_worker_dies_or_hangs(
+    photographs, number, batch, monkeypatch, capsys
+):
+    drawn, stage = draws(photographs), Stage(1.0, 24, batch)
+    batches = data_loader(drawn, iter([(step, stage) for step in range(8)]), 1)
     received = [next(batches)]
     (worker,) = multiprocessing.active_children()
+    time.sleep(0.3)  # time for it to begin with the next ones
     os.kill(worker.pid, number)
-    begun[0]._timeout = 0.2  # instead of WORKER_TIMEOUT
+    monkeypatch.setattr(sampler, "WORKER_TIMEOUT", 0.2)
     received += list(batches)
     assert len(received) == 8 and "a worker stopped" in capsys.readouterr().err
-    for step, batch in enumerate(received):
-        assert all(torch.equal(one, other) for one, other in zip(batch, drawn[step, STAGES[0]]))
+    for step, one in enumerate(received):
+        assert all(torch.equal(part, other) for part, other in zip(one, drawn[step, stage]))
     worker.join(600)
     assert not worker.is_alive()
 

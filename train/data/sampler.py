@@ -140,27 +140,47 @@ def data_loader(
         collate_fn=_unchanged,
         num_workers=workers,
         prefetch_factor=2,
-        timeout=WORKER_TIMEOUT,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # not the global one, whose draws would be others with and without workers
     )
     try:
-        handler = signal.getsignal(signal.SIGCHLD)
+        on_death = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
         batches = iter(loader)
-        signal.signal(signal.SIGCHLD, handler)  # PyTorch's would raise an error wherever this process is just then
-        for clean, noisy, level in batches:
+        if on_death is not None:  # that of the loader raises wherever this process is when a worker dies, as in a step
+            signal.signal(signal.SIGCHLD, on_death)
+        # The workers' end of the pipe: held open here, it would hide that one died in the middle of a batch.
+        batches._worker_result_queue._writer.close()
+        while batch := _next_in_time(batches):
             taken.popleft()
+            clean, noisy, level = batch
             yield _to_crops(clean), _to_crops(noisy), torch.from_numpy(level)
         return
-    except RuntimeError as error:
-        print(
-            f"a worker stopped ({str(error).splitlines()[0]}); batches are drawn without workers now", file=sys.stderr
-        )
-        for child in multiprocessing.active_children():
-            child.kill()  # it may hang for ever
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = str(error).partition("\n")[0] or "its pipe ended"
+        print(f"a worker stopped ({reason}); batches are drawn without workers now", file=sys.stderr)
+        _kill_workers()
     while taken:
         yield sampler[taken.popleft()]
     yield from (sampler[request] for request in requests)
+
+
+def _next_in_time(batches: Iterator) -> tuple[np.ndarray, ...] | None:
+    """The next batch, None after the last; a worker that does not give one in time is killed, which is an error here.
+
+    The loader's own timeout ends with the first byte, and most of the time a worker waits in the middle of a batch.
+    """
+    watch = threading.Timer(WORKER_TIMEOUT, _kill_workers)
+    watch.daemon = True
+    watch.start()
+    try:
+        return next(batches, None)
+    finally:
+        watch.cancel()
+
+
+def _kill_workers() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 class _NumpyBatches(Dataset):
