@@ -16,6 +16,8 @@ from .images.picture import read_frames
 
 STREAM = "-"
 """Standard input or output."""
+MAX_NAME = 255
+"""Length of a file's name that file systems take, bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Job:
 
     def exists(self) -> bool:
         """Whether its output is there, also in another format."""
-        return self.target is not None and any(path.exists() for path in (self.target, *self.alternatives))
+        # Of a name that is too long os.path says that there is none.
+        return self.target is not None and any(map(os.path.exists, (self.target, *self.alternatives)))
 
 
 def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) -> list[Job]:
@@ -53,14 +56,15 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
     for one in inputs:
         if not one:
             raise ValueError("the name of a picture is empty")
-        matches = [] if one == STREAM or Path(one).exists() else sorted(glob.glob(one))
+        matches = [] if one == STREAM or os.path.exists(one) else sorted(glob.glob(one))
         sources += [None] if one == STREAM else map(Path, matches or [one])
-    several = len(sources) > 1 or any(source and source.is_dir() for source in sources)
+    several = len(sources) > 1 or any(source and os.path.isdir(source) for source in sources)
     folder = Path(output)
     if output == STREAM:
         if several:
             raise ValueError("standard output takes one picture; several need a folder")
         return [Job(sources[0], None, () if extension else _alternatives(Path("picture.png")))]
+    _check_length(folder)
     into_folder = several or folder.is_dir() or output.endswith(("/", os.sep))
     if into_folder and folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; several pictures need a folder")
@@ -139,9 +143,10 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
 
     Raises:
         DenoiserError: It cannot be read.
-        ValueError: The file's format cannot hold the picture, or the file exists.
+        ValueError: The file's format cannot hold the picture, its name is too long, or the file exists.
     """
     if job.target:
+        _check_length(job.target)
         if job.target.exists() and not overwrite:
             raise ValueError(f"{job.target} exists; --overwrite replaces it")
         folder = next(one for one in job.target.absolute().parents if one.exists())
@@ -150,8 +155,16 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
     frames = read_frames(job.source or io.BytesIO(sys.stdin.buffer.read()), page=page)
     target = job.target or Path(f"picture{extension or '.png'}")
     path, note = _choose_target(target, frames, job.alternatives, overwrite or job.target is None)
+    _check_length(path)
     prepare(path, frames)
     return frames, path, note
+
+
+def _check_length(path: Path) -> None:
+    """Raise ValueError if the name of a file is longer than file systems take."""
+    length = len(os.fsencode(path.name))
+    if length > MAX_NAME:
+        raise ValueError(f"the name {path.name[:20]}... is too long: {length} bytes, of {MAX_NAME} at most")
 
 
 def write_result(frames: list[Frame], path: Path, to_stream: bool) -> str:

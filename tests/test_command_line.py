@@ -389,6 +389,24 @@ def test_names_of_any_letters_and_length(run, photo, tmp_path, name):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
+def test_a_result_whose_name_would_be_too_long_is_said_and_the_others_are_written(run, photo, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b" * 251):
+        Image.fromarray(photo[:20, :20]).save(tmp_path / "in" / f"{name}.png")
+    for more in ((), ("--skip-existing",)):
+        status, said = run(tmp_path / "in", "-o", f"{tmp_path}/out/", "--format", "webp", *more)
+        assert status == 1 and "is too long: 256 bytes" in said
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.webp"]
+
+
+def test_links_to_folders_are_not_followed(run, pictures, tmp_path):
+    (pictures / "again").symlink_to(pictures, target_is_directory=True)
+    (tmp_path / "link").symlink_to(pictures, target_is_directory=True)
+    assert run(tmp_path / "link", "-o", f"{tmp_path}/out/")[0] == 0
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert found == {"a.png", "b.jpg", "deeper/c.tif"}
+
+
 def test_a_folder_with_the_name_of_a_picture_is_a_folder(run, pictures, tmp_path):
     (pictures / "deeper").rename(pictures / "x.tif")
     status, error = run(pictures, "-o", tmp_path / "out")

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import uuid
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ def translate_decode_errors(name: str) -> Generator[None, None, None]:
     except PermissionError as error:
         raise ImageUnreadable(f"No permission to read {name}.") from error
     except Exception as error:
+        if bits := re.fullmatch(r"(?i)cannot handle (\d+)-bit layers", str(error)):  # Pillow, of JPEG
+            raise ImageUnreadable(
+                f"{name} is a JPEG of {bits[1]} bits a sample. Save it as 16-bit PNG first."
+            ) from error
         raise ImageUnreadable(f"{name} is damaged or truncated: {error}") from error
 
 

@@ -51,7 +51,7 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
             info = {key: value for key, value in info.items() if key != "exif"}  # which the whole stack has once
             frames += [_frame(values[index], page, info, request) for index in wanted[1:]]
         if stored[0][0].tags.get("MaxSampleValue") is None:
-            frames = _twelve_bits(frames, request)
+            frames = _twelve_bits(frames, first.photometric == 0, request)
         return frames
 
 
@@ -80,6 +80,10 @@ def _check_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage, request: Re
 
     Their decoders take memory for the size that they say: a few kilobytes can ask for gigabytes.
     """
+    if page.imagedepth > 1:
+        raise ImageUnreadable(
+            f"{request.name} holds a volume of {page.imagedepth} planes in one page (ImageDepth). Save each as a page."
+        )
     if page.compression in _UNCHECKED:
         raise ImageUnreadable(f"{request.name} is compressed by {page.compression!s}; save it with LZW or Deflate.")
     if page.compression not in _PICTURES:
@@ -158,15 +162,21 @@ def _divide_by_alpha(frame: Frame) -> Frame:
     return replace(frame, planes=np.concatenate([color, alpha], axis=2).astype(frame.planes.dtype))
 
 
-def _twelve_bits(frames: list[Frame], request: Request) -> list[Frame]:
-    """Frames of 16 bits whose values end at 10, 12 or 14 bits, as cameras and microscopes write them."""
+def _twelve_bits(frames: list[Frame], white_is_zero: bool, request: Request) -> list[Frame]:
+    """Frames of 16 bits whose values end at 10, 12 or 14 bits, as cameras and microscopes write them.
+
+    ``white_is_zero`` says that they were stored with white at 0.
+    """
     if any(frame.maximum != 65535 for frame in frames):
         return frames
-    highest = max(int(frame.planes.max()) for frame in frames)
+    if white_is_zero and any(frame.has_alpha for frame in frames):
+        return frames
+    highest = max(65535 - int(one.planes.min()) if white_is_zero else int(one.planes.max()) for one in frames)
     for bits in (10, 12, 14):
         if 2 ** (bits - 1) <= highest < 2**bits:
             request.warn(f"its values end at {highest}: white is taken to be {2**bits - 1} ({bits} bits in 16)")
-            return [replace(frame, maximum=float(2**bits - 1)) for frame in frames]
+            shift = np.uint16(65536 - 2**bits if white_is_zero else 0)
+            return [replace(one, planes=one.planes - shift, maximum=float(2**bits - 1)) for one in frames]
     return frames
 
 

@@ -243,6 +243,13 @@ def test_a_bomb_of_sixteen_bits_is_refused_before_it_is_decoded(tmp_path):
         read(tmp_path / "a.png")
 
 
+def test_a_jpeg_of_twelve_bits_is_not_said_to_be_damaged(tmp_path):
+    array = np.random.default_rng(0).integers(0, 4096, (40, 50)).astype(np.uint16)
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.jpeg8_encode(array, bitspersample=12))
+    with pytest.raises(ImageUnreadable, match="a JPEG of 12 bits"):
+        read(tmp_path / "a.jpg")
+
+
 # Animations
 
 

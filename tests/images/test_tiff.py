@@ -140,6 +140,22 @@ def test_fewer_bits_in_sixteen_keep_their_values_and_their_white(tmp_path, bits,
     assert np.array_equal(tifffile.imread(tmp_path / "d.tif"), array)
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_fewer_bits_in_sixteen_with_white_at_zero_look_the_same(tmp_path, bits):
+    array = values((30, 40), np.uint16) >> (16 - bits)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    (frame,) = read_frames(tmp_path / "a.tif")
+    assert frame.maximum == 2**bits - 1
+    assert np.array_equal(frame.planes[..., 0], 2**bits - 1 - array)
+
+
+def test_a_volume_in_one_page_is_said_to_be_one(tmp_path):
+    planes = values((4, 20, 30), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, volumetric=True, photometric="minisblack", tile=(4, 16, 16))
+    with pytest.raises(ImageUnreadable, match="volume of 4 planes"):
+        read_frames(tmp_path / "a.tif")
+
+
 def test_values_of_a_sixteen_bit_picture_stay_on_its_scale(tmp_path):
     for highest in (200, 5000, 40_000):
         tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), highest, np.uint16))
