@@ -29,7 +29,7 @@ PARTS, PART_SIDE = 3, 128
 """Parts across and down that a blind network is tried on, and their side, pixels."""
 BLOCK, QUIET = 16, 0.2
 """Side of the blocks that noise is measured in, pixels; the share of them that may have less."""
-HALF_GRAIN, HALF_LEVEL, STEEP = 0.65, 2.5, 10
+HALF_GRAIN, HALF_LEVEL, STEEP = 0.62, 2.5, 10
 """Levels of coarse and of white noise, 8-bit units, at which a blind network's estimate counts half, and how fast that
 changes around them. Clean photographs of five origins have at most 0.8 of the first (nine of ten 0.5), and two levels
 of the second; the weakest noise of a camera in nam25 has 0.75 of the first."""
