@@ -37,7 +37,8 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
+# Once in a session: a worker may come back to this module after it has taken tests of others.
+@pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     torch.manual_seed(0)
     folder, sizes = tmp_path_factory.mktemp("checkpoints"), {"widths": (8,), "blocks": (1,)}
@@ -46,7 +47,7 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(checkpoints, on_device):
     """The address of the page, built for two small checkpoints."""
     folder, kept = on_device, ROOT / ".cache" / f"onnxruntime-web-{builder.VERSION}"
