@@ -8,7 +8,7 @@ from typing import Any
 
 from .card_without_clean import limits_without_clean, pictures_without_clean, procedure_without_clean
 
-MOST_LICENSES = 10
+MOST_LICENSES = 4
 """Rows of the table of licenses."""
 SAMPLES_FILE, FAILURE_FILE, RECIPE_FILE = "samples.webp", "failure.webp", "recipe.yaml"
 MIN_GAIN = 1.0
