@@ -5,10 +5,11 @@
     python -m benchmarks.sure color-base --data data/cbsd68 --every 8 --crop 192 --tune
 
 Noise as in the literature: neither clipped nor rounded. For each noise: the mean PSNR over the pictures, true and
-estimated; of single pictures the mean difference, the standard error that the estimate gives itself, and the largest
-difference; the same two with the energy of the picture's own noise in place of its mean, which only who has the clean
-picture knows: what is left is the chance of the probe and of how the error lies to the noise. "Divergence alone" is the
-PSNR from the uncertainty map, right for the best possible denoiser only.
+estimated; of single pictures the mean difference, the standard error that the estimate gives itself, the largest
+difference, the share of pictures within 0.2 dB, and the share whose true PSNR is in the interval of two standard errors
+(95 % by chance); both differences with the energy of the picture's own noise in place of its mean, which only one
+who has the clean picture knows: what is left is the chance of the probe and of how the error lies to the noise.
+"Divergence alone" is the PSNR from the uncertainty map, right for the best possible denoiser only.
 With ``--tune``: the true PSNR at the true level and full strength, at what ``denoiser.tune`` chooses, and at the best
 of its settings by the clean picture.
 """
@@ -36,7 +37,7 @@ CASES = [
     ("sensor", {"gain": 4, "read": 8}, PoissonGaussian(4, 8)),
 ]
 HEADS = (
-    "checkpoint | noise | true | SURE | mean difference | own error | largest | "
+    "checkpoint | noise | true | SURE | mean difference | own error | largest | within 0.2 dB | in its interval | "
     "mean difference, energy known | largest, energy known | divergence alone"
 )
 
@@ -44,13 +45,14 @@ HEADS = (
 @dataclass(frozen=True)
 class Row:
     """One picture: true and estimated PSNR, the latter with the energy of the noise known, too; the estimate's own
-    standard error; PSNR by divergence alone; dB."""
+    standard error; PSNR by divergence alone; dB. Whether the true PSNR is in the estimate's interval."""
 
     true: float
     estimated: float
     known: float
     standard_error: float
     divergence: float
+    covered: bool
 
 
 def measure(denoiser: Denoiser, clean: np.ndarray, case: tuple, seed: int) -> Row:
@@ -62,7 +64,8 @@ def measure(denoiser: Denoiser, clean: np.ndarray, case: tuple, seed: int) -> Ro
     divergence = -20 * np.log10(float(np.mean(found.uncertainty.astype(np.float64) ** 2)) ** 0.5 / 255)
     chance = float(np.mean((noisy - clean).astype(np.float64) ** 2) - np.mean(noise_variance(noisy, noise)))
     known = -10 * np.log10(max(found.mse - chance, 1e-12))
-    return Row(psnr(clean, found.restored), found.psnr, float(known), float(decibels), float(divergence))
+    true, (low, high) = psnr(clean, found.restored), found.psnr_range
+    return Row(true, found.psnr, float(known), float(decibels), float(divergence), low <= true <= high)
 
 
 def line(name: str, case: tuple, rows: list[Row]) -> str:
@@ -70,9 +73,10 @@ def line(name: str, case: tuple, rows: list[Row]) -> str:
     keys = ("true", "estimated", "known", "standard_error", "divergence")
     true, estimated, known, errors, divergence = (np.array([getattr(row, key) for row in rows]) for key in keys)
     apart, left = np.abs(estimated - true), np.abs(known - true)
-    cells = [true.mean(), estimated.mean(), apart.mean(), errors.mean(), apart.max()]
-    cells += [left.mean(), left.max(), divergence.mean()]
-    return f"| `{name}` | {label(*case[:2])} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
+    cells = [f"{one:.2f}" for one in (true.mean(), estimated.mean(), apart.mean(), errors.mean(), apart.max())]
+    cells += [f"{100 * np.mean(one):.0f} %" for one in (apart <= 0.2, [row.covered for row in rows])]
+    cells += [f"{one:.2f}" for one in (left.mean(), left.max(), divergence.mean())]
+    return f"| `{name}` | {label(*case[:2])} | {' | '.join(cells)} |"
 
 
 def tuning(denoiser: Denoiser, clean: np.ndarray, case: tuple, seed: int) -> tuple[float, float, float]:
