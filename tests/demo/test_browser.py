@@ -238,7 +238,7 @@ def test_the_address_of_the_page_selects_a_checkpoint(open_page, tabs, hub, tiny
 
     def delay(route) -> None:
         answer = route.fetch()
-        tabs[0].wait_for_timeout(1000)
+        tabs[0].wait_for_timeout(500)
         route.fulfill(response=answer)
 
     tabs[0].route("**/run/on_load*", delay)  # what a page without an address begins with: it must not come last
@@ -319,8 +319,7 @@ def test_the_last_choice_wins_over_a_slow_one(visitor, hub, tiny_checkpoint):
     while not hub.fetched("user/late", "README.md"):  # the last file of a checkpoint
         visitor.page.wait_for_timeout(50)
     assert hub.fetched("user/late") == 1
-    visitor.page.wait_for_timeout(1500)  # by then the slow one has arrived, unnoticed
-    visitor.settle()
+    visitor.settle()  # by then the slow one has arrived, unnoticed
     assert "checkpoint bottleneck-color" in visitor.figures() and not visitor.page.is_visible("#pull .failed")
     assert "bottleneck-color" in visitor.page.input_value("#checkpoint input")
 

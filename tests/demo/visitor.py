@@ -8,6 +8,7 @@ import urllib.parse
 import numpy as np
 from PIL import Image
 
+POLL_MS = 40  # what is waited for in hundreds of places is seen at once, and to look takes a millisecond
 # The figures, and the sentence under them.
 READ = "() => [...document.querySelectorAll('#figures .tiles, #figures .tiles + p')].map(e => e.innerText).join('\\n')"
 # What the viewer shows: {number, live, sent}.
@@ -54,9 +55,9 @@ class Visitor:
         self.page.on("request", self._note_request)
         self.page.on("pageerror", self._note_problem)
         self.page.goto(url)
-        self.page.wait_for_function(COMPLETE, arg=0, polling=100)
+        self.page.wait_for_function(COMPLETE, arg=0, polling=POLL_MS)
         # What page.load sends is drawn too: an element that is drawn again loses the focus.
-        self.page.wait_for_function("() => document.querySelector('#about')?.innerText", polling=100)
+        self.page.wait_for_function("() => document.querySelector('#about')?.innerText", polling=POLL_MS)
 
     def _note_request(self, request) -> None:
         if request.url.startswith("http") and urllib.parse.urlparse(request.url).netloc != self._host:
@@ -87,7 +88,7 @@ class Visitor:
         """Act, and wait for the next final pictures and all their figures."""
         before = self.result()["number"]
         action()
-        self.page.wait_for_function(COMPLETE, arg=before, polling=100)
+        self.page.wait_for_function(COMPLETE, arg=before, polling=POLL_MS)
 
     def until_result(self, action) -> dict:
         """Act, and wait for the next final pictures, whatever the figures."""
@@ -103,7 +104,7 @@ class Visitor:
 
     def settle(self) -> None:
         """Wait until all calls are answered, and what they answered is drawn."""
-        self.page.wait_for_function(SETTLED, polling=100)
+        self.page.wait_for_function(SETTLED, polling=POLL_MS)
 
     def upload(self, name: str, content: bytes) -> None:
         clear = self.page.locator("#photo button[aria-label='Remove Image']")
