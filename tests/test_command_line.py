@@ -427,7 +427,7 @@ def test_the_help_says_what_each_checkpoint_is_for(capsys):
 def test_what_is_interrupted_leaves_nothing_half_written(tiny_checkpoint, photo, tmp_path, number):
     (tmp_path / "in").mkdir()
     for index in range(40):
-        Image.fromarray(photo).save(tmp_path / "in" / f"{index:02}.png")
+        Image.fromarray(photo).save(tmp_path / "in" / f"{index:02}{60 * '-'}.png")
     command = [sys.executable, "-m", "denoiser", "in", "-o", "out", "--json", "--checkpoint", str(tiny_checkpoint)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
@@ -437,6 +437,7 @@ def test_what_is_interrupted_leaves_nothing_half_written(tiny_checkpoint, photo,
         stderr=subprocess.PIPE,
         env=environment,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        pipesize=4096,  # for 20 pictures' lines: however long it takes us, it does not come to the last picture
     ) as program:
         assert program.stdout and program.stderr
         first = json.loads(program.stdout.readline())

@@ -5,6 +5,7 @@ import torch
 
 from .additive import lowpass
 from .jpeg import jpeg
+from .mosaic import mosaic_noise
 from .random import Array, Random
 
 
@@ -45,18 +46,57 @@ def camera(x: Array, random: Random[Array], sigma: float, chroma: float, grain: 
     counts as noise.
     """
     light = _inverse_tone_curve(x)
-    # The read noise equals the shot noise of 2 % of mid-gray's light: visible in the blacks only.
-    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MID_GRAY) / (1.02 * _MID_GRAY)) ** 0.5
-    # Tone curves differ in the highlights: the noise there is from as strong as in the shadows to nine times weaker.
-    deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
-    if x.shape[-3] > 1:
-        deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))
+    deviation = _deviation(x, light, random, sigma)
     white = random.normal(x)
     luma = _channel_mean(white)
     noise = lowpass(luma, _LUMA_GRAIN) * x.shape[-3] ** 0.5
     if x.shape[-3] > 1:
         noise = noise + lowpass(white - luma, grain) * (chroma * 1.5**0.5)
     return jpeg(_tone_curve(light + noise * deviation), random, quality)
+
+
+def raw(
+    x: Array,
+    random: Random[Array],
+    sigma: float,
+    chroma: float,
+    smoothing: float,
+    grain: float,
+    sharpening: float,
+    scale: float,
+    quality: float,
+) -> Array:
+    """The noise of a raw mosaic after a camera's steps: demosaicing, smoothing, sharpening, resizing, tone curve, JPEG.
+
+    As :func:`camera` up to the noise itself. That is drawn where the sensor has its photosites, red, green or blue, and
+    goes through the steps of a camera alone, so that their artifacts in the picture do not count as noise. Each picture
+    is demosaiced by one of two algorithms, by chance.
+
+    ``sigma``: standard deviation of a photosite's noise at mid-gray, 8-bit units, 0..50. A full-frame sensor (60,000
+    electrons at white and ISO 100) has 2 at ISO 800 and 9 at ISO 12,800; a phone's (1,700) has 13 and 51.
+    ``chroma``: gain of the color noise by the camera's color matrix, 0..3.
+    ``smoothing``: share of the fine noise that the camera's noise reduction removes, 0..1; of color it removes more.
+    ``grain``: standard deviation of its low-pass, so the size of the color blotches that stay, in pixels of the camera,
+    0..4; half of it for brightness. ``sharpening``: gain of the finest brightness noise by unsharp masking, 0..2.
+    ``scale``: how many times larger the camera's picture was, 0.5..2. ``quality``: of the JPEG, 1..100.
+    Source: Brooks et al. as for :func:`camera`; Malvar, He and Cutler, "High-Quality Linear Interpolation for
+    Demosaicing of Bayer-Patterned Color Images", ICASSP 2004 (demosaicing).
+    """
+    light = _inverse_tone_curve(x)
+    deviation = _deviation(x, light, random, sigma)
+    noise = mosaic_noise(x, random, chroma, smoothing, grain, sharpening, scale)
+    return jpeg(_tone_curve(light + noise * deviation), random, quality)
+
+
+def _deviation(x: Array, light: Array, random: Random[Array], sigma: float) -> Array:
+    """The standard deviation of the noise in linear light, ``sigma`` at mid-gray in 8-bit units of the photograph."""
+    # The read noise equals the shot noise of 2 % of mid-gray's light: visible in the blacks only.
+    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MID_GRAY) / (1.02 * _MID_GRAY)) ** 0.5
+    # Tone curves differ in the highlights: the noise there is from as strong as in the shadows to nine times weaker.
+    deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
+    if x.shape[-3] > 1:
+        deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))
+    return deviation
 
 
 def _channel_mean(x: Array) -> Array:

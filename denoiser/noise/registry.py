@@ -6,7 +6,7 @@ arrays and :mod:`denoiser.noise.jpeg` for tensors). ``NOISES`` lists them with t
     noisy = add_noise(picture, "gaussian", seed=0, sigma=25)
 
 Results are floating point, neither clipped nor rounded: a caller that needs what a file would hold clips and rounds.
-JPEG, and "camera", which ends in JPEG, are in [0, 1] and in 8-bit levels by nature.
+JPEG, and "camera" and "raw", which end in JPEG, are in [0, 1] and in 8-bit levels by nature.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .additive import correlated, gaussian, salt_and_pepper, uniform
-from .camera import camera
+from .camera import camera, raw
 from .jpeg import jpeg
 from .random import NumpyRandom
 from .signal_dependent import poisson, sensor, speckle
@@ -114,6 +114,20 @@ NOISES: dict[str, Noise] = {
                 Parameter("sigma", "Brightness noise at mid-gray", "8-bit levels", 0, 50, 10, 0.5),
                 Parameter("chroma", "Color noise", "of it", 0, 2, 1, 0.05),
                 Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1),
+                Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1),
+            ),
+        ),
+        Noise(
+            "raw",
+            "Camera, from its raw mosaic",
+            raw,
+            (
+                Parameter("sigma", "Sensor noise at mid-gray", "8-bit levels", 0, 50, 15, 0.5),
+                Parameter("chroma", "Color noise gain", "by the color matrix", 0, 3, 1.5, 0.05),
+                Parameter("smoothing", "Noise reduction", "share of the fine noise", 0, 1, 0.5, 0.05),
+                Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1),
+                Parameter("sharpening", "Sharpening", "gain of the finest noise", 0, 2, 0.5, 0.05),
+                Parameter("scale", "Reduced by", "times", 0.5, 2, 1, 0.05),
                 Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1),
             ),
         ),
