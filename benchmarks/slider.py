@@ -76,7 +76,8 @@ def drag(page: Page) -> dict[str, float]:
         time.sleep(STEP_SECONDS)
         now = time.perf_counter()
     page.mouse.up()
-    page.wait_for_function("() => results.some(r => !r.live) && complete > released")
+    page.wait_for_timeout(1000)  # a visitor's browser need not look at every frame whether the pictures are there
+    page.wait_for_function("() => results.some(r => !r.live) && complete > released", polling=100)
     seen = page.evaluate(SEEN)
     live = [one["at"] for one in seen["results"] if one["live"] and one["at"] < seen["released"]]
     final = next(one["at"] for one in seen["results"] if not one["live"])

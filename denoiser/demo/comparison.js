@@ -214,7 +214,11 @@ crops.addEventListener("keydown", (event) => {
 });
 root.addEventListener("click", (event) => {
   const { mode, zoom: how, do: what, sort } = event.target.closest("button")?.dataset ?? {};
-  if (what === "cancel") trigger("stop");
+  if (what === "cancel") {  // it ends with the technique that is computed now
+    const [, text, cancel] = find(".comparison-state").children;
+    [text.textContent, cancel.hidden] = ["Cancelling …", true];
+    trigger("stop");
+  }
   if (!value) return;
   if (how) zoom({ in: STEP, out: 1 / STEP, fit: null }[how]);
   if (mode) view.mode = mode;

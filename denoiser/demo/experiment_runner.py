@@ -27,6 +27,8 @@ from .uploads import Uploads, read_first
 
 CROP_PIXELS = 256 * 256
 """Of a crop: every technique takes about a second for it, or less."""
+SMALL_PIXELS = 1_000_000
+"""The memory that a picture of so many takes stays with the process: to have it back costs the next one 20 ms."""
 
 Answer = TypeVar("Answer")
 
@@ -106,17 +108,19 @@ class ExperimentRunner:
             return call.is_cancelled() or (is_late is not None and is_late())
 
         with _explained(), self._gate.turn(long, is_cancelled, call.report_position) as turn:
+            small = False
             try:
                 picture = (
                     self._uploads.open_live(photo, area, loaded) if live else self._uploads.open(photo, area, floats)
                 )
                 self._check_time(loaded, picture)
+                small = picture.pixels[..., 0].size <= SMALL_PIXELS
                 options = (noise, parameters, int(seed), sigma, strength, self._progress(turn, progress), measures)
                 result = experiment.run(loaded.denoiser, picture, *options)
                 del picture
                 return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
             finally:
-                if not live:  # the next one takes the memory again at once, and it takes time to have it back
+                if not small:
                     trim_memory()
 
     def measure(self, result: experiment.Experiment) -> experiment.Experiment:

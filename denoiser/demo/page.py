@@ -56,6 +56,12 @@ def build_page(state: DemoState) -> GuardedBlocks:
                 with gr.Tab("Run on this device", id="device") as tab:
                     OnDeviceTab(layout, tab)
         DenoiseApi(state).connect()
+        nowhere = gr.State()
+    for event in page.fns.values():
+        # At every message of a call the browser copies the properties of what shows the call's progress, and of all
+        # that is in it. Where it is hidden, page.js shows it.
+        if event.show_progress == "hidden":
+            event.show_progress_on = [nowhere]
     return page
 
 

@@ -74,6 +74,7 @@ async function take(text) {
       const url = `${root}${api_prefix}/file=${path}`;
       next[name] = { element: await load(url), url, file: path.split("/").pop(), result: number };
     }));
+    if (value.live && !window.isMoving()) return;  // released meanwhile
     if (!next.clean && cleans.has(value.original)) next.clean = { ...cleans.get(value.original), result: number };
     const { minuend, gain, exact } = value.difference ?? {};
     if (exact)
