@@ -324,26 +324,24 @@ def test_the_wheel_scrolls_the_page_and_zooms_with_control(open_page):
     visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit}")
 
 
-def drag_finger(visitor, x: float, y: float, dx: float, dy: float) -> None:
-    """Put a finger on the screen, move it in steps and lift it."""
+def drag_fingers(visitor, *fingers: tuple[float, float, float, float]) -> None:
+    """Put fingers on the screen at (x, y), move each by (dx, dy) in steps and lift them."""
     touch = visitor.context.new_cdp_session(visitor.page)
-    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-    for share in (0.2, 0.4, 0.6, 0.8, 1):
-        point = {"x": x + dx * share, "y": y + dy * share}
-        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    for kind, share in (("touchStart", 0), *(("touchMove", share) for share in (0.2, 0.4, 0.6, 0.8, 1))):
+        points = [{"x": x + dx * share, "y": y + dy * share, "id": n} for n, (x, y, dx, dy) in enumerate(fingers)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(open_page):
     visitor = open_page(390, 844, phone=True)
     box, fit = visitor.page.locator("#viewer .viewer-stage").bounding_box(), percent(visitor)
-    drag_finger(visitor, box["x"] + 60, box["y"] + box["height"] / 2, 0, -150)
+    x, y = box["x"] + 60, box["y"] + box["height"] / 2
+    drag_fingers(visitor, (x, y, 0, -150))
     visitor.page.wait_for_function("() => scrollY > 50")
     assert percent(visitor) == fit
     visitor.page.evaluate("scrollTo(0, 0)")
-    middle = {"x": box["x"] + 60, "y": box["y"] + box["height"] / 2}
-    touch = visitor.context.new_cdp_session(visitor.page)
-    touch.send("Input.synthesizePinchGesture", middle | {"scaleFactor": 2, "gestureSourceType": "touch"})
+    drag_fingers(visitor, (x - 20, y, -20, 0), (x + 20, y, 20, 0))
     visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit * 1.3}")
     assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
 
@@ -375,7 +373,7 @@ def test_the_line_follows_a_finger(open_page):
     line = visitor.page.locator("#viewer .viewer-divider")
     box = line.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    drag_finger(visitor, x, y, 70, 0)
+    drag_fingers(visitor, (x, y, 70, 0))
     visitor.page.wait_for_function("() => document.querySelector('.viewer-divider').ariaValueNow > 60")
     assert visitor.page.evaluate("scrollY") == 0
 
