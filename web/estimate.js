@@ -34,7 +34,8 @@ function levelOfLargePatches(picture, deviation) {
   const color = patches(combine(picture.planes, directions[0]), picture, share, deviation)
     .filter((_, i) => share[i] < MAX_CLIPPED);
   const smallest = levelOf(color, picture);
-  if (smallest > MIN_WHITE && levelOf(color, picture, MIDDLE, FINE) < 1.25 * smallest) return smallest;
+  const middle = levelOf(color, picture, MIDDLE, FINE) / smallest, finest = levelOf(color, picture, FINEST) / smallest;
+  if (smallest > MIN_WHITE && (middle < 1.25 || (middle < 1.6 && finest > 0.9))) return smallest;
   const level = levelWithoutColor(picture, deviation);
   return smallest > 0.6 * level ? smallest : level;
 }

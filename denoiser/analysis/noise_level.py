@@ -113,9 +113,10 @@ def _level_of_large_patches(pixels: np.ndarray) -> float:
         return _level_without_color(pixels)
     color = cosines(windows(pixels @ directions[:, 0]))[unclipped] / _remaining(share[unclipped])
     smallest = _level(color)
-    # Where the color with the least texture holds white noise beyond that of rounding, all else is texture. Where it
-    # holds none, the brightness may have what JPEG or a camera has left of noise.
-    if smallest > MIN_WHITE and _level(color, MIDDLE, FINE) < 1.25 * smallest:
+    # Where the color with the least texture holds white noise beyond that of rounding, with some texture, all else is
+    # texture. Where it holds none, the brightness may have what JPEG or a camera has left of noise.
+    middle, finest = _level(color, MIDDLE, FINE), _level(color, FINEST)
+    if smallest > MIN_WHITE and (middle < 1.25 * smallest or (middle < 1.6 * smallest and finest > 0.9 * smallest)):
         return smallest
     level = _level_without_color(pixels)
     return smallest if smallest > 0.6 * level else level

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
 
 from benchmarks import noise_level as drawn
 from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
@@ -265,3 +266,14 @@ def test_a_quarter_of_the_brightness_has_a_quarter_of_the_noise(kind, sigma):
     noisy = np.clip(0.1 + 0.6 * clean, 0, 1) + sigma / 255 * np.random.default_rng(0).standard_normal(clean.shape)
     whole, quarter = (estimate_sigma(np.float32(scale * noisy)) for scale in (1, 0.25))
     assert quarter == pytest.approx(whole / 4, rel=0.1, abs=0.1)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 3, 8])
+def test_texture_without_a_quiet_place_is_told_from_noise_by_the_color_that_has_least_of_it(sigma):
+    """As in crops of water and foliage. Read as brightness, the texture has a level of 7.8."""
+    random = np.random.default_rng(0)
+    texture = gaussian_filter(random.standard_normal((96, 96, 1)), (0.7, 0.7, 0))
+    color = gaussian_filter(random.standard_normal((96, 96, 3)), (1, 1, 0))
+    noise = sigma * random.standard_normal(color.shape)
+    noisy = np.rint(120 + 60 * texture + 8 * color + noise).clip(0, 255).astype(np.uint8)
+    assert estimate_sigma(noisy) == pytest.approx(sigma, abs=0.3)
