@@ -238,7 +238,7 @@ def test_the_address_of_the_page_selects_a_checkpoint(open_page, tabs, stranger,
     delayed = []
 
     def delay(route) -> None:
-        answer = route.fetch()
+        answer = route.fetch(timeout=180_000)
         if route.request.post_data_json["fn_index"] == stranger.endpoint("on_load")["id"]:
             delayed.append(route)
             tabs[0].wait_for_timeout(500)
@@ -364,7 +364,7 @@ def test_a_call_is_answered_that_is_joined_while_the_stream_of_answers_ends(visi
     page.click("#reroll")
     while not streams:
         page.wait_for_timeout(10)
-    ended = streams[0].fetch()  # all of it: the server has ended the stream
+    ended = streams[0].fetch(timeout=180_000)  # all of it: the server has ended the stream
     with page.expect_response("**/queue/join*"):
         page.click("#noisy-already input")
     streams[0].fulfill(response=ended)
@@ -387,7 +387,7 @@ def test_who_waits_in_the_queue_sees_the_place(visitor):
     page, told = visitor.page, {"msg": "estimation", "rank": 2, "queue_size": 5, "rank_eta": None}
 
     def tell(route) -> None:
-        answer = route.fetch()
+        answer = route.fetch(timeout=180_000)
         call = re.search(r'"event_id":"(\w+)"', answer.text())[1]
         route.fulfill(response=answer, body=f"data: {json.dumps(told | {'event_id': call})}\n\n{answer.text()}")
 

@@ -141,7 +141,7 @@ class Visitor:
             body = base64.b64decode(drawn.evaluate("element => element.toDataURL()").partition(",")[2])
         else:
             source = urllib.parse.urljoin(self.page.url, drawn.get_attribute("src"))
-            body = self.context.request.get(source).body()
+            body = self.context.request.get(source, timeout=180_000).body()
         with Image.open(io.BytesIO(body)) as image:
             assert image.format == "PNG"
             return np.asarray(image)

@@ -74,10 +74,16 @@ def browser():
         yield browser
 
 
+def new_page(browser):
+    page = browser.new_page()
+    page.set_default_timeout(180_000)  # no verdict depends on the machine's speed
+    return page
+
+
 @pytest.fixture(scope="module")
 def page(browser, site):
     """The page for one test after another, which asks this site alone, for files alone, and meets no error."""
-    page, problems, requests = browser.new_page(), [], []
+    page, problems, requests = new_page(browser), [], []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request))
     page.goto(f"{site}?runtime=wasm")
@@ -187,7 +193,7 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
 
 
 def test_a_gpu_computes_the_same(browser, site, checkpoints, photo):
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(site)
     page.wait_for_selector("body[data-ready]")
     if not page.evaluate("navigator.gpu?.requestAdapter().then((adapter) => !!adapter)"):
@@ -320,20 +326,20 @@ def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, 
 
 
 def test_what_cannot_be_done_is_said(browser, site):
-    page = browser.new_page()
+    page = new_page(browser)
     page.add_init_script("delete window.WebAssembly")
     page.goto(site)
     assert "lacks WebAssembly" in page.inner_text("#status")
     page.close()
 
-    page = browser.new_page()
+    page = new_page(browser)
     page.route("**/models.json", lambda route: route.fulfill(status=404, body="no such file"))
     page.goto(site)
     page.wait_for_selector("#status.problem")
     assert "python web/build.py" in page.inner_text("#status")
     page.close()
 
-    page = browser.new_page()
+    page = new_page(browser)
     page.route("**/ort.wasm.min.mjs", lambda route: route.fulfill(status=404, body="no such file"))
     page.goto(f"{site}?runtime=wasm")
     page.wait_for_selector("body[data-ready]")
@@ -342,7 +348,7 @@ def test_what_cannot_be_done_is_said(browser, site):
     assert "The runtime is not here" in page.inner_text("#status")
     page.close()
 
-    page = browser.new_page()
+    page = new_page(browser)
     page.route("**/tiny.onnx*", lambda route: route.fulfill(body=b"x" * 60_000))
     page.goto(f"{site}?runtime=wasm")
     page.wait_for_selector("body[data-ready]")
