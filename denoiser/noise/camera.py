@@ -68,9 +68,10 @@ def raw(
 ) -> Array:
     """The noise of a raw mosaic after a camera's steps: demosaicing, smoothing, sharpening, resizing, tone curve, JPEG.
 
-    As :func:`camera` up to the noise itself. That is drawn where the sensor has its photosites, red, green or blue, and
-    goes through the steps of a camera alone, so that their artifacts in the picture do not count as noise. Each picture
-    is demosaiced by one of two algorithms, by chance.
+    Its strength depends on the light as in :func:`camera`. It is drawn where the sensor has its photosites, each red,
+    green or blue, and goes through the steps of a camera without the picture, whose artifacts would count as noise.
+    Random for each picture: the algorithm of demosaicing (bilinear or gradient-corrected), the variance of the read
+    noise (0.5 to 10 % of mid-gray's shot noise) and the gains of white balance (1.2 to 3).
 
     ``sigma``: standard deviation of a photosite's noise at mid-gray, 8-bit units, 0..50. A full-frame sensor (60,000
     electrons at white and ISO 100) has 2 at ISO 800 and 9 at ISO 12,800; a phone's (1,700) has 13 and 51.
@@ -83,19 +84,29 @@ def raw(
     Demosaicing of Bayer-Patterned Color Images", ICASSP 2004 (demosaicing).
     """
     light = _inverse_tone_curve(x)
-    deviation = _deviation(x, light, random, sigma)
+    read = 0.005 + 0.095 * random.uniform(x[..., :1, :1], channels=1)
+    deviation = _deviation(x, light, random, sigma, read, strongest_gain=3)
     noise = mosaic_noise(x, random, chroma, smoothing, grain, sharpening, scale)
     return jpeg(_tone_curve(light + noise * deviation), random, quality)
 
 
-def _deviation(x: Array, light: Array, random: Random[Array], sigma: float) -> Array:
-    """The standard deviation of the noise in linear light, ``sigma`` at mid-gray in 8-bit units of the photograph."""
-    # The read noise equals the shot noise of 2 % of mid-gray's light: visible in the blacks only.
-    deviation = (sigma / 255 / _SLOPE) * ((light + 0.02 * _MID_GRAY) / (1.02 * _MID_GRAY)) ** 0.5
+def _deviation(
+    x: Array,
+    light: Array,
+    random: Random[Array],
+    sigma: float,
+    read: float | Array = 0.02,
+    strongest_gain: float = 2.4,
+) -> Array:
+    """The standard deviation of the noise in linear light, ``sigma`` at mid-gray in 8-bit units of the photograph.
+
+    ``read``: variance of the read noise relative to that of mid-gray's shot noise: visible in the blacks only.
+    """
+    deviation = (sigma / 255 / _SLOPE) * ((light + read * _MID_GRAY) / ((1 + read) * _MID_GRAY)) ** 0.5
     # Tone curves differ in the highlights: the noise there is from as strong as in the shadows to nine times weaker.
     deviation = deviation * (1 + random.uniform(x[..., :1, :1], channels=1) * 1.6 * (0.5 - x.clip(0, 1)))
     if x.shape[-3] > 1:
-        deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]))
+        deviation = deviation * _white_balance(random.uniform(x[..., :1, :1]), strongest_gain)
     return deviation
 
 
@@ -105,12 +116,12 @@ def _channel_mean(x: Array) -> Array:
     return x.mean(-3, keepdims=True)
 
 
-def _white_balance(draw: Array) -> Array:
+def _white_balance(draw: Array, strongest_gain: float) -> Array:
     """Noise factors of the channels by white balance, (.., 3, 1, 1), from random values in [0, 1) of that shape.
 
-    Under daylight or lamplight red or blue is amplified 1.2 to 2.4 times over green; n times fewer photons brought to
+    Under daylight or lamplight red or blue is amplified at least 1.2 times over green; n times fewer photons brought to
     the same brightness are n ** 0.5 times noisier. The mean variance over the channels stays the same.
     """
-    gains = 1.2 + 1.2 * draw
+    gains = 1.2 + (strongest_gain - 1.2) * draw
     gains[..., 1, :, :] = 1
     return (gains / _channel_mean(gains)) ** 0.5

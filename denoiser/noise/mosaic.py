@@ -5,6 +5,7 @@ All steps are linear (demosaicing, low-pass, unsharp masking, resizing), so they
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,14 +41,15 @@ def mosaic_noise(
     largest = MAX_SCALE if isinstance(scale, torch.Tensor) else scale
     resized = largest != 1
     shape = (*x.shape[:-3], 1, *(math.ceil(side * largest) + 4 + 2 * resized for side in (height, width)))
-    library = torch if isinstance(x, torch.Tensor) else np
-    white = torch.as_tensor(random.normal(library.broadcast_to(x[..., :1, :1, :1], shape)))
+    first = x[..., :1, :1, :1]
+    photosites: Any = first.expand(shape) if isinstance(first, torch.Tensor) else np.broadcast_to(first, shape)
+    white = torch.as_tensor(random.normal(photosites))
     chance = torch.as_tensor(random.uniform(x[..., :1, :1], channels=3))
-    noise = demosaic(white.reshape(-1, *white.shape[-3:]), chance.reshape(-1, 3, 1, 1))
+    noise: Any = demosaic(white.reshape(-1, *white.shape[-3:]), chance.reshape(-1, 3, 1, 1))
     if resized:
         noise = _resize(noise, height, width, scale)
     noise = _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)
-    return noise if library is torch else noise[0].numpy()
+    return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
 
 
 def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:

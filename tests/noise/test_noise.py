@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from denoiser import NOISES, add_noise
 from denoiser.noise import TorchRandom
+from denoiser.noise.mosaic import demosaic
 
 KINDS = sorted(NOISES)
 DRAWN = [kind for kind in KINDS if kind != "jpeg"]
@@ -132,11 +133,80 @@ def camera_channels(seed):
     return noisy.std((0, 1))
 
 
-def test_a_camera_without_noise_leaves_the_picture(photo):
+@pytest.mark.parametrize("kind", ["camera", "raw"])
+def test_a_camera_without_noise_leaves_the_picture(photo, kind):
     picture = photo.astype(np.float32) / 255
-    assert (
-        np.abs(add_noise(picture, "camera", sigma=0, quality=100) - picture).mean() * 255 < 3
-    )  # the JPEG's halved color
+    left = add_noise(picture, kind, sigma=0, quality=100)
+    assert np.abs(left - picture).mean() * 255 < 3  # the JPEG's halved color
+
+
+def raw_noise(level=0.5, side=128, channels=3, seeds=4, **parameters):
+    """The noise on a flat gray, (seeds, H, W, C)."""
+    values = {"sigma": 8, "chroma": 1, "smoothing": 0, "sharpening": 0, "quality": 100} | parameters
+    flat = np.full((side, side, channels), level, np.float32)
+    return np.stack([add_noise(flat, "raw", seed, **values) - level for seed in range(seeds)])
+
+
+def brightness_correlation(noise, distance=1):
+    luma = noise.mean(-1)
+    return (luma[:, :, distance:] * luma[:, :, :-distance]).mean() / (luma**2).mean()
+
+
+@pytest.mark.parametrize("chance", [(0, 0, 0), (0, 0.9, 0), (0.9, 0, 0.9), (0.9, 0.9, 0.9)])
+def test_demosaicing_keeps_gray_and_linear_gray_ramps(chance):
+    """Both algorithms, wherever the red photosites lie."""
+    ramp = torch.arange(14.0)[:, None] * 3 + torch.arange(12.0)
+    full = demosaic(ramp[None, None], torch.tensor(chance).view(1, 3, 1, 1))
+    assert torch.allclose(full, ramp[2:-2, 2:-2].expand(1, 3, 10, 8), atol=1e-4)
+
+
+def test_demosaicing_leaves_what_the_mosaic_holds():
+    mosaic = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    full = demosaic(mosaic, torch.tensor([0.9, 0.9, 0.9]).view(1, 3, 1, 1))  # red in the even rows and columns
+    known = mosaic[0, 0, 2:-2, 2:-2]
+    assert torch.equal(full[0, 0, ::2, ::2], known[::2, ::2]) and torch.equal(full[0, 2, 1::2, 1::2], known[1::2, 1::2])
+    assert torch.equal(full[0, 1, ::2, 1::2], known[::2, 1::2]) and torch.equal(full[0, 1, 1::2, ::2], known[1::2, ::2])
+
+
+def test_raw_noise_keeps_the_mean_and_grows_with_its_level_and_towards_the_dark():
+    weak, strong, dark = (raw_noise(**given) for given in ({"sigma": 4}, {"sigma": 8}, {"level": 0.2}))
+    assert abs(strong.mean()) * 255 < 0.3
+    assert strong.std() == pytest.approx(2 * weak.std(), rel=0.05)
+    assert 0.4 < strong.std() * 255 / 8 < 1  # demosaicing averages neighbors
+    assert dark.std() > strong.std()
+
+
+def test_raw_noise_has_the_spread_of_cameras():
+    plain = raw_noise()
+    assert 0.2 < brightness_correlation(plain) < 0.6
+    enlarged, reduced = raw_noise(scale=0.6), raw_noise(scale=2)
+    assert brightness_correlation(enlarged) > brightness_correlation(plain) + 0.15
+    assert brightness_correlation(reduced) < 0.2 and reduced.std() < 0.7 * plain.std()
+    blotches = raw_noise(smoothing=0.9, grain=3)
+    assert blotches.std() < 0.5 * plain.std()
+    assert brightness_correlation(blotches, 2) > brightness_correlation(plain, 2) + 0.1
+    sharpened = raw_noise(sharpening=1.5)
+    assert sharpened.std() > 1.2 * plain.std() and brightness_correlation(sharpened) < brightness_correlation(plain)
+    without_color = raw_noise(chroma=0)
+    assert (without_color - without_color.mean(-1, keepdims=True)).std() < 0.5 * plain.std()
+
+
+def test_each_picture_of_a_batch_has_raw_noise_of_its_own_parameters():
+    batch = torch.full((4, 3, 64, 64), 0.5)
+    given = {"sigma": [0.0, 4, 16, 16], "chroma": [1.0] * 4, "smoothing": [0.0] * 4, "grain": [2.0] * 4}
+    given |= {"sharpening": [0.0] * 4, "scale": [1.0, 1, 1, 2], "quality": [100.0] * 4}
+    values = {name: torch.tensor(value).view(4, 1, 1, 1) for name, value in given.items()}
+    noisy = NOISES["raw"].apply(batch, TorchRandom(torch.Generator().manual_seed(0)), **values)
+    deviation = (noisy - 0.5).std((1, 2, 3)) * 255
+    assert deviation[0] < 0.6 and deviation[2] > 3 * deviation[1] and deviation[3] < 0.8 * deviation[2]
+    alone = raw_noise(sigma=16, grain=2, seeds=8).std() * 255  # by the numpy path
+    assert float(deviation[2]) == pytest.approx(alone, rel=0.25)
+
+
+def test_raw_noise_of_a_gray_picture_is_that_of_brightness():
+    gray, color = (raw_noise(channels=channels, side=64, seeds=16) for channels in (1, 3))
+    assert gray.shape == (16, 64, 64, 1)
+    assert gray.std() == pytest.approx(color.mean(-1).std(), rel=0.15)
 
 
 def test_salt_and_pepper_hits_whole_pixels():
