@@ -48,6 +48,7 @@ NOISES: dict[str, list[dict[str, float]]] = {
     "jpeg": [{"quality": 40}, {"quality": 20}, {"quality": 10}],
     "correlated": [{"sigma": 15, "grain": 1}, {"sigma": 25, "grain": 1}, {"sigma": 50, "grain": 1}],
     "camera": [{"sigma": 5}, {"sigma": 10}, {"sigma": 20}],
+    "raw": [{"sigma": 10}, {"sigma": 20}, {"sigma": 40}],
 }
 """Parameters of each noise, from weak to strong."""
 NOTHING = "(noisy)"
