@@ -4,7 +4,8 @@
 
 For each noise level the gain in PSNR of the denoised 8-bit file over the noisy one, mean and least over the pictures:
 the middle 192 x 192 of those in ``train/held_out.yaml`` if they are among ``--data``, else of all, and of pictures that
-are drawn. The level is given, or estimated with ``--estimate``.
+are drawn. The level is given, or estimated with ``--estimate``. With ``--clean`` nothing is added, and the
+figures are PSNR of what comes back, 99 at most; a clean picture should come back as it was.
 """
 
 import argparse
@@ -55,6 +56,17 @@ def gains(denoiser: Denoiser, crops: list[np.ndarray], sigma: float, estimate: b
     return values
 
 
+def report_clean(denoisers: dict[str, Denoiser], sources: list[Source], size: int) -> int:
+    """Print what comes back of clean photographs; returns the exit status."""
+    print(f"{len(sources)} clean photographs; PSNR of what comes back\n")
+    print("| checkpoint | mean | least | below 48 dB |\n| --- | --- | --- | --- |")
+    for name, denoiser in denoisers.items():
+        crops = center_crops(sources, denoiser.model.config.channels, size=size)[0]
+        values = np.array([min(99.0, psnr(crop / np.float32(255), denoiser(crop) / np.float32(255))) for crop in crops])
+        print(f"| `{name}` | {values.mean():.1f} | {values.min():.1f} | {(values < 48).sum()} |", flush=True)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.weak_noise", description="Gain at weak noise.")
@@ -62,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", required=True, help="photographs: folders or tar files")
     parser.add_argument("--size", type=int, default=192, help="side of the crops (default 192)")
     parser.add_argument("--estimate", action="store_true", help="let the level be estimated")
+    parser.add_argument("--clean", action="store_true", help="add no noise, and say what comes back")
     options = parser.parse_args(arguments)
     try:
         sources = held_out(find_images(options.data))
@@ -69,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (DenoiserError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if options.clean:
+        return report_clean(denoisers, sources, options.size)
     print(
         f"{len(sources)} photographs; gain in dB, mean (least); level {'estimated' if options.estimate else 'given'}\n"
     )
