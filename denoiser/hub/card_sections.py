@@ -27,13 +27,17 @@ _ABOUT = {
         "fine detail alike."
     ),
 }
-_CAMERA_LIMITS = (
+_PHOTO_LIMITS = (
     "For finished photographs with the noise of their camera, up to strong noise at high ISO; it needs no noise "
-    "level, and `strength` keeps part of the grain. Trained on simulated camera noise (linear light, white balance, "
-    "the grain that demosaicing leaves, tone curve, JPEG). Its grain was set to what the noise of nam25's pairs "
-    "measures, and a maker's own noise reduction may leave another: other cameras may gain less. JPEG blocks at low "
-    "quality are softened, not undone."
+    "level, and `strength` keeps part of the grain. Trained on simulated {noise}: other cameras may gain less. JPEG "
+    "blocks at low quality are softened, not undone."
 )
+_PHOTO_NOISES = {
+    "camera": "camera noise (linear light, white balance, the grain that demosaicing leaves, tone curve, JPEG). Its "
+    "grain was set to what the noise of nam25's pairs measures, and a maker's own noise reduction may leave another",
+    "raw": "noise of many cameras (a sensor's mosaic, two ways of demosaicing, noise reduction, sharpening, resizing, "
+    "tone curve, JPEG). A maker's own processing may leave another",
+}
 _WHITE_LIMITS = (
     "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
     "where noise is something else: grain that neighboring pixels share, JPEG blocks, banding and the processed noise "
@@ -65,7 +69,9 @@ def about(run: dict[str, Any]) -> str:
         coarsest=model.get("unshuffle", 1) * 2 ** (levels - 1),
         compression=run.get("compression") or 0,
         bias_free="" if model.get("bias") else "bias-free ",
-        noise={"white": "Gaussian noise", "camera": "the noise of photographs"}.get(_noise_kind(run), "noise"),
+        noise=({"white": "Gaussian noise"} | dict.fromkeys(_PHOTO_NOISES, "the noise of photographs")).get(
+            _noise_kind(run), "noise"
+        ),
         level="no noise-level input" if model["blind"] else "the noise level as an extra input plane",
     )
     kind = "Color pictures" if model["channels"] == 3 else "Gray pictures"
@@ -75,21 +81,23 @@ def about(run: dict[str, Any]) -> str:
 
 
 def _noise_kind(run: dict[str, Any]) -> str:
-    """The noise of a run: "white" (Gaussian only), "camera" (camera noise among others), or "other"."""
+    """The noise of a run: "white" (Gaussian only), "raw" or "camera" (that among others), or "other"."""
     if "data" not in run:
         return "other"
     kinds = {component["kind"] for component in run["config"].get("noise") or ()}
     if run["data"]["paired"] or run.get("self_supervised"):
         return "other"
-    if "camera" in kinds:
-        return "camera"
+    for kind in ("raw", "camera"):
+        if kind in kinds:
+            return kind
     return "white" if kinds <= {"gaussian"} else "other"
 
 
 def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool) -> str:
     """What the checkpoint is for, and what it is not; ``failure``: there is a picture of where it does worst."""
     low, high = run["model"]["sigma_range"]
-    text = {"white": _WHITE_LIMITS.format(low=low, high=high), "camera": _CAMERA_LIMITS}.get(_noise_kind(run))
+    texts = {kind: _PHOTO_LIMITS.format(noise=noise) for kind, noise in _PHOTO_NOISES.items()}
+    text = (texts | {"white": _WHITE_LIMITS.format(low=low, high=high)}).get(_noise_kind(run))
     if method := run.get("self_supervised"):
         text = limits_without_clean(method)
     elif "data" not in run:
