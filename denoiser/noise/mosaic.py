@@ -17,6 +17,8 @@ MAX_SCALE = 2
 """The largest reduction."""
 SHARPENING_RADIUS = 0.8
 """Standard deviation of the unsharp mask, pixels of the camera's picture."""
+STRIP = 512
+"""Rows that are demosaiced at a time, an even number: large pictures would need much memory at once."""
 
 # What is missing at a photosite, from the 5 x 5 photosites around it: green at red or blue; red or blue from the left
 # and the right, from above and below, and from the corners.
@@ -45,7 +47,9 @@ def mosaic_noise(
     photosites: Any = first.expand(shape) if isinstance(first, torch.Tensor) else np.broadcast_to(first, shape)
     white = torch.as_tensor(random.normal(photosites))
     chance = torch.as_tensor(random.uniform(x[..., :1, :1], channels=3))
-    noise: Any = demosaic(white.reshape(-1, *white.shape[-3:]), chance.reshape(-1, 3, 1, 1))
+    white, chance = white.reshape(-1, *white.shape[-3:]), chance.reshape(-1, 3, 1, 1)
+    strips = (white[..., top : top + STRIP + 4, :] for top in range(0, shape[-2] - 4, STRIP))
+    noise: Any = torch.cat([demosaic(strip, chance) for strip in strips], -2)
     if resized:
         noise = _resize(noise, height, width, scale)
     noise = _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)

@@ -168,6 +168,14 @@ def test_demosaicing_leaves_what_the_mosaic_holds():
     assert torch.equal(full[0, 1, ::2, 1::2], known[::2, 1::2]) and torch.equal(full[0, 1, 1::2, ::2], known[1::2, ::2])
 
 
+def test_a_large_mosaic_is_demosaiced_without_seams(monkeypatch):
+    picture = np.random.default_rng(0).random((37, 20, 3), dtype=np.float32)
+    whole = add_noise(picture, "raw", seed=3, scale=1.5)
+    monkeypatch.setattr("denoiser.noise.mosaic.STRIP", 8)
+    assert np.allclose(add_noise(picture, "raw", seed=3, scale=1.5), whole, atol=1.01 / 255)
+    assert np.mean(add_noise(picture, "raw", seed=3, scale=1.5) != whole) < 0.01
+
+
 def test_raw_noise_keeps_the_mean_and_grows_with_its_level_and_towards_the_dark():
     weak, strong, dark = (raw_noise(**given) for given in ({"sigma": 4}, {"sigma": 8}, {"level": 0.2}))
     assert abs(strong.mean()) * 255 < 0.3
