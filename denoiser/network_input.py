@@ -1,7 +1,7 @@
 """What a network is given for a picture, and its estimate made a picture again."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from .analysis.signal_dependence import estimate_noise
 from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
 from .images.picture import Picture
-from .inference import Inference
 
 Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
 """Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
@@ -81,7 +80,10 @@ class NetworkInput:
     """
 
     def __init__(
-        self, picture: Picture, sigma: float | np.ndarray | PoissonGaussian | None, infer: Inference | None = None
+        self,
+        picture: Picture,
+        sigma: float | np.ndarray | PoissonGaussian | None,
+        infer: Callable[[np.ndarray, None], np.ndarray] | None = None,
     ):
         blind = infer is not None
         self._picture, self._stabilizer = picture, None

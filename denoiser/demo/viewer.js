@@ -40,21 +40,26 @@ async function load(url) {
   await image.decode();
   return image;
 }
+// Used again for every result: what the browser has to clear away takes the network's time.
+const scratch = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const difference = document.createElement("canvas").getContext("2d");
+function resize({ canvas }, width, height) {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+}
 function pixels(image) {  // as the file holds them, which has 8 bits, no transparency and no color space of its own
-  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  const { naturalWidth: width, naturalHeight: height } = image;
+  resize(scratch, width, height);
+  scratch.drawImage(image, 0, 0);
+  return scratch.getImageData(0, 0, width, height);
 }
 function subtract(first, second, gain) {  // first - second, as experiment.difference computes it
   const a = pixels(first), b = pixels(second);
   for (let i = 0; i < a.data.length; i += 1)  // the array clamps to 0..255
     if (i % 4 !== 3) a.data[i] = 128 + gain * (a.data[i] - b.data[i]);
-  const canvas = document.createElement("canvas");
-  canvas.width = a.width;
-  canvas.height = a.height;
-  canvas.getContext("2d").putImageData(a, 0, 0);
-  return canvas;
+  resize(difference, a.width, a.height);
+  difference.putImageData(a, 0, 0);
+  return difference.canvas;
 }
 async function take(text) {
   const value = text ? JSON.parse(text) : null;
@@ -75,6 +80,7 @@ async function take(text) {
       next[name] = { element: await load(url), url, file: path.split("/").pop(), result: number };
     }));
     if (value.live && !window.isMoving()) return;  // released meanwhile
+    if (number < result) return;  // a newer one was faster
     if (!next.clean && cleans.has(value.original)) next.clean = { ...cleans.get(value.original), result: number };
     const { minuend, gain, exact } = value.difference ?? {};
     if (exact)
@@ -83,7 +89,6 @@ async function take(text) {
     console.warn(error);
     return;
   }
-  if (number < result) return;  // a newer one was faster
   result = number;
   available = NAMES.filter((name) => name !== "clean" || value.original);
   if (!value.live || !size.width) [size.width, size.height] = [value.width, value.height];
