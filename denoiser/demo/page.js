@@ -183,7 +183,7 @@ function showWaiting(text) {
 }
 
 // -- the settings in the address: address.py reads what is written here ------------------------------------------------
-let addressTimer = null, opening = false;  // opening: the controls are not yet what the address says
+let addressTimer = null, opening = location.search !== "";  // opening: the controls are not yet what the address says
 for (const acted of ["pointerdown", "keydown"]) addEventListener(acted, () => { opening = false; }, true);
 window.writeAddress = (usual, [noisy, noise, seed, checkpoint, sigmaMode, sigma, strength, ...levels]) => {
   clearTimeout(addressTimer);

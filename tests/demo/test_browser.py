@@ -13,7 +13,7 @@ from tests.conftest import Demo
 
 from .stranger import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
-from .visitor import READ, RESULT, Visitor, png
+from .visitor import COMPLETE, READ, RESULT, Visitor, png
 
 
 def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
@@ -241,7 +241,8 @@ def test_the_address_of_the_page_selects_a_checkpoint(open_page, tabs, stranger,
         answer = route.fetch(timeout=180_000)
         if route.request.post_data_json["fn_index"] == stranger.endpoint("on_load")["id"]:
             delayed.append(route)
-            tabs[0].wait_for_timeout(500)
+            tabs[0].wait_for_function(COMPLETE, arg=0)
+            tabs[0].wait_for_timeout(600)  # the address of a page that shows the default is written after 400 ms
         route.fulfill(response=answer)
 
     tabs[0].route("**/run/*", delay)  # what a page without an address begins with must not come last
