@@ -2,10 +2,10 @@
 
 Below a network's finest level its features say what is there; the finest level carries the values of the pixels, which
 8 bits would round (``python -m benchmarks.runtimes`` shows both). So do, at half of the picture's resolution, the first
-convolution and the last block. Weights are quantized for each output channel, activations by the mean of the ranges
-that they have on a few photographs with noise of the levels of the training: wider ranges, with the extremes of all,
-would triple the loss. The graph states both by pairs of QuantizeLinear and DequantizeLinear, which runtimes merge with
-the convolutions.
+convolution and the last block, and all convolutions of a level of few channels. Weights are quantized for each output
+channel, activations by the mean of the ranges that they have on a few photographs with noise of the levels of the
+training: wider ranges, with the extremes of all, would triple the loss. The graph states both by pairs of
+QuantizeLinear and DequantizeLinear, which runtimes merge with the convolutions.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ SIDE = 192
 """Side of the pictures that ranges are measured on, pixels."""
 LEVELS = (0.1, 0.3, 0.5, 1.0)
 """Noise levels of these pictures, as shares of the highest of the training."""
+MIN_CHANNELS = 64
+"""At half of the picture's resolution; the sum over fewer averages out too little of the rounding."""
 PHOTOGRAPHS = ("astronaut", "coffee", "camera")  # of scikit-image, all in the public domain
 
 
@@ -48,6 +50,8 @@ def noisy_photographs(
 def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
     """Names of the convolutions below the finest level, at half of the picture's resolution without those at the ends.
 
+    Those with few channels there are left out, too.
+
     Raises:
         CannotExport: There are none.
     """
@@ -69,7 +73,8 @@ def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
             hook.remove()
     coarse = [name for name, own in sides.items() if 2 * own <= max(sides.values())]  # as they follow each other
     ends = {*coarse[:1], *coarse[-2:]}
-    chosen = {name for name in coarse if 4 * sides[name] <= side or name not in ends}
+    wide = {name for name in coarse if network.get_submodule(name).out_channels >= MIN_CHANNELS}
+    chosen = {name for name in coarse if 4 * sides[name] <= side or name in wide - ends}
     if not chosen:
         raise CannotExport("this network has no coarse levels to compute in integers: export it without int8")
     return chosen

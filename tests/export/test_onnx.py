@@ -167,10 +167,12 @@ def test_the_coarse_levels_in_integers(graph, network):
 
 
 def test_the_ends_of_half_the_resolution_keep_their_precision():
-    names = coarse_convolutions(Unet(UnetConfig(widths=(2, 2, 2), blocks=(1, 2, 1), unshuffle=1)))
+    names = coarse_convolutions(Unet(UnetConfig(widths=(2, 64, 64), blocks=(1, 2, 1), unshuffle=1)))
     assert names == {f"encoder.1.{place}" for place in ("0.conv2", "1.conv1", "1.conv2")} | {
         *("down.1", "bottleneck.0.conv1", "bottleneck.0.conv2", "decoder.1.0.conv1", "decoder.1.0.conv2")
     }
+    narrow = coarse_convolutions(Unet(UnetConfig(widths=(2, 48, 64), blocks=(1, 2, 1), unshuffle=1)))
+    assert narrow == {"down.1", "bottleneck.0.conv1", "bottleneck.0.conv2"}
     with pytest.raises(CannotExport, match="no coarse levels"):
         coarse_convolutions(Unet(UnetConfig(widths=(2,), blocks=(1,))))
 
