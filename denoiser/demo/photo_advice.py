@@ -11,8 +11,8 @@ from ..pipeline import Denoiser
 
 PHOTO_CHECKPOINT = "photo"
 """The bundled checkpoint for photos that are noisy already."""
-NOISY_SHARE = 0.5
-"""A photo counts as noisy if that checkpoint's estimate for it counts at least as much as the photo itself."""
+NOISY_SHARE = 0.7
+"""A photo counts as noisy if that checkpoint's estimate for it counts so much: JPEG brings clean ones near that."""
 GRID, PART_SIDE = 3, 128
 """A photo is judged by so many parts along each side, each of this side in pixels: the middle of its field."""
 GAUSSIAN_ONLY = ("camera", "jpeg")

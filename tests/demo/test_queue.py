@@ -34,13 +34,17 @@ def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
     endpoint = stranger.endpoint("run")
     many, other = uuid.uuid4().hex, uuid.uuid4().hex
     data = stranger.defaults(endpoint)
-    answers = [stranger.join(endpoint, [*data[:3], seed, *data[4:]], many) for seed in range(20)]
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert 10 <= len(refused) < 20 and "Too many of your calls" in refused[0].json()["detail"]
+    accepted, refused = [], []
+    for seed in range(1000):  # a quick machine answers some before the next come
+        answer = stranger.join(endpoint, [*data[:3], seed, *data[4:]], many)
+        (refused if answer.status_code == 503 else accepted).append(answer)
+        if len(refused) == 10:
+            break
+    assert accepted and len(refused) == 10 and "Too many of your calls" in refused[0].json()["detail"]
     assert stranger.join(endpoint, stranger.defaults(endpoint), other).status_code == 200
     done = [event for event in stranger.events(other) if event["msg"] == "process_completed"]
     assert done[0]["success"]
-    assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == 20 - len(refused)
+    assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == len(accepted)
 
 
 def test_what_is_under_way_is_not_computed_twice(monkeypatch):
