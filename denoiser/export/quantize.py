@@ -55,11 +55,13 @@ def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
     Raises:
         CannotExport: There are none.
     """
-    side, sides = 64, {}
+    side, sides, wide = 64, {}, set()
 
     def note(name: str) -> Any:
         def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             sides[name] = max(given[0].shape[-1], output.shape[-1])
+            if output.shape[1] >= MIN_CHANNELS:
+                wide.add(name)
 
         return hook
 
@@ -73,7 +75,6 @@ def coarse_convolutions(network: DenoisingAutoencoder) -> set[str]:
             hook.remove()
     coarse = [name for name, own in sides.items() if 2 * own <= max(sides.values())]  # as they follow each other
     ends = {*coarse[:1], *coarse[-2:]}
-    wide = {name for name in coarse if network.get_submodule(name).out_channels >= MIN_CHANNELS}
     chosen = {name for name in coarse if 4 * sides[name] <= side or name in wide - ends}
     if not chosen:
         raise CannotExport("this network has no coarse levels to compute in integers: export it without int8")
