@@ -2,7 +2,7 @@
 
     python -m benchmarks.techniques --data data
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only gaussian nlm color-base --noises gaussian
-    python -m benchmarks.techniques --data data --every 12 --crop 128 --results results.jsonl --write docs/techniques.md
+    python -m benchmarks.techniques --data data --every 6 --crop 128 --results results.jsonl --write docs/techniques.md
     python -m benchmarks.techniques --data data --every 12 --crop 128 --only bm3d --write docs/techniques.md
 
 ``--data`` holds ``cbsd68/``, ``kodak24/``, ``set12/``. Every noise has three strengths. Noisy pictures are neither
