@@ -20,7 +20,6 @@ from denoiser import Denoiser, DenoiserError
 from denoiser.images.codecs import save_image
 from denoiser.images.picture import read, read_frames
 from denoiser.images.tiling import apply_tiled
-from denoiser.network_input import NetworkInput
 from denoiser.pipeline import MARGIN, TILE
 from train.evaluate import machine, peak_memory
 
@@ -51,7 +50,7 @@ def measure(checkpoint: str, source: Path, target: Path) -> dict[str, float]:
     parts |= {"all": times[-1] - times[0], "MB": peak_memory(torch.device("cpu"))}
     picture = read(source)
     started = time.perf_counter()
-    NetworkInput(picture, None, denoiser._infer if denoiser.model.config.blind else None)
+    denoiser.noise_share(picture)  # whatever is found out of a picture before it is denoised
     estimated = time.perf_counter()
     level = None if denoiser.model.config.blind else np.array([15 / 255], np.float32)
     pixels = picture.pixels[:, :, None]

@@ -14,7 +14,6 @@ keeps what is measured in a file as it goes, and the same command goes on from t
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -36,6 +35,8 @@ from denoiser.analysis.metrics import psnr
 from train.__main__ import main as train
 from train.data.sources import find_images, split_held_out
 from train.evaluate import load_clean, machine
+
+from .results import keep_result, read_results
 
 RECIPES = Path(__file__).parents[1] / "train" / "configs"
 SETS = {
@@ -178,8 +179,7 @@ class Results:
 
     def __init__(self, path: Path | None):
         self.path, self.known = path, dict[str, str]()
-        if path and path.exists():
-            self.known.update(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        self.known.update(read_results(path))
 
     def measure(self, key: str, score: Callable[[], float]) -> str:
         """A cell of the table: what is known, or else measured now, dB."""
@@ -190,9 +190,7 @@ class Results:
                 self.known[key] = "fails"
                 print(f"{key}: {error}", file=sys.stderr)
             print(f"{key}: {self.known[key]}", file=sys.stderr, flush=True)
-            if self.path:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([key, self.known[key]]) + "\n")
+            keep_result(self.path, key, self.known[key])
         return self.known[key]
 
 

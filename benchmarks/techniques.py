@@ -15,8 +15,6 @@ and the same command goes on from there. Remove the file if a technique or check
 """
 
 import argparse
-import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -35,6 +33,7 @@ from train.data.sources import find_images
 from train.evaluate import load_clean, machine, peak_memory
 
 from . import techniques_report as report
+from .results import keep_result, read_results
 
 SETS = {"cbsd68": 3, "kodak24": 3, "set12": 1}
 """Folders and their channels."""
@@ -123,19 +122,12 @@ def measure(
     return rows
 
 
-def read_results(path: Path | None) -> dict[str, dict[str, dict[str, float]]]:
-    """What earlier runs have measured: by case and technique; without a last line that was cut off."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
-        with contextlib.suppress(ValueError):
-            case, rows = json.loads(line)
-            found.setdefault(case, {}).update(rows)
-    return found
-
-
 def measure_all(options: argparse.Namespace, techniques: list[Technique]) -> list[Measurement]:
     """Everything that is not in the file of results."""
-    found, vif, results = [], load_vif(), read_results(options.results)
+    found, vif = [], load_vif()
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for case, rows in read_results(options.results):
+        results.setdefault(case, {}).update(rows)
     sets = {name: load_crops(options.data / name, SETS[name], options.every, options.crop) for name in options.sets}
     for name, crops in sets.items():
         cases = [(kind, strength) for kind in options.noises for strength in range(len(NOISES[kind]))]
@@ -147,9 +139,7 @@ def measure_all(options: argparse.Namespace, techniques: list[Technique]) -> lis
                     noisy = add_noise(clean, kind, seed, **NOISES[kind][strength])
                     rows = dict(measure(missing, clean, noisy, vif))
                     known |= rows
-                    if options.results:
-                        with options.results.open("a", encoding="utf-8") as file:
-                            file.write(f"\n{json.dumps([case, rows])}")
+                    keep_result(options.results, case, rows)
                 chosen = [NOTHING, *(one.name for one in techniques)]
                 found += [Measurement(technique, name, kind, strength, known[technique]) for technique in chosen]
     return found

@@ -73,6 +73,10 @@ def _sigma_parameter(high: float = 100) -> Parameter:
     return Parameter("sigma", "Noise level (σ)", "8-bit levels", 0, high, 25, 1)
 
 
+# Of finished photographs.
+_BLOTCHES = Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1)
+_QUALITY = Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1)
+
 NOISES: dict[str, Noise] = {
     noise.name: noise
     for noise in (
@@ -113,8 +117,8 @@ NOISES: dict[str, Noise] = {
             (
                 Parameter("sigma", "Brightness noise at mid-gray", "8-bit levels", 0, 50, 10, 0.5),
                 Parameter("chroma", "Color noise", "of it", 0, 2, 1, 0.05),
-                Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1),
-                Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1),
+                _BLOTCHES,
+                _QUALITY,
             ),
         ),
         Noise(
@@ -125,10 +129,10 @@ NOISES: dict[str, Noise] = {
                 Parameter("sigma", "Sensor noise at mid-gray", "8-bit levels", 0, 50, 15, 0.5),
                 Parameter("chroma", "Color noise gain", "by the color matrix", 0, 3, 1.5, 0.05),
                 Parameter("smoothing", "Noise reduction", "share of the fine noise", 0, 1, 0.5, 0.05),
-                Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1),
+                _BLOTCHES,
                 Parameter("sharpening", "Sharpening", "gain of the finest noise", 0, 2, 0.5, 0.05),
                 Parameter("scale", "Reduced by", "times", 0.5, 2, 1, 0.05),
-                Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1),
+                _QUALITY,
             ),
         ),
     )
