@@ -77,13 +77,19 @@ def visitor(open_page):
 
 
 @pytest.fixture(scope="module")
-def shared_visitor(browser, demo, tabs):
-    """A visitor that several tests share, for mishaps in a row."""
+def visitor_of_module(browser, demo, tabs):
     page = tabs[0].context.new_page()
     page.set_viewport_size({"width": 1280, "height": 900})
     with visited(Visitor(browser, demo.url, page=page)) as visitor:
         yield visitor
     page.close()
+
+
+@pytest.fixture
+def shared_visitor(visitor_of_module):
+    """A visitor that several tests share, for mishaps in a row."""
+    visitor_of_module.come_forward()
+    return visitor_of_module
 
 
 @pytest.fixture(scope="module")

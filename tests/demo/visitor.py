@@ -54,6 +54,7 @@ class Visitor:
         self._host = urllib.parse.urlparse(url).netloc
         self.page.on("request", self._note_request)
         self.page.on("pageerror", self._note_problem)
+        self.come_forward()
         self.page.goto(url)
         self.page.wait_for_function(COMPLETE, arg=0, polling=POLL_MS)
         # What page.load sends is drawn too: an element that is drawn again loses the focus.
@@ -65,6 +66,10 @@ class Visitor:
 
     def _note_problem(self, error) -> None:
         self.problems.append(str(error))
+
+    def come_forward(self) -> None:
+        """Be the tab in front: one that is opened behind another is drawn once in a second, and each click waits."""
+        self.page.bring_to_front()
 
     def leave(self) -> None:
         """Leave the page as it was given, for the next visitor."""
@@ -86,12 +91,14 @@ class Visitor:
 
     def after(self, action) -> None:
         """Act, and wait for the next final pictures and all their figures."""
+        self.come_forward()
         before = self.result()["number"]
         action()
         self.page.wait_for_function(COMPLETE, arg=before, polling=POLL_MS)
 
     def until_result(self, action) -> dict:
         """Act, and wait for the next final pictures, whatever the figures."""
+        self.come_forward()
         number = self.result()["number"]
         action()
         self.page.wait_for_function(f"n => {{ const r = ({RESULT})(); return r.number > n && !r.live }}", arg=number)
