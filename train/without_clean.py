@@ -11,6 +11,7 @@ from PIL import Image
 
 from denoiser.analysis.noise_correlation import SHARED
 from denoiser.analysis.noise_model import PoissonGaussian
+from denoiser.hub.card_without_clean import IMPOSSIBLE
 from denoiser.self_supervised import Objective, Sure
 
 from .config import ConfigError
@@ -22,6 +23,9 @@ from .plan import Plan
 from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
 from .state import write_atomically, write_text
 from .validation import CROP, overall_psnr
+
+MIN_ERROR = 1e-8
+"""An estimate of the error may be lower, even negative: then it is wrong, and so is what the method assumes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class NoisyValidation:
                 generator = torch.Generator(device).manual_seed(seed)
                 noisy, level = (part.to(device) for part in crop)
                 errors.append(float(self.objective.error(network, noisy, level, generator)))
-            scores[group] = -10 * math.log10(max(statistics.fmean(errors), 1e-8))  # an estimate may be negative
+            scores[group] = -10 * math.log10(max(statistics.fmean(errors), MIN_ERROR))
         return {self.name: scores}
 
     @torch.no_grad()
@@ -118,7 +122,9 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
         By how much the method's score is above that of the noisy picture as it is, dB.
     """
     kind, objective = pictures.validation.name, plan.objective
-    score, before = (overall_psnr(pictures.validation.measure(network)) for network in (model, None))
+    measured = pictures.validation.measure(model)
+    score, before = overall_psnr(measured), overall_psnr(pictures.validation.measure(None))
+    impossible = -10 * math.log10(MIN_ERROR) in measured[kind].values()
     correlation = pictures.photographs.correlation
     about = {
         "kind": kind,
@@ -127,6 +133,7 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
         "assumption": objective.assumption,
         "correlation": round(correlation, 2),
         "doubtful": objective.needs_independent_pixels and correlation > SHARED,
+        "impossible": impossible,
         "score": round(score, 2),
         "noisy_score": round(before, 2),
     }
@@ -134,6 +141,8 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
     if not (run / EVALUATION_FILE).exists():
         write_text(run / EVALUATION_FILE, "[]\n")
     print(f"held-out crops by {objective.label}'s own measure: {before:.2f} dB as they are, {score:.2f} dB denoised")
+    if impossible:
+        print(f"warning: {IMPOSSIBLE.format(**about)}")
     return score - before
 
 

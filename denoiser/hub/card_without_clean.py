@@ -2,6 +2,12 @@
 
 from typing import Any
 
+IMPOSSIBLE = (
+    "{label} measures no error at all, which cannot be: the noise is weaker than it was told, or neighboring pixels "
+    "share it. Detail was lost, or noise stayed."
+)
+"""Of a run whose score is at its bound; takes the entry ``self_supervised`` of run.json."""
+
 
 def limits_without_clean(method: dict[str, Any]) -> str:
     """What it is for. ``method``: the entry ``self_supervised`` of run.json."""
@@ -15,6 +21,8 @@ def limits_without_clean(method: dict[str, Any]) -> str:
             "**In the training pictures neighboring pixels share their noise (correlation "
             f"{method['correlation']:.2f}), against what {method['label']} assumes: expect noise to stay.** {text}"
         )
+    if method.get("impossible"):
+        text = f"**{IMPOSSIBLE.format(**method)}** {text}"
     if method["score"] - method["noisy_score"] < 1:
         text = f"**By its own measure it hardly improves on the noisy picture: it has learned next to nothing.** {text}"
     return text

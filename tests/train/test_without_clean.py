@@ -207,6 +207,16 @@ def test_noise_that_neighbors_share_is_told(config, grainy, tmp_path, arguments,
     assert "share their noise" not in capsys.readouterr().out
 
 
+def test_a_measure_that_cannot_be_is_no_success(config, noisy, tmp_path, arguments, capsys):
+    path, run = config(**without_clean("sure", parameters={"sigma": 80}, budget={"steps": 60})), tmp_path / "run"
+    assert main(arguments(path, None, run, "--noisy", str(noisy))) == 0  # noise of 25
+    assert "weaker than it was told" in capsys.readouterr().out
+    assert publish([str(run), "--folder", str(tmp_path / "card")]) == 2
+    assert "weaker than it was told" in capsys.readouterr().err
+    assert publish([str(run), "--folder", str(tmp_path / "card"), "--force"]) == 0
+    assert "weaker than it was told" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_card_says_what_is_known_and_what_is_not(config, noisy, tmp_path, arguments, capsys):
     path, run = config(**without_clean("neighbor2neighbor", budget={"steps": 2})), tmp_path / "run"
     assert main(arguments(path, None, run, "--noisy", str(noisy))) == 0
