@@ -3,15 +3,18 @@
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .adaptation import adapt
 from .command_line import FORMATS, check_options, parse_arguments
@@ -81,7 +84,8 @@ class Run:
         reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         written: tuple[Job, Future[str]] | None = None
         try:
-            with tqdm(total=total, initial=total - len(waiting), unit="picture") as bar:
+            bar = tqdm(total=total, initial=total - len(waiting), unit="picture")
+            with logging_redirect_tqdm([logging.getLogger(__package__)]), bar:
                 reading = reader.submit(self._read, waiting[0]) if waiting else None
                 for index, job in enumerate(waiting):
                     assert reading
@@ -145,7 +149,10 @@ class Run:
         entry |= ({"output": output} if output else {}) | ({"reason": reason} if reason else {})
         self.results.append(entry)
         if self.options.json:
-            tqdm.write(json.dumps(entry), file=sys.stdout)
+            try:
+                tqdm.write(json.dumps(entry), file=sys.stdout)
+            except BrokenPipeError:  # whoever read the lines has gone: the other pictures are still done
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def summary(self) -> int:
         """Say what was done; returns the exit status."""
@@ -175,7 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: nothing half-written
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it says of damaged files is said by read()
+    # What they say of damaged files is said by read().
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         check_options(options)
         jobs = plan_jobs(options.inputs, options.output, FORMATS.get(options.format))

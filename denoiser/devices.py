@@ -24,9 +24,9 @@ def pick_device(device: str) -> torch.device:
     """
     if device != "auto":
         try:
-            torch.zeros(1, device=device)
+            torch.zeros(1, device=device).cpu()  # "meta" has no values
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].partition(". ")[0]
             raise ValueError(f"device {device!r} cannot be used here ({reason}): use 'auto' or 'cpu'") from error
         return torch.device(device)
     if torch.cuda.is_available():

@@ -104,8 +104,8 @@ def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
     if not source.is_dir():
         return [(source, Path(source.name))]
     found = sorted(path for path in source.rglob("*") if path.suffix.lower() in READ_EXTENSIONS and path.is_file())
-    # macOS puts ._a.jpg beside a.jpg.
-    found = [path for path in found if not path.name.startswith(".")]
+    # macOS puts ._a.jpg beside a.jpg, and file managers keep .thumbnails.
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts)]
     inside = output.resolve()
     within = source.resolve() in inside.parents
     return [
@@ -192,7 +192,9 @@ def _choose_target(
         return target, ""
     except ValueError as error:
         for other in alternatives:
-            if _can_hold(other, frames) and (overwrite or not other.exists()):
+            if _can_hold(other, frames):
+                if other.exists() and not overwrite:
+                    raise ValueError(f"{other} exists; --overwrite replaces it") from error
                 reason = f"{error}; " if target.suffix.lower() in EXTENSIONS else ""
                 return other, f"{target.name}: {reason}written as {other}"
         raise

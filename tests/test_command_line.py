@@ -190,6 +190,8 @@ def test_wildcards_that_the_shell_leaves_alone_are_expanded(run, pictures, tmp_p
 def test_jfif_is_jpeg_and_what_macos_leaves_beside_files_is_no_picture(run, pictures, tmp_path):
     (pictures / "b.jpg").rename(pictures / "b.jfif")
     (pictures / "._b.jpg").write_bytes(b"resource fork")
+    (pictures / ".thumbnails").mkdir()
+    (pictures / ".thumbnails" / "b.jpg").write_bytes(b"of a file manager")
     status, error = run(pictures, "-o", tmp_path / "out")
     assert status == 0, error
     with Image.open(tmp_path / "out" / "b.jfif") as written:
@@ -210,6 +212,9 @@ def test_a_name_that_lies_about_its_content_does_not_stop_a_folder(run, pictures
 def test_a_device_that_is_not_there_is_named(run, pictures, tmp_path):
     status, error = run(pictures / "a.png", "-o", tmp_path / "b.png", "--device", "xpu")
     assert status == 2 and "device 'xpu' cannot be used here" in error and "use 'auto' or 'cpu'" in error
+    for device in ("vulkan", "meta", "cuda:9", "nonsense"):
+        status, error = run(pictures / "a.png", "-o", tmp_path / "b.png", "--device", device)
+        assert status == 2 and f"device '{device}' cannot be used here" in error and len(error) < 400
 
 
 def test_a_folder_of_pictures_called_as_a_checkpoint_is_not_one(pictures, tmp_path, monkeypatch):
@@ -244,6 +249,26 @@ def test_an_animation_becomes_one_in_a_format_that_holds_its_colors(run, tmp_pat
     assert status == 0 and "written as" in error
     with Image.open(tmp_path / "out" / "a.png") as written:
         assert written.n_frames == 3 and written.is_animated
+
+
+def test_what_became_another_format_is_not_written_twice_in_two(run, tmp_path):
+    Image.new("RGB", (24, 24), (90, 120, 60)).save(tmp_path / "a.gif")
+    for expected in (0, 1):
+        status, error = run(tmp_path / "a.gif", "-o", f"{tmp_path / 'out'}/")
+        assert status == expected and ("a.png exists" in error) == bool(expected), error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_reader_of_the_lines_that_goes_away_stops_no_picture(run, pictures, tmp_path, monkeypatch):
+    def gone(text, file=None):
+        if file is not sys.stderr:
+            raise BrokenPipeError
+
+    with open(os.devnull, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr("denoiser.__main__.tqdm.write", gone)
+        patch.setattr("sys.stdout", stdout)
+        status, error = run(pictures, "-o", tmp_path / "out", "--json")
+    assert status == 0 and "wrote 3 pictures" in error
 
 
 @pytest.mark.parametrize("option", [None, "--overwrite", "--skip-existing"])

@@ -1,12 +1,14 @@
 """Picture files: which library reads and writes which format, errors of damaged files."""
 
 import io
+import itertools
 import logging
 import os
 import re
 import uuid
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -75,15 +77,16 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
     Raises:
         ImageUnreadable, ImageTooLarge: The message says why, and what to do.
     """
-    name = source.name if isinstance(source, Path) else str(getattr(source, "name", "the picture"))
+    name = source.name if isinstance(source, Path) else str(getattr(source, "name", "the file"))
     request = Request(name, max_pixels, page, single)
     if isinstance(source, Path):
-        if not source.exists():
-            raise ImageUnreadable(f"There is no file {name}.")
+        if not os.path.exists(source):  # unlike source.exists() also of a name that is too long
+            address = re.match(r"\w\w+:", str(source))
+            raise ImageUnreadable(
+                f"{source} is an address: download it first." if address else f"There is no file {name}."
+            )
         if source.is_dir():
             raise ImageUnreadable(f"{name} is a folder, not a picture.")
-        if source.is_file() and source.stat().st_size == 0:
-            raise ImageUnreadable(f"{name} is empty (0 bytes).")
     elif isinstance(source, io.TextIOBase):
         raise TypeError("a picture file must be opened as binary: open(path, 'rb')")
     with translate_decode_errors(name):
@@ -100,6 +103,8 @@ def _read(file: IO[bytes], request: Request) -> list[Frame]:
     if not file.seekable():
         file = io.BytesIO(file.read())
     head = file.read(64)
+    if not head:
+        raise ImageUnreadable(f"{request.name} is empty (0 bytes), or was read to its end before.")
     file.seek(0)
     if head.startswith(png.SIGNATURE):
         return png.read(file, request)
@@ -195,6 +200,9 @@ def prepare(path: Path, frames: Sequence[Frame]) -> None:
 def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> None:
     """Write frames that a file of this name can hold; see :func:`save_image`."""
     form = WRITTEN[path.suffix.lower()]
+    if form == "WEBP" and "still" in frames[0].info:
+        frames = frames[1:]
+    frames = [replace(frame, info=metadata.kept(frame.info, form)) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not from tempfile, whose files only their owner can read. The name is unique: two processes may write one target.
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
@@ -207,9 +215,20 @@ def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> Non
         else:
             images = [to_pil(frame) for frame in frames]
             images[0].save(partial, form, **_options(frames, images, form))
+        if form == "WEBP" and len(frames) > 1 and frames[0].has_alpha:
+            _say_alpha(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _say_alpha(path: Path) -> None:
+    """Set the flag of alpha in an animated WebP: libwebp leaves it out where the changed parts of frames are opaque."""
+    with open(path, "r+b") as file:
+        file.seek(20)
+        flags = file.read(1)[0]
+        file.seek(20)
+        file.write(bytes([flags | 0x10]))
 
 
 def to_frames(
@@ -250,7 +269,7 @@ def _options(frames: Sequence[Frame], images: Sequence[Image.Image], form: str) 
         return {"quality": 95, "subsampling": 0} | metadata.jpeg_options(info)
     if form == "BMP":
         given = metadata.to_pil(info)
-        return {"dpi": given["dpi"]} if "dpi" in given else {}
+        return {"dpi": given.get("dpi", (0, 0))}  # 0 is unknown, where Pillow would say 96
     # exact: the colors under full transparency too
     options = {"lossless": True, "exact": True} | {k: info[k] for k in ("icc_profile", "exif", "xmp") if k in info}
     if len(images) > 1:
@@ -272,5 +291,8 @@ def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
             raise ValueError(f"{path.suffix} cannot hold transparency; write {path.stem}.png instead")
     if len(frames) > 1 and (form in ("JPEG", "BMP") or (form != "TIFF" and frames[0].planes.dtype != np.uint8)):
         raise ValueError(f"{path.suffix} cannot hold {len(frames)} such pages; write {path.stem}.tif instead")
+    equal = any(np.array_equal(one.planes, other.planes) for one, other in itertools.pairwise(frames))
+    if form != "TIFF" and equal and "duration" not in frames[0].info:  # an animation shows them as one for longer
+        raise ValueError(f"{path.suffix} cannot hold equal pages one by one; write {path.stem}.tif instead")
     if len(frames) > 1 and form != "TIFF" and len({frame.planes.shape for frame in frames}) > 1:
         raise ValueError(f"{path.suffix} cannot hold pages of different sizes; write {path.stem}.tif instead")

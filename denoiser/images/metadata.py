@@ -16,6 +16,7 @@ LABELS = {
     "exif": "EXIF",
     "xmp": "XMP",
     "xmp_extended": "extended XMP",
+    "iptc": "IPTC",
     "resolution": "resolution",
     "gamma": "gAMA",
     "chromaticity": "cHRM",
@@ -32,20 +33,25 @@ LABELS = {
 """The keys of :attr:`Frame.info`, as messages name them.
 
 ``resolution`` is (x, y, unit), pixels per unit; the unit is that of TIFF: 1 none, 2 inch, 3 centimeter. ``gamma``,
-``chromaticity`` and ``srgb`` are as Pillow gives them, ``cicp``, ``mdcv`` and ``clli`` the chunks of PNG.
+``chromaticity`` and ``srgb`` are as Pillow gives them, ``cicp``, ``mdcv`` and ``clli`` the chunks of PNG, ``iptc`` the
+records in a JPEG.
 """
 
 _COMMON = ("icc_profile", "exif", "xmp", "resolution")
 KEPT: dict[str, tuple[str, ...]] = {
-    "PNG": tuple(key for key in LABELS if key != "xmp_extended"),
-    "TIFF": _COMMON,
-    "JPEG": (*_COMMON, "xmp_extended", "comment"),
+    "PNG": tuple(key for key in LABELS if key not in ("xmp_extended", "iptc")),
+    "TIFF": (*_COMMON, "iptc"),
+    "JPEG": (*_COMMON, "xmp_extended", "iptc", "comment"),
     "WEBP": ("icc_profile", "exif", "xmp", "duration", "loop"),
     "BMP": ("resolution",),
 }
 """What each format that is written can hold."""
+_MAX_DPI = {"PNG": 1e8, "TIFF": 1e9, "JPEG": 65_535, "BMP": 1e8}
 
-_JPEG_SEGMENT = 65_533
+_TOO_MUCH = {"resolution": " without a unit or as fine as this"}
+_JPEG_SEGMENT = 65_500  # bytes, less what precedes them
+_ONE_SEGMENT = ("exif", "iptc", "comment")  # XMP may have several, and Pillow splits color profiles
+_IPTC_RESOURCE = 0x0404
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _XMP_PART = 65_000
 _XMP_POINTER = (
@@ -63,7 +69,7 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
     xmp = source.get("xmp") or source.get("XML:com.adobe.xmp")
     if xmp:
         info["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
-    text = source.get("text") or {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+    text = source.get("text") or getattr(image, "text", {})
     text = {key: value for key, value in text.items() if key != "XML:com.adobe.xmp"}
     if text:
         info["text"] = text
@@ -75,6 +81,8 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
         info["resolution"] = (float(source["dpi"][0]) * scale, float(source["dpi"][1]) * scale, 3 if unit == 3 else 2)
     elif "aspect" in source or "resolution" in source:
         info["resolution"] = (*map(float, source.get("resolution") or source["aspect"]), 1)
+    if image.format in ("JPEG", "MPO") and _IPTC_RESOURCE in source.get("photoshop", ()):
+        info["iptc"] = source["photoshop"][_IPTC_RESOURCE]
     parts = [body for _, body in getattr(image, "applist", ()) if body.startswith(_XMP_EXTENSION)]
     if parts:
         at = len(_XMP_EXTENSION) + 32
@@ -93,16 +101,33 @@ def to_pil(info: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def kept(info: dict[str, Any], form: str) -> dict[str, Any]:
+    """What of ``info`` a file of this format ("PNG") can hold."""
+    found = {key: info[key] for key in KEPT[form] if key in info}
+    if form == "JPEG":
+        found = {key: value for key, value in found.items() if key not in _ONE_SEGMENT or len(value) <= _JPEG_SEGMENT}
+    if "resolution" in found:
+        x, y, unit = found["resolution"]
+        if max(x, y) * (2.54 if unit == 3 else 1) > _MAX_DPI[form] or (unit == 1 and form in ("JPEG", "BMP")):
+            del found["resolution"]
+    return found
+
+
 def lost(info: dict[str, Any], form: str) -> list[str]:
-    """What of ``info`` a file of this format ("PNG") cannot hold, in words."""
-    words = [LABELS[key] for key in info if key in LABELS and key not in KEPT[form]]
-    if form == "JPEG" and len(info.get("exif", b"")) > _JPEG_SEGMENT:
-        words.append("EXIF of more than 64 kB")
-    return words
+    """What of ``info`` a file of this format cannot hold, in words."""
+    holds = kept(info, form)
+    return [
+        LABELS[key] + (_TOO_MUCH.get(key, " of more than 64 kB") if key in KEPT[form] else "")
+        for key in info
+        if key in LABELS and key not in holds
+    ]
 
 
 def checked(info: dict[str, Any], request: Request) -> dict[str, Any]:
-    """``info`` without a damaged color profile."""
+    """``info`` without a damaged color profile or resolution."""
+    if "resolution" in info and not all(0 < value < np.inf for value in info["resolution"]):
+        request.warn(f"its resolution of {info['resolution'][:2]} is none and is dropped")
+        info = {key: value for key, value in info.items() if key != "resolution"}
     if "icc_profile" in info:
         try:
             ImageCms.ImageCmsProfile(io.BytesIO(info["icc_profile"]))
@@ -159,9 +184,7 @@ def without_orientation(info: dict[str, Any], request: Request) -> dict[str, Any
 
 def jpeg_options(info: dict[str, Any]) -> dict[str, Any]:
     """The metadata as Pillow's options for JPEG, which holds XMP beyond 64 kB in segments of its own."""
-    options = {key: info[key] for key in ("icc_profile", "comment", "xmp") if key in info}
-    if len(info.get("exif", b"")) in range(1, _JPEG_SEGMENT + 1):
-        options["exif"] = info["exif"]
+    options = {key: info[key] for key in ("icc_profile", "comment", "xmp", "exif") if key in info}
     extended = info.get("xmp_extended", b"")
     if len(info.get("xmp", b"")) > 65_000:
         extended = info["xmp"]
@@ -171,8 +194,12 @@ def jpeg_options(info: dict[str, Any]) -> dict[str, Any]:
     for start in range(0, len(extended), _XMP_PART):
         body = _XMP_EXTENSION + digest + struct.pack(">II", len(extended), start) + extended[start : start + _XMP_PART]
         extra += b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    if "iptc" in info:
+        body = b"Photoshop 3.0\0" + struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(info["iptc"])) + info["iptc"]
+        body += bytes(len(body) % 2)
+        extra += b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
     if extra:
         options["extra"] = extra
-    if "resolution" in info and info["resolution"][2] != 1:
+    if "resolution" in info:
         options["dpi"] = to_pil(info)["dpi"]
     return options

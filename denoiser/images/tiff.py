@@ -15,6 +15,7 @@ from .frame import DEPTHS, Frame, Request, apply_cmyk_profile
 from .tiff_tags import (
     EXIF_IFD,
     GPS_IFD,
+    IPTC,
     LAYOUT,
     XMP,
     append_directories,
@@ -199,8 +200,7 @@ def _write_page(tif: tifffile.TiffWriter, frame: Frame, directory: Any) -> None:
     extra += [(pointer + 1, 4, 1, 0, True) for pointer in (EXIF_IFD, GPS_IFD) if pointer in directory]
     if frame.planes.dtype == np.uint16 and frame.maximum != 65535:
         extra.append((281, 3, channels, [int(frame.maximum)] * channels if channels > 1 else int(frame.maximum), True))
-    if "xmp" in info:
-        extra.append((XMP, 1, len(info["xmp"]), info["xmp"], True))
+    extra += [(tag, 1, len(info[key]), info[key], True) for tag, key in ((XMP, "xmp"), (IPTC, "iptc")) if key in info]
     x, y, unit = info.get("resolution", (1, 1, 1))
     tif.write(
         planes[..., 0] if channels == 1 else planes,

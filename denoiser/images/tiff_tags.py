@@ -14,7 +14,7 @@ from .frame import Request
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
-XMP, ICC = 700, 34675
+XMP, IPTC, ICC = 700, 33723, 34675
 # Tags about the layout of the pixels, which is written anew. All others are about the picture.
 LAYOUT = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
 LAYOUT |= {*range(320, 333), *range(336, 344), 347, *range(512, 522), *range(529, 533), XMP, ICC, EXIF_IFD, GPS_IFD}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from denoiser import ImageTooLarge, ImageUnreadable, read_frames, save_image
 from denoiser.images import codecs, metadata
@@ -172,6 +172,39 @@ def test_exif_that_jpeg_cannot_hold_is_named_and_the_rest_is_written(tmp_path, c
     assert "EXIF of more than 64 kB" in caplog.text and read(tmp_path / "a.jpg").info["icc_profile"] == PROFILE
 
 
+@pytest.mark.parametrize("source", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png"])
+def test_captions_in_iptc_travel_or_are_named(tmp_path, caplog, source, target):
+    records = b"\x1c\x02\x78\0\x07a title"
+    save_image(picture(iptc=records), tmp_path / source)
+    assert ("IPTC" in caplog.text) == (source == "a.png")
+    if source == "a.jpg":
+        save_image(read(tmp_path / source), tmp_path / target)
+        assert (records in (tmp_path / target).read_bytes()) == (target != "b.png") == ("IPTC" not in caplog.text)
+
+
+@pytest.mark.parametrize("resolution", [(3.0, 1.0, 1), (254_000.0, 254_000.0, 2), (2e9, 2e9, 3)])
+@pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png", "b.bmp"])
+def test_a_resolution_travels_or_is_named(tmp_path, caplog, resolution, target):
+    save_image(picture(resolution=resolution), tmp_path / target)
+    found = read(tmp_path / target).info.get("resolution")
+    assert ("resolution" in caplog.text) == (found is None)
+    if found:
+        scale = 2.54 if found[2] == 2 and resolution[2] == 3 else 1
+        assert found[:2] == pytest.approx([value * scale for value in resolution[:2]], rel=1e-3)
+    assert (found is None) == (resolution[0] == 2e9 or target == "b.jpg" or (target == "b.bmp" and resolution[2] == 1))
+
+
+def test_a_text_keeps_its_language(tmp_path):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("Title", "猫", "ja", "題")
+    Image.new("L", (8, 8)).save(tmp_path / "a.png", pnginfo=texts)
+    save_image(read(tmp_path / "a.png"), tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        title = image.text["Title"]
+    assert (title, title.lang, title.tkey) == ("猫", "ja", "題")
+
+
 # Damage
 
 
@@ -317,6 +350,29 @@ def test_the_picture_that_stands_for_an_animation_is_no_part_of_it(tmp_path):
         again = read_frames(tmp_path / name)
         assert [frame.info.get("duration") for frame in again] == [None, 70, 90]
         assert all(np.array_equal(one.planes, other.planes) for one, other in zip(frames, again, strict=True))
+    save_image(frames, tmp_path / "c.webp")  # which cannot hold it, and is all that moves
+    again = read_frames(tmp_path / "c.webp")
+    assert all(np.array_equal(one.planes, other.planes) for one, other in zip(frames[1:], again, strict=True))
+
+
+@pytest.mark.parametrize("target", ["b.png", "b.webp"])
+def test_a_moving_part_keeps_the_transparency_around_it(tmp_path, target):
+    planes = np.zeros((3, 32, 32, 4), np.uint8)
+    for index, frame in enumerate(planes):
+        frame[8 * index : 8 * index + 8] = 90 + 40 * index, 120, 60, 255
+    save_image([Frame(frame, 255.0, {"duration": 80}) for frame in planes], tmp_path / target)
+    assert np.array_equal([frame.planes for frame in read_frames(tmp_path / target)], planes)
+
+
+@pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif"])
+def test_equal_pages_do_not_become_one(tmp_path, target):
+    blank = [Frame(np.full((8, 8, 3), 255, np.uint8), 255.0)] * 3
+    if target == "b.tif":
+        save_image(blank, tmp_path / target)
+        assert len(read_frames(tmp_path / target)) == 3
+    else:
+        with pytest.raises(ValueError, match="cannot hold equal pages one by one"):
+            save_image(blank, tmp_path / target)
 
 
 def test_one_frame_in_an_animated_format_is_a_picture(tmp_path):

@@ -233,6 +233,12 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read(tmp_path / "nothing.png")
     with pytest.raises(ImageUnreadable, match="is a folder"):
         read(tmp_path)
+    with pytest.raises(ImageUnreadable, match="no file"):
+        read("x" * 5000)
+    with pytest.raises(ImageUnreadable, match="is an address: download it first"):
+        read("https://example.com/a.png")
+    with pytest.raises(ImageUnreadable, match="the file is empty"):
+        read(io.BytesIO())
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
