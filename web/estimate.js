@@ -6,9 +6,9 @@ const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, TO_SIGMA = 255 / 0.6744897501960817;
 const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
-const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2;
-const HALF_GRAIN = 0.62, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
-const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5;
+const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
+const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
+const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5, STEEP_FALL = 0.8, VARIED = 0.36;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
@@ -31,13 +31,14 @@ function levelOfLargePatches(picture, deviation) {
   const share = clipped[0].map((_, i) => Math.max(...clipped.map((shares) => shares[i])));
   const unclipped = share.reduce((sum, value) => sum + (value < MAX_CLIPPED), 0);
   if (directions.length < 2 || unclipped < MIN_PATCHES) return levelWithoutColor(picture, deviation);
-  const color = patches(combine(picture.planes, directions[0]), picture, share, deviation)
-    .filter((_, i) => share[i] < MAX_CLIPPED);
-  const smallest = levelOf(color, picture);
+  const colors = directions.slice(0, 2).map((one) =>
+    patches(combine(picture.planes, one), picture, share, deviation).filter((_, i) => share[i] < MAX_CLIPPED));
+  const levels = colors.map((one) => levelOf(one, picture)), smallest = Math.min(...levels);
+  const color = colors[levels.indexOf(smallest)];
   const middle = levelOf(color, picture, MIDDLE, FINE) / smallest, finest = levelOf(color, picture, FINEST) / smallest;
   if (smallest > MIN_WHITE && (middle < 1.25 || (middle < 1.6 && finest > 0.9))) return smallest;
-  const level = levelWithoutColor(picture, deviation);
-  return smallest > 0.6 * level ? smallest : level;
+  const level = levelWithoutColor(picture, deviation), left = lessTexture(color, picture);
+  return left > 0.6 * level ? left : level;
 }
 
 function levelOfSmallPatches(picture, deviation) {
@@ -56,13 +57,15 @@ function levelOfSmallPatches(picture, deviation) {
 // what the network removes from a part of the picture, as planes.
 export async function blindShare(rgba, height, width, level, remove) {
   if (Math.min(height, width) < 1 || isGraphic(rgba, height, width)) return 0;
-  const tall = Math.min(height, PART_SIDE), wide = Math.min(width, PART_SIDE), energies = [];
+  const tall = Math.min(height, PART_SIDE), wide = Math.min(width, PART_SIDE), blocks = [];
   for (const top of spread(height))
     for (const left of spread(width)) {
       const part = { outerTop: top, outerBottom: top + tall, outerLeft: left, outerRight: left + wide };
-      energies.push(...blockEnergies(await remove(part), tall, wide));
+      blocks.push(...measureBlocks(brightnessOf(rgba, width, part), await remove(part), tall, wide));
     }
-  const grain = energies.length ? 255 * Math.sqrt(quantile(energies.sort((one, other) => one - other), QUIET_BLOCKS)) : 0;
+  const quiet = quantile(blocks.map((block) => block.activity), QUIET_BLOCKS);
+  const energies = blocks.filter((block) => block.activity <= quiet).map((block) => block.energy);
+  const grain = blocks.length ? 255 * Math.sqrt(quantile(energies, LOW_BLOCKS)) : 0;
   const share = 1 / (1 + Math.max(grain / HALF_GRAIN, level / HALF_LEVEL) ** -STEEP);
   return share < MIN_SHARE ? 0 : share;
 }
@@ -73,21 +76,37 @@ function spread(side) {
   return Array.from({ length: count }, (_, i) => (count > 1 ? Math.floor((i * (side - PART_SIDE)) / (count - 1)) : 0));
 }
 
-// The energy of what is coarse in each block of planes.
-function blockEnergies(values, height, width) {
-  const planes = values.length / (height * width), inner = BLOCK / CELL, found = [];
+const brightnessOf = (rgba, width, { outerTop, outerBottom, outerLeft, outerRight }) => {
+  const found = [];
+  for (let y = outerTop; y < outerBottom; y++)
+    for (let x = outerLeft; x < outerRight; x++) {
+      const at = 4 * (y * width + x);
+      found.push((rgba[at] + rgba[at + 1] + rgba[at + 2]) / 765);
+    }
+  return found;
+};
+
+// The variance of what is left of the brightness of each block, and the energy of what is coarse in the removed planes.
+function measureBlocks(brightness, planes, height, width) {
+  const size = height * width, count = planes.length / size, found = [];
+  const removed = brightness.map((_, i) => {
+    let sum = 0;
+    for (let plane = 0; plane < count; plane++) sum += planes[plane * size + i];
+    return sum / count;
+  });
   for (let top = 0; top + BLOCK <= height; top += BLOCK)
     for (let left = 0; left + BLOCK <= width; left += BLOCK) {
-      let energy = 0;
-      for (let cell = 0; cell < planes * inner ** 2; cell++) {
-        const row = top + CELL * (Math.floor(cell / inner) % inner), column = left + CELL * (cell % inner);
-        let sum = 0;
-        for (let y = 0; y < CELL; y++)
-          for (let x = 0; x < CELL; x++)
-            sum += values[(Math.floor(cell / inner ** 2) * height + row + y) * width + column + x];
-        energy += (sum / CELL ** 2) ** 2;
-      }
-      found.push(energy / (planes * inner ** 2));
+      const cells = new Float64Array((BLOCK / CELL) ** 2), remaining = [];
+      for (let y = 0; y < BLOCK; y++)
+        for (let x = 0; x < BLOCK; x++) {
+          const at = (top + y) * width + left + x;
+          cells[(BLOCK / CELL) * Math.floor(y / CELL) + Math.floor(x / CELL)] += removed[at] / CELL ** 2;
+          remaining.push(brightness[at] - removed[at]);
+        }
+      found.push({
+        activity: standardDeviation(remaining) ** 2,
+        energy: cells.reduce((sum, cell) => sum + cell ** 2, 0) / cells.length,
+      });
     }
   return found;
 }
@@ -100,7 +119,8 @@ function standardDeviation(values) {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
 }
 
-function quantile(sorted, share) {
+function quantile(values, share) {
+  const sorted = Float64Array.from(values).sort();
   const at = share * (sorted.length - 1), low = Math.floor(at);
   return sorted[low] + (at - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]);
 }
@@ -205,7 +225,7 @@ function band(picture, start, end) {
   return Array.from({ length: tall * wide }, (_, i) => i).filter((i) => sum(i) >= start && sum(i) < end);
 }
 
-function levelOfPlanes(picture, deviation, start = FINE, end = END) {
+function levelWithoutColor(picture, deviation) {
   const levels = [], high = band(picture, FINE, END);
   for (const plane of picture.planes) {
     const share = clippedShares(plane, picture), valid = [], unclipped = [];
@@ -215,28 +235,41 @@ function levelOfPlanes(picture, deviation, start = FINE, end = END) {
       if (share[i] < MAX_CLIPPED) unclipped.push(patch);
     });
     const chosen = unclipped.length > 0.1 * valid.length ? unclipped : valid;
-    if (chosen.length) levels.push(levelOf(chosen, picture, start, end));
+    if (chosen.length) levels.push(lessTexture(chosen, picture));
   }
   return levels.reduce((sum, value) => sum + value, 0) / Math.max(1, levels.length);
 }
 
-function levelWithoutColor(picture, deviation) {
-  const level = levelOfPlanes(picture, deviation), finest = levelOfPlanes(picture, deviation, FINEST);
-  if (level > MAX_TEXTURE * largest(picture) || finest > FALLING * level) return level;
+function lessTexture(chosen, picture) {
+  const level = levelOf(chosen, picture), finest = levelOf(chosen, picture, FINEST);
+  if (finest > FALLING * level || (level > MAX_TEXTURE * largest(picture) && !isTexture(chosen, picture))) return level;
   return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
+}
+
+function isTexture(chosen, picture) {
+  const few = quietest(chosen, band(picture, 0, FINE).slice(1), QUIET), mean = (of) => of.reduce((a, b) => a + b, 0) / of.length;
+  const [energy, finest] = [FINE, FINEST].map((start) => {
+    const places = band(picture, start, END);
+    return few.map((patch) => mean(places.map((at) => patch[at] ** 2)));
+  });
+  return mean(finest) < STEEP_FALL ** 2 * mean(energy) && standardDeviation(energy) > VARIED * mean(energy);
 }
 
 function levelOf(chosen, picture, start = FINE, end = END) {
   const coarse = band(picture, 0, start).slice(1), fine = band(picture, start, end);
-  const texture = Float32Array.from(chosen, (patch) => coarse.reduce((sum, at) => sum + patch[at] ** 2, 0));
-  const sorted = texture.slice().sort();
   const [quiet, many] = [QUIET, MANY].map((share) => {
-    const most = sorted[Math.min(sorted.length, Math.max(MIN_PATCHES, Math.trunc(share * sorted.length))) - 1];
-    const few = chosen.filter((_, i) => texture[i] <= most), values = new Float32Array(few.length * fine.length);
+    const few = quietest(chosen, coarse, share), values = new Float32Array(few.length * fine.length);
     few.forEach((patch, i) => fine.forEach((at, j) => (values[i * fine.length + j] = Math.abs(patch[at]))));
-    return TO_SIGMA * quantile(values.sort(), 0.5);
+    return TO_SIGMA * quantile(values, 0.5);
   });
   return many < AGREE * quiet ? many : quiet;
+}
+
+// The patches with the least energy in `coarse` places: this share of them, and not too few.
+function quietest(chosen, coarse, share) {
+  const texture = Float32Array.from(chosen, (patch) => coarse.reduce((sum, at) => sum + patch[at] ** 2, 0));
+  const most = texture.slice().sort()[Math.min(chosen.length, Math.max(MIN_PATCHES, Math.trunc(share * chosen.length))) - 1];
+  return chosen.filter((_, i) => texture[i] <= most);
 }
 
 // Principal directions of the colors with a deviation above one level, the least first.

@@ -30,10 +30,12 @@ MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
 MAX_STEP = 4 / 255
 """The largest step between two values that a dim picture may get as it is made brighter."""
-FINEST, FALL, FALLING, MAX_TEXTURE = 12, 0.5, 0.93, 5.0
+FINEST, FALL, FALLING = 12, 0.5, 0.93
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
-that of white noise the same. Levels with a ratio up to ``FALLING`` and not above ``MAX_TEXTURE``, which the texture of
-photographs reaches by itself, are taken apart by it; a higher one is noise that JPEG or a camera has smoothed."""
+that of white noise the same. Levels with a ratio up to ``FALLING`` are taken apart by it."""
+MAX_TEXTURE, STEEP_FALL, VARIED = 5.0, 0.8, 0.36
+"""Above this level, which few photographs reach by their texture, it may also be noise that JPEG or a camera has
+smoothed: texture falls steeper, and differs more from patch to patch (deviation of the energy over its mean)."""
 
 MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
 """Sums of the two frequencies of a coefficient: from where on it is no longer coarse, fine; the end."""
@@ -111,14 +113,15 @@ def _level_of_large_patches(pixels: np.ndarray) -> float:
     # One direction means a toned picture: gray.
     if directions.shape[1] < 2 or unclipped.sum() < MIN_PATCHES:
         return _level_without_color(pixels)
-    color = cosines(windows(pixels @ directions[:, 0]))[unclipped] / _remaining(share[unclipped])
-    smallest = _level(color)
-    # Where the color with the least texture holds white noise beyond that of rounding, with some texture, all else is
+    scale = _remaining(share[unclipped])
+    colors = [cosines(windows(pixels @ one))[unclipped] / scale for one in directions.T[:2]]
+    smallest, color = min(((_level(one), one) for one in colors), key=lambda pair: pair[0])
+    # Where the color with the least of it holds white noise beyond that of rounding, with some texture, all else is
     # texture. Where it holds none, the brightness may have what JPEG or a camera has left of noise.
     middle, finest = _level(color, MIDDLE, FINE), _level(color, FINEST)
     if smallest > MIN_WHITE and (middle < 1.25 * smallest or (middle < 1.6 * smallest and finest > 0.9 * smallest)):
         return smallest
-    level = _level_without_color(pixels)
+    level, smallest = _level_without_color(pixels), _less_texture(color, float(pixels.max()))
     return smallest if smallest > 0.6 * level else level
 
 
@@ -138,11 +141,33 @@ def _level_of_small_patches(pixels: np.ndarray) -> float:
 
 
 def _level_without_color(pixels: np.ndarray) -> float:
-    """The level of gray or toned planes, less what their texture adds."""
-    level, finest = _level_of_planes(pixels), _level_of_planes(pixels, FINEST)
-    if level > MAX_TEXTURE * float(pixels.max()) or finest > FALLING * level:
+    """The mean level of the planes that are not constant, less what their texture adds."""
+    levels = []
+    for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
+        coefficients = cosines(windows(plane))
+        # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
+        valid = (np.abs(coefficients[:, frequencies(coefficients) >= FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
+        unclipped = valid & (share < MAX_CLIPPED)
+        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
+        if chosen.any():
+            levels.append(_less_texture(coefficients[chosen] / _remaining(share[chosen]), float(pixels.max())))
+    return sum(levels) / max(1, len(levels))
+
+
+def _less_texture(coefficients: np.ndarray, peak: float) -> float:
+    """The level of a plane from its coefficients (N, 8, 8), less what its texture adds; ``peak``: its largest value."""
+    level, finest = _level(coefficients), _level(coefficients, FINEST)
+    if finest > FALLING * level or (level > MAX_TEXTURE * peak and not _is_texture(coefficients)):
         return level
     return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
+
+
+def _is_texture(coefficients: np.ndarray) -> bool:
+    """Whether what is fine in the quiet patches is texture rather than smoothed noise."""
+    sums = frequencies(coefficients)
+    quiet = coefficients[_quietest((coefficients[:, (sums > 0) & (sums < FINE)] ** 2).sum(1), QUIET)]
+    energy, finest = ((quiet[:, sums >= start] ** 2).mean(1) for start in (FINE, FINEST))
+    return bool(finest.mean() < STEEP_FALL**2 * energy.mean() and energy.std() > VARIED * energy.mean())
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:
@@ -218,20 +243,6 @@ def _remaining(share: np.ndarray) -> np.ndarray:
     return remaining_deviation(share)[:, None, None]
 
 
-def _level_of_planes(pixels: np.ndarray, start: int = FINE) -> float:
-    """The mean level of the planes that are not constant; see :func:`_level`."""
-    levels = []
-    for plane, share in zip(np.moveaxis(pixels, -1, 0), _clipped(pixels).T):
-        coefficients = cosines(windows(plane))
-        # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
-        valid = (np.abs(coefficients[:, frequencies(coefficients) >= FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
-        unclipped = valid & (share < MAX_CLIPPED)
-        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
-        if chosen.any():
-            levels.append(_level(coefficients[chosen] / _remaining(share[chosen]), start))
-    return sum(levels) / max(1, len(levels))
-
-
 def frequencies(coefficients: np.ndarray) -> np.ndarray:
     """The sum of the two frequencies of each coefficient (8, 8), 0 to 14."""
     rows, columns = coefficients.shape[1:]
@@ -243,8 +254,11 @@ def _level(coefficients: np.ndarray, start: int = FINE, end: int = END) -> float
     sums = frequencies(coefficients)
     texture = (coefficients[:, (sums > 0) & (sums < start)] ** 2).sum(1)
     fine = np.abs(coefficients[:, (sums >= start) & (sums < end)])
-    levels = []
-    for share in (QUIET, MANY):
-        last = min(len(fine), max(MIN_PATCHES, int(share * len(fine)))) - 1
-        levels.append(TO_SIGMA * float(np.median(fine[texture <= np.partition(texture, last)[last]])))
+    levels = [TO_SIGMA * float(np.median(fine[_quietest(texture, share)])) for share in (QUIET, MANY)]
     return levels[1] if levels[1] < AGREE * levels[0] else levels[0]
+
+
+def _quietest(texture: np.ndarray, share: float) -> np.ndarray:
+    """Which of the patches have the least texture: this share of them, and not too few."""
+    last = min(len(texture), max(MIN_PATCHES, int(share * len(texture)))) - 1
+    return texture <= np.partition(texture, last)[last]

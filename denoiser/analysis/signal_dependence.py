@@ -33,9 +33,10 @@ COSTS = (0.0, 0.02, 0.06, 0.08)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
 MIN_WORTH = 1.0
 """Weaker noise, 8-bit units, is left at one level."""
-MIN_MISFIT, MAX_SHARE, MIN_RATIO = 0.09, 0.6, 1.4
+MIN_MISFIT, MAX_SHARE, MAX_MISFIT, MIN_RATIO = 0.09, 0.6, 0.23, 1.4
 """One level is given up if it misfits by so much (mean of the logarithm of the variance), if a model has at most this
-share of the misfit, and if the deviations of the noise in the picture have this ratio."""
+share of the misfit and no more than what noise of photographs has, and if the deviations of the noise in the picture
+have this ratio."""
 
 
 def estimate_noise(picture: Picture) -> float | PoissonGaussian:
@@ -79,7 +80,7 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     ]
     misfit, model = min(((fit[0] + cost, fit[1]) for fit, cost in zip(fits, COSTS)), key=lambda pair: pair[0])
     deviations = model.deviation(np.quantile(tones, (0.05, 0.95)))
-    if misfit > MAX_SHARE * flat[0] or deviations[1] < MIN_RATIO * deviations[0]:
+    if misfit > min(MAX_SHARE * flat[0], MAX_MISFIT) or deviations[1] < MIN_RATIO * deviations[0]:
         return level
     return model
 
@@ -108,7 +109,9 @@ def _measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | 
             found.append((means[quiet].mean(0), direction, fine[quiet].mean()))
             ratios.append(finer[quiet].mean() / fine[quiet].mean())
     # Without color the texture of bright areas looks like photons, but for its spectrum, which falls.
-    if not found or (len(directions) == 1 and np.median(ratios) < MIN_FLAT):
+    if len(directions) == 1:
+        found = [one for one, ratio in zip(found, ratios) if min(ratio, np.median(ratios)) >= MIN_FLAT]
+    if not found:
         return None
     tones, weights, variances = zip(*found)
     return np.array(tones), np.array(weights), np.array(variances)

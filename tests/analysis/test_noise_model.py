@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from denoiser import Denoiser, PoissonGaussian, add_noise, estimate_sigma
 from denoiser.analysis.metrics import psnr
@@ -65,6 +66,15 @@ def test_photon_noise_is_found_and_its_gain(photo, channels, peak):
     assert isinstance(found, PoissonGaussian)
     middle = found.deviation(np.array([0.25, 0.5]))
     assert middle == pytest.approx((np.array([0.25, 0.5]) / peak) ** 0.5, rel=0.2 if channels == 3 else 0.45)
+
+
+def test_photon_noise_is_found_in_gray_where_some_tones_are_texture():
+    random = np.random.default_rng(0)
+    clean = np.linspace(0.05, 0.9, 256)[:, None, None] * np.ones((1, 256, 1))
+    textured = (clean > 0.1) & (clean < 0.45)
+    clean = (clean + textured * 0.3 * gaussian_filter(random.standard_normal(clean.shape), (0.8, 0.8, 0))).clip(0, 1)
+    found = estimate_noise(read(as_file(add_noise(clean.astype(np.float32), "poisson", peak=255))))
+    assert isinstance(found, PoissonGaussian) and found.gain == pytest.approx(1, rel=0.15)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1])

@@ -92,7 +92,7 @@ def test_an_estimate_that_removes_nothing_counts_by_the_level_of_white_noise_alo
 
 def test_what_a_blind_network_removes_counts_if_it_is_coarse_and_everywhere():
     random = np.random.default_rng(0)
-    fine = random.standard_normal((128, 128, 3)).astype(np.float32) / 255
+    fine = random.standard_normal((128, 128, 1)).astype(np.float32).repeat(3, 2) / 255
     coarse = uniform_filter(fine, (4, 4, 0)) * 6
     half = coarse * (np.arange(128) < 64)[:, None, None]
     shares = [
@@ -100,6 +100,19 @@ def test_what_a_blind_network_removes_counts_if_it_is_coarse_and_everywhere():
         for removed in (fine, half, coarse)
     ]
     assert shares[0] < 0.01 and shares[1] < 0.01 and shares[2] > 0.9
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_blind_network_that_blurs_texture_as_much_as_noise_counts_for_noise_only(channels):
+    """Texture that is left nowhere out is coarse, too, but what remains of it shows where it was."""
+    random = np.random.default_rng(0)
+    texture = uniform_filter(random.standard_normal((160, 160, channels)), (2, 2, 0)) * 10
+    texture *= 0.1 + np.abs(np.linspace(-1, 1, 160))[:, None, None]
+    noise = uniform_filter(random.standard_normal((160, 160, channels)), (4, 4, 0)) * 12
+    removed = [np.std(one - uniform_filter(one, (9, 9, 0))) for one in (texture, noise)]
+    clean, noisy = ((120 + one).astype(np.float32) / 255 for one in (texture, noise))
+    shares = [blind_share(one, 0.0, lambda parts, _: uniform_filter(parts, (9, 9, 0, 0))) for one in (clean, noisy)]
+    assert removed[0] > 0.9 * removed[1] and shares[0] < 0.1 and shares[1] > 0.9, shares
 
 
 def test_a_blind_network_leaves_a_clean_photograph_and_denoises_one_from_a_camera(photo):
