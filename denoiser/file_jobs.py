@@ -173,14 +173,18 @@ def write_result(frames: list[Frame], path: Path, to_stream: bool) -> str:
     Raises:
         OSError: It cannot be written.
     """
-    if not to_stream:
-        write_frames(frames, path)
-        return str(path)
-    with tempfile.TemporaryDirectory() as folder:
-        write_frames(frames, Path(folder) / path.name)
-        sys.stdout.buffer.write((Path(folder) / path.name).read_bytes())
-        sys.stdout.buffer.flush()
-    return STREAM
+    where = STREAM if to_stream else str(path)
+    try:
+        if not to_stream:
+            write_frames(frames, path)
+            return where
+        with tempfile.TemporaryDirectory() as folder:
+            write_frames(frames, Path(folder) / path.name)
+            sys.stdout.buffer.write((Path(folder) / path.name).read_bytes())
+            sys.stdout.buffer.flush()
+    except OSError as error:  # numpy, which writes TIFF, does not say that a disk is full
+        raise OSError(f"{where} cannot be written ({error.strerror or 'is the disk full?'})") from error
+    return where
 
 
 def _choose_target(

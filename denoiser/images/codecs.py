@@ -120,8 +120,20 @@ def _read(file: IO[bytes], request: Request) -> list[Frame]:
         file.seek(0)
         image = JpegImageFile(file)
         request.warn("its index of further pictures is damaged and is not used")
-    with image:
-        return from_pil(image, request)
+    try:
+        with image:
+            return from_pil(image, request)
+    except OSError:
+        if not head.startswith(b"\xff\xd8"):
+            raise
+        file.seek(0)
+        content = file.read().rstrip(b"\xff")  # half of a mark
+        # If all pixels are there, what follows changes none.
+        ended, longer = (Image.open(io.BytesIO(content + more + b"\xff\xd9")) for more in (b"", b"\x5a" * 64))
+        if not np.array_equal(np.asarray(ended), np.asarray(longer)):
+            raise
+    request.warn("its end is missing, behind the last pixel")
+    return from_pil(ended, request)
 
 
 def from_pil(image: Image.Image, request: Request) -> list[Frame]:

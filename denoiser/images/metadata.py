@@ -49,8 +49,8 @@ KEPT: dict[str, tuple[str, ...]] = {
 _MAX_DPI = {"PNG": 1e8, "TIFF": 1e9, "JPEG": 65_535, "BMP": 1e8}
 
 _TOO_MUCH = {"resolution": " without a unit or as fine as this"}
-_JPEG_SEGMENT = 65_500  # bytes, less what precedes them
-_ONE_SEGMENT = ("exif", "iptc", "comment")  # XMP may have several, and Pillow splits color profiles
+# Bytes in the one segment that each has; XMP and profiles may have several. Pillow has less room for comments.
+_JPEG_SEGMENTS = {"exif": 65_533, "iptc": 65_507, "comment": 60_000}
 _IPTC_RESOURCE = 0x0404
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _XMP_PART = 65_000
@@ -105,7 +105,7 @@ def kept(info: dict[str, Any], form: str) -> dict[str, Any]:
     """What of ``info`` a file of this format ("PNG") can hold."""
     found = {key: info[key] for key in KEPT[form] if key in info}
     if form == "JPEG":
-        found = {key: value for key, value in found.items() if key not in _ONE_SEGMENT or len(value) <= _JPEG_SEGMENT}
+        found = {key: found[key] for key in found if len(found[key]) <= _JPEG_SEGMENTS.get(key, np.inf)}
     if "resolution" in found:
         x, y, unit = found["resolution"]
         if max(x, y) * (2.54 if unit == 3 else 1) > _MAX_DPI[form] or (unit == 1 and form in ("JPEG", "BMP")):

@@ -19,6 +19,7 @@ from .frame import Frame, Request, pil_planes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
+_MAX_PROFILE = 2**26
 _RAW_CHUNKS = {b"cICP": "cicp", b"mDCV": "mdcv", b"cLLI": "clli"}  # Pillow does not read them
 _PARSED_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
@@ -68,15 +69,20 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) -> dict[str, Any]:
     """``info`` with what a chunk says; the chunk is dropped if it is damaged."""
-    if kind in _RAW_CHUNKS and chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4])):
+    sound = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
+    if kind in _RAW_CHUNKS and sound:
         return info | {_RAW_CHUNKS[kind]: chunk[8:-4]}
     if kind not in _PARSED_CHUNKS:
         return info
     try:
-        with Image.open(io.BytesIO(_ONE_PIXEL[:33] + chunk + _ONE_PIXEL[33:]), formats=["PNG"]) as image:
-            found = metadata.from_pil(image)
-        if kind == b"iCCP" and "icc_profile" not in found:
-            raise ValueError("it cannot be unpacked")
+        if kind == b"iCCP":  # Pillow reads none of more than a megabyte
+            unpack = zlib.decompressobj()
+            found = {"icc_profile": unpack.decompress(chunk[8:-4].partition(b"\0")[2][1:], _MAX_PROFILE)}
+            if not (sound and unpack.eof):
+                raise ValueError("it cannot be unpacked")
+        else:
+            with Image.open(io.BytesIO(_ONE_PIXEL[:33] + chunk + _ONE_PIXEL[33:]), formats=["PNG"]) as image:
+                found = metadata.from_pil(image)
         if kind == b"cHRM" and len(found["chromaticity"]) != 8:
             raise ValueError("it has not eight numbers")
     except Exception as error:
@@ -176,7 +182,12 @@ def _chunks(info: dict[str, Any]) -> list[tuple[bytes, bytes]]:
         chunks.add_itxt("XML:com.adobe.xmp", info["xmp"].decode("utf-8", "replace"))
     text = {"Comment": info["comment"]} if "comment" in info else {}
     for key, value in (text | info.get("text", {})).items():
-        chunks.add_text(key, value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
+        if isinstance(value, bytes):  # a comment of GIF or JPEG, which do not say its encoding
+            try:
+                value = value.decode()
+            except UnicodeDecodeError:
+                value = value.decode("latin-1")
+        chunks.add_text(key, value)
     return [(kind, body) for kind, body, *_ in chunks.chunks]
 
 

@@ -172,6 +172,15 @@ def test_exif_that_jpeg_cannot_hold_is_named_and_the_rest_is_written(tmp_path, c
     assert "EXIF of more than 64 kB" in caplog.text and read(tmp_path / "a.jpg").info["icc_profile"] == PROFILE
 
 
+def test_a_comment_keeps_its_letters(tmp_path, caplog):
+    for text in ("café 猫".encode(), "café".encode("latin-1")):
+        save_image(picture(comment=text), tmp_path / "a.jpg")
+        save_image(read(tmp_path / "a.jpg"), tmp_path / "b.png")
+        assert read(tmp_path / "b.png").info["text"]["Comment"].startswith("café")
+    save_image(picture(comment=bytes(70_000)), tmp_path / "a.jpg")
+    assert "comment of more than 64 kB" in caplog.text
+
+
 @pytest.mark.parametrize("source", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png"])
 def test_captions_in_iptc_travel_or_are_named(tmp_path, caplog, source, target):
@@ -256,6 +265,29 @@ def test_a_damaged_profile_is_dropped_and_said(tmp_path, caplog, name):
     again = read(tmp_path / name)
     assert "icc_profile" not in again.info and "ICC color profile is damaged" in caplog.text
     assert np.allclose(again.pixels, picture().pixels, atol=8 / 255)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+@pytest.mark.parametrize("cut", [1, 2, 30, 200])
+def test_a_jpeg_without_its_end_is_whole_if_its_pixels_are(tmp_path, caplog, options, cut):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(
+        tmp_path / "a.jpg", **options
+    )
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[:-cut])
+    if cut > 2:
+        with pytest.raises(ImageUnreadable, match="damaged or truncated"):
+            read(tmp_path / "b.jpg")
+    else:
+        assert np.array_equal(read(tmp_path / "b.jpg").pixels, read(tmp_path / "a.jpg").pixels)
+        assert "its end is missing" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_a_profile_of_megabytes_travels(tmp_path, name):
+    profile = struct.pack(">I", len(PROFILE) + 2_000_000) + PROFILE[4:] + bytes(2_000_000)
+    save_image(picture(icc_profile=profile), tmp_path / name)
+    assert read(tmp_path / name).info["icc_profile"] == profile
 
 
 def test_a_sixteen_bit_png_that_is_cut_is_said_to_be_damaged(tmp_path):
