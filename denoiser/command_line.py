@@ -16,7 +16,7 @@ classical methods (--method):
 {methods}
 
 Several pictures, folders, and a new folder written with a trailing slash (-o new/) are done into a folder.
-Folders are searched with all that is in them; links to other folders are not followed.
+Folders are searched with all that is in them; hidden folders and links to others are left out.
 "-" is standard input or output: denoise - -o - < noisy.png > clean.png
 denoise export CHECKPOINT -o FILE.onnx writes a checkpoint for ONNX Runtime and others: see denoise export --help
 

@@ -73,6 +73,8 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
     if not into_folder:
         if extension and WRITTEN.get(folder.suffix.lower()) != WRITTEN[extension]:
             raise ValueError(f"{folder} does not end in {extension}, as --format asks for")
+        if sources[0] and not os.path.exists(sources[0]) and folder.suffix.lower() not in WRITTEN:
+            raise ValueError(f"there is no {sources[0]}")  # a folder, had its name been right
         check_format(folder)
         jobs = [Job(sources[0], folder)]
     else:

@@ -513,6 +513,7 @@ def test_what_results_are_called(run, photo, tmp_path, monkeypatch, arguments, w
         (["in", "-o", "in"], "is an input"),
         (["in/deeper", "-o", "in"], ""),
         (["", "-o", "out"], "name of a picture is empty"),
+        (["inn", "-o", "out"], "there is no inn"),
         (["in/a.png", "-o", "x" * 300 + ".png"], "too long"),
         (["in/a.png", "-o", "in/b.jpg/c.png"], "nothing can be written to"),
     ],
