@@ -12,7 +12,6 @@ Soltanayev and Chun, "Training deep learning based denoisers without ground trut
 
 import copy
 import functools
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from .images.picture import ImageLike, read
 from .models import DenoisingAutoencoder
 from .network_input import NetworkInput
 from .pipeline import Denoiser
-from .self_supervised import Network, Objective, Sure
+from .self_supervised import IMPOSSIBLE, Network, Objective, Sure, score
 
 PATCH, BATCH = 96, 2
 RATE, WARMUP = 1e-2, 10
@@ -167,6 +166,9 @@ def _fine_tune(
     optimizer = torch.optim.Adam(gains, RATE / WARMUP)
     generator = torch.Generator(noisy.device).manual_seed(0)
     before = best = _score(objective, network(average), noisy, level)
+    if before == IMPOSSIBLE:
+        note = f"{objective.label} measures no error at all: the noise is weaker than it was told"
+        return Adaptation(denoiser, objective.label, 0.0, 0.0, 0, 0.0, note)
     kept, steps, stale, checked = average, 0, 0, 0
     while stale < PATIENCE and (max_steps is None or steps < max_steps):
         loss = objective.loss(network(gains), _crops(parts, generator), level.expand(BATCH), generator)
@@ -181,14 +183,15 @@ def _fine_tune(
         if progress:
             progress(min(1.0, done))
         if done * CHECKS >= checked + 1:
-            checked, score = int(done * CHECKS), _score(objective, network(average), noisy, level)
-            stale = 0 if score > best else stale + 1
-            if score > best:
-                best, kept = score, average
+            checked, now = int(done * CHECKS), _score(objective, network(average), noisy, level)
+            stale = 0 if now > best else stale + 1
+            if now > best:
+                best, kept = now, average
         if done >= 1:
             break
     pair = network([torch.ones_like(gain) for gain in kept]), network(kept)
-    if best >= before + MIN_GAIN and not all(_is_certain(objective, pair, noisy, level, factor) for factor in factors):
+    certain = functools.partial(_is_certain, objective, pair, noisy, level)
+    if best == IMPOSSIBLE or (best >= before + MIN_GAIN and not all(map(certain, factors))):
         best = before
     if best < before + MIN_GAIN:
         return Adaptation(denoiser, objective.label, before, before, steps, time.monotonic() - started)
@@ -244,7 +247,7 @@ def _crops(parts: list[torch.Tensor], generator: torch.Generator) -> torch.Tenso
 def _score(objective: Objective, network: Network, noisy: torch.Tensor, level: torch.Tensor) -> float:
     """10 log10(1 / error), dB; what is drawn is always the same."""
     generator = torch.Generator(noisy.device).manual_seed(1)
-    return -10 * math.log10(max(float(objective.error(network, noisy, level, generator)), 1e-8))
+    return score(float(objective.error(network, noisy, level, generator)))
 
 
 @torch.no_grad()

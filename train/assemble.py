@@ -10,7 +10,7 @@ from denoiser.download.checkpoint_files import CARD_FILE
 from denoiser.errors import CannotPublish, CheckpointInvalid
 from denoiser.hub import card
 from denoiser.hub.card_sections import MIN_GAIN, mean_gain
-from denoiser.hub.card_without_clean import IMPOSSIBLE
+from denoiser.hub.card_without_clean import NO_ERROR
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
 from denoiser.hub.push import copy_checkpoint
@@ -71,7 +71,7 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
         gain = method["score"] - method["noisy_score"]
         if method.get("impossible") and not force:
             raise CannotPublish(
-                f"{IMPOSSIBLE.format(**method)} Train again with the right level, or publish it with "
+                f"{NO_ERROR.format(**method)} Train again with the right level, or publish it with "
                 "`python -m train.publish ... --force`"
             )
     if gain < MIN_GAIN and not force:

@@ -1,6 +1,5 @@
 """Runs on noisy pictures alone: what they train on, and how they are scored without a clean picture."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from PIL import Image
 
 from denoiser.analysis.noise_correlation import SHARED
 from denoiser.analysis.noise_model import PoissonGaussian
-from denoiser.hub.card_without_clean import IMPOSSIBLE
-from denoiser.self_supervised import Objective, Sure
+from denoiser.hub.card_without_clean import NO_ERROR
+from denoiser.self_supervised import IMPOSSIBLE, Objective, Sure, score
 
 from .config import ConfigError
 from .data.noisy import NoisyPictures, Scene, Shot, read_shots
@@ -23,9 +22,6 @@ from .plan import Plan
 from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
 from .state import write_atomically, write_text
 from .validation import CROP, overall_psnr
-
-MIN_ERROR = 1e-8
-"""An estimate of the error may be lower, even negative: then it is wrong, and so is what the method assumes."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class NoisyValidation:
                 generator = torch.Generator(device).manual_seed(seed)
                 noisy, level = (part.to(device) for part in crop)
                 errors.append(float(self.objective.error(network, noisy, level, generator)))
-            scores[group] = -10 * math.log10(max(statistics.fmean(errors), MIN_ERROR))
+            scores[group] = score(statistics.fmean(errors))
         return {self.name: scores}
 
     @torch.no_grad()
@@ -123,8 +119,8 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
     """
     kind, objective = pictures.validation.name, plan.objective
     measured = pictures.validation.measure(model)
-    score, before = overall_psnr(measured), overall_psnr(pictures.validation.measure(None))
-    impossible = -10 * math.log10(MIN_ERROR) in measured[kind].values()
+    after, before = overall_psnr(measured), overall_psnr(pictures.validation.measure(None))
+    impossible = IMPOSSIBLE in measured[kind].values()
     correlation = pictures.photographs.correlation
     about = {
         "kind": kind,
@@ -134,16 +130,16 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
         "correlation": round(correlation, 2),
         "doubtful": objective.needs_independent_pixels and correlation > SHARED,
         "impossible": impossible,
-        "score": round(score, 2),
+        "score": round(after, 2),
         "noisy_score": round(before, 2),
     }
     write_facts(run, facts | {"self_supervised": about})
     if not (run / EVALUATION_FILE).exists():
         write_text(run / EVALUATION_FILE, "[]\n")
-    print(f"held-out crops by {objective.label}'s own measure: {before:.2f} dB as they are, {score:.2f} dB denoised")
+    print(f"held-out crops by {objective.label}'s own measure: {before:.2f} dB as they are, {after:.2f} dB denoised")
     if impossible:
-        print(f"warning: {IMPOSSIBLE.format(**about)}")
-    return score - before
+        print(f"warning: {NO_ERROR.format(**about)}")
+    return after - before
 
 
 def _known_noise(objective: Objective) -> float | PoissonGaussian | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-IMPOSSIBLE = (
+NO_ERROR = (
     "{label} measures no error at all, which cannot be: the noise is weaker than it was told, or neighboring pixels "
     "share it. Detail was lost, or noise stayed."
 )
@@ -22,7 +22,7 @@ def limits_without_clean(method: dict[str, Any]) -> str:
             f"{method['correlation']:.2f}), against what {method['label']} assumes: expect noise to stay.** {text}"
         )
     if method.get("impossible"):
-        text = f"**{IMPOSSIBLE.format(**method)}** {text}"
+        text = f"**{NO_ERROR.format(**method)}** {text}"
     if method["score"] - method["noisy_score"] < 1:
         text = f"**By its own measure it hardly improves on the noisy picture: it has learned next to nothing.** {text}"
     return text

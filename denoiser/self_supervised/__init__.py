@@ -1,6 +1,6 @@
 """Training without clean pictures: the methods by name. One file each, with its source and what it assumes."""
 
-from ._base import Network, Objective
+from ._base import IMPOSSIBLE, Network, Objective, score
 from .neighbor2neighbor import Neighbor2Neighbor
 from .noise2noise import Noise2Noise
 from .noise2void import Noise2Void
@@ -13,4 +13,14 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "sure": Sure,
 }
 
-__all__ = ["OBJECTIVES", "Neighbor2Neighbor", "Network", "Noise2Noise", "Noise2Void", "Objective", "Sure"]
+__all__ = [
+    "IMPOSSIBLE",
+    "OBJECTIVES",
+    "Neighbor2Neighbor",
+    "Network",
+    "Noise2Noise",
+    "Noise2Void",
+    "Objective",
+    "Sure",
+    "score",
+]

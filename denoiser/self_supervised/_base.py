@@ -1,5 +1,6 @@
 """What a method of training without clean pictures has to offer."""
 
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -8,6 +9,18 @@ import torch
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Noisy crops (B, C, H, W) in [0, 1] and their noise levels (B,) on that scale -> the clean estimate, float32, same
 shape. A blind network ignores the levels."""
+
+MIN_ERROR = 1e-8
+"""An estimate of the error may be lower, even negative: then it is wrong, and so is what the method assumes."""
+
+
+def score(error: float) -> float:
+    """10 log10(1 / error), dB."""
+    return -10 * math.log10(max(error, MIN_ERROR))
+
+
+IMPOSSIBLE = score(0)
+"""The score of an error that cannot be."""
 
 
 class Objective:
