@@ -100,7 +100,8 @@ _MODES |= dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "I;16")
 
 def refuse_reduced(image: Image.Image, name: str) -> None:
     """Raise ImageUnreadable if Pillow reduces the depth of an opened file; known only until its pixels are loaded."""
-    if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I;16"):
+    deep = ";16" in str(getattr(image, "tile", "")) and image.format != "BMP"  # where it is 16 bits a pixel
+    if deep and not image.mode.startswith("I;16"):
         raise ImageUnreadable(f"{name} holds 16-bit color, which Pillow reduces to 8 bits. Pass the path of the file.")
     if image.mode.startswith("I;16") and "transparency" in image.info:
         raise ImageUnreadable(f"{name} is 16-bit gray with a transparent value, which Pillow drops. Pass the path.")

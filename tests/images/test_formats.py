@@ -214,6 +214,16 @@ def test_a_text_keeps_its_language(tmp_path):
     assert (title, title.lang, title.tkey) == ("猫", "ja", "題")
 
 
+def test_a_bmp_of_sixteen_bits_a_pixel_is_read(tmp_path):
+    words = np.random.default_rng(0).integers(0, 65536, (8, 8)).astype("<u2")
+    head = struct.pack("<IiiHHIIiiII3I", 40, 8, -8, 1, 16, 3, 128, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F)
+    start = 14 + len(head)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", start + 128, 0, 0, start) + head + words.tobytes())
+    red, green, blue = words >> 11, words >> 5 & 63, words & 31
+    expected = np.stack([red / 31, green / 63, blue / 31], axis=2)
+    assert np.abs(read(tmp_path / "a.bmp").pixels - expected).max() < 1 / 255
+
+
 # Damage
 
 
