@@ -4,11 +4,12 @@ import { cellMeans, neighborMeans } from "./correct.js";
 
 const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
-const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, TO_SIGMA = 255 / 0.6744897501960817;
+const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, MAX_DISTANCE = 0.2, TO_SIGMA = 255 / 0.6744897501960817;
 const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
-const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5, STEEP_FALL = 0.8, VARIED = 0.36;
+const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5;
+const STEEP_FALL = 0.8, VARIED = 0.36, SPREAD = 2 * 0.6744897501960817;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
@@ -16,7 +17,19 @@ export function estimateSigma(rgba, height, width, deviation) {
   const picture = samplePlanes(rgba, height, width);
   if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1.01 * largest(picture))) return 0;
   const level = levelOfLargePatches(picture, deviation), small = levelOfSmallPatches(picture, deviation);
-  return small < 0.9 * level ? small : level;
+  return Math.min(small < 0.9 * level ? small : level, highestLevel(picture));
+}
+
+function highestLevel({ planes }) {
+  let sum = 0, count = 0;
+  for (const plane of planes)
+    for (const value of plane) {
+      const distance = Math.min(value, 1 - value);
+      sum += distance ** 2;
+      count += distance > 0;
+    }
+  const level = Math.sqrt(sum / count); // NaN where all is black or white
+  return level < MAX_DISTANCE ? 255 * level : Infinity;
 }
 
 const largest = ({ planes }) => planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
@@ -241,18 +254,20 @@ function levelWithoutColor(picture, deviation) {
 }
 
 function lessTexture(chosen, picture) {
-  const level = levelOf(chosen, picture), finest = levelOf(chosen, picture, FINEST);
-  if (finest > FALLING * level || (level > MAX_TEXTURE * largest(picture) && !isTexture(chosen, picture))) return level;
-  return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
-}
-
-function isTexture(chosen, picture) {
-  const few = quietest(chosen, band(picture, 0, FINE).slice(1), QUIET), mean = (of) => of.reduce((a, b) => a + b, 0) / of.length;
-  const [energy, finest] = [FINE, FINEST].map((start) => {
+  const finest = levelOf(chosen, picture, FINEST), mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  const level = levelOf(chosen, picture), strong = level > MAX_TEXTURE * largest(picture);
+  const few = quietest(chosen, band(picture, 0, FINE).slice(1), QUIET);
+  const [energy, finestEnergy] = [FINE, FINEST].map((start) => {
     const places = band(picture, start, END);
     return few.map((patch) => mean(places.map((at) => patch[at] ** 2)));
   });
-  return mean(finest) < STEEP_FALL ** 2 * mean(energy) && standardDeviation(energy) > VARIED * mean(energy);
+  const steep = mean(finestEnergy) < STEEP_FALL ** 2 * mean(energy) && standardDeviation(energy) > VARIED * mean(energy);
+  if (finest <= FALLING * level && (steep || !strong))
+    return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
+  const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(energy, share));
+  const varied = (high - low) / (SPREAD * Math.max(middle, 1e-12)), chance = 2 / band(picture, FINE, END).length;
+  if (strong || varied <= VARIED) return level;
+  return level * Math.sqrt(Math.max(0, 1 - Math.sqrt((varied ** 2 - chance) / (1 + chance))));
 }
 
 function levelOf(chosen, picture, start = FINE, end = END) {

@@ -26,6 +26,8 @@ MAX_COLORS = 250_000
 QUIET, MANY, AGREE = 0.03, 0.3, 1.15
 """Shares of the patches, those with the least texture: the level is that of the first, or of the second where the two
 levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
+MAX_DISTANCE = 0.2
+"""Root mean square distance of values from black or white up to which a picture has no other tones."""
 MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
 MAX_STEP = 4 / 255
@@ -34,8 +36,12 @@ FINEST, FALL, FALLING = 12, 0.5, 0.93
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
 that of white noise the same. Levels with a ratio up to ``FALLING`` are taken apart by it."""
 MAX_TEXTURE, STEEP_FALL, VARIED = 5.0, 0.8, 0.36
-"""Above this level, which few photographs reach by their texture, it may also be noise that JPEG or a camera has
-smoothed: texture falls steeper, and differs more from patch to patch (deviation of the energy over its mean)."""
+"""Texture also differs from patch to patch, the deviation of its energy being about its mean. Where its spectrum does
+not show it, and the energy deviates by more than ``VARIED`` of its mean, what is not chance is taken off. Above this
+level, which few photographs reach by texture, both may be noise that JPEG or a camera has smoothed: texture falls
+steeper."""
+SPREAD = float(ndtri(0.75) - ndtri(0.25))
+"""Distance of the quartiles of a Gaussian variable, relative to its deviation."""
 
 MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
 """Sums of the two frequencies of a coefficient: from where on it is no longer coarse, fine; the end."""
@@ -83,7 +89,25 @@ def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * float(pixels.max())):
         return 0.0
     level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)
-    return (small if small < 0.9 * level else level) / gain
+    return float(min(small if small < 0.9 * level else level, highest_level(pixels))) / gain
+
+
+def highest_level(pixels: np.ndarray) -> float:
+    """The level that noise cannot exceed, 8-bit units: that of all that lies between black and white, if this is near.
+
+    Noise around black or a brighter value, cut off there, has at least its own mean square. So print and dithered
+    pictures, of which every patch is edges, are not read as noise.
+
+    Args:
+        pixels: Float (H, W, C) in [0, 1].
+
+    Returns:
+        Infinity for a picture that has other tones.
+    """
+    distance = np.minimum(pixels, 1 - pixels)
+    between = distance[distance > 0]
+    level = float(np.square(between).mean()) ** 0.5 if between.size else np.inf
+    return 255 * level if level < MAX_DISTANCE else np.inf
 
 
 def brighten(picture: Picture) -> tuple[Picture, float]:
@@ -157,17 +181,18 @@ def _level_without_color(pixels: np.ndarray) -> float:
 def _less_texture(coefficients: np.ndarray, peak: float) -> float:
     """The level of a plane from its coefficients (N, 8, 8), less what its texture adds; ``peak``: its largest value."""
     level, finest = _level(coefficients), _level(coefficients, FINEST)
-    if finest > FALLING * level or (level > MAX_TEXTURE * peak and not _is_texture(coefficients)):
-        return level
-    return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
-
-
-def _is_texture(coefficients: np.ndarray) -> bool:
-    """Whether what is fine in the quiet patches is texture rather than smoothed noise."""
-    sums = frequencies(coefficients)
+    sums, strong = frequencies(coefficients), level > MAX_TEXTURE * peak
     quiet = coefficients[_quietest((coefficients[:, (sums > 0) & (sums < FINE)] ** 2).sum(1), QUIET)]
-    energy, finest = ((quiet[:, sums >= start] ** 2).mean(1) for start in (FINE, FINEST))
-    return bool(finest.mean() < STEEP_FALL**2 * energy.mean() and energy.std() > VARIED * energy.mean())
+    energy, energy_finest = ((quiet[:, sums >= start] ** 2).mean(1) for start in (FINE, FINEST))
+    steep = energy_finest.mean() < STEEP_FALL**2 * energy.mean() and energy.std() > VARIED * energy.mean()
+    if finest <= FALLING * level and (steep or not strong):
+        return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
+    low, middle, high = np.quantile(energy, (0.25, 0.5, 0.75))
+    varied = float((high - low) / (SPREAD * max(middle, 1e-12)))
+    if strong or varied <= VARIED:
+        return level
+    chance = 2 / np.count_nonzero(sums >= FINE)  # the relative variance of the energy of white noise
+    return level * max(0.0, 1 - ((varied**2 - chance) / (1 + chance)) ** 0.5) ** 0.5
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:

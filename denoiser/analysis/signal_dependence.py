@@ -13,6 +13,7 @@ from .noise_level import (
     cosines,
     estimate_sigma,
     frequencies,
+    highest_level,
     largest_difference,
     sample_parts,
     windows,
@@ -61,7 +62,8 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     level = estimate_sigma(picture)
     if level < MIN_WORTH:
         return level
-    measured = _measure(sample_parts(picture.pixels))
+    pixels = sample_parts(picture.pixels)
+    measured = _measure(pixels)
     if measured is None:
         return level
     tones, _, energies = measured
@@ -80,6 +82,8 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     ]
     misfit, model = min(((fit[0] + cost, fit[1]) for fit, cost in zip(fits, COSTS)), key=lambda pair: pair[0])
     deviations = model.deviation(np.quantile(tones, (0.05, 0.95)))
+    if 255 * deviations[1] > 2 * highest_level(pixels):
+        return level  # edges
     if misfit > min(MAX_SHARE * flat[0], MAX_MISFIT) or deviations[1] < MIN_RATIO * deviations[0]:
         return level
     return model

@@ -13,6 +13,7 @@ from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
 from denoiser.analysis import noise_level
 from denoiser.analysis.metrics import psnr
 from denoiser.analysis.noise_level import MAX_PATCHES, is_graphic
+from denoiser.analysis.signal_dependence import estimate_noise
 from denoiser.images.picture import read
 
 
@@ -292,3 +293,15 @@ def test_strong_texture_all_over_is_told_from_noise_that_was_smoothed(channels):
     assert 6 < estimate_sigma(smoothed.astype(np.float32) / 255) < 20
     noisy = texture + 2 * random.standard_normal(texture.shape)
     assert estimate_sigma(noisy.astype(np.float32) / 255) < 2.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [0, 2, 5, 25])
+def test_the_dots_of_a_dithered_picture_are_not_its_noise(photo, channels, sigma):
+    """They were read as 150 levels, and the picture lost 36 dB."""
+    random, tones = np.random.default_rng(0), photo[:128, :128, :channels]
+    dots = 255.0 * (tones > 255 * random.random(tones.shape))
+    noisy = np.rint(dots + sigma * random.standard_normal(dots.shape)).clip(0, 255).astype(np.uint8)
+    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.15)
+    found = estimate_noise(read(noisy))
+    assert isinstance(found, float) and found == pytest.approx(sigma, rel=0.15)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from denoiser import Denoiser
 from denoiser.analysis.noise_level import estimate_sigma
@@ -179,7 +180,14 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     weak, strong = (scene + sigma * random.standard_normal(scene.shape) for sigma in (4, 30))
     dark = 0.05 * scene + 20 * random.standard_normal(scene.shape)  # cut off nearly everywhere
     text = 255 * (random.random((110, 150, 1)) > 0.02).repeat(3, 2)
-    for one in (weak, strong, strong[..., :1].repeat(3, 2), dark, text, weak[:3]):
+    texture = (
+        gaussian_filter(random.standard_normal((110, 150, 1)), (0.8, 0.8, 0)).repeat(3, 2) * np.arange(150)[:, None]
+    )
+    fine = scene[..., :1] - gaussian_filter(scene[..., :1], (1, 1, 0))
+    uneven = (random.standard_normal((110, 150, 1)) + 0.2 * fine).repeat(3, 2)
+    dither = 255 * (scene > 255 * random.random(scene.shape)) + 9 * random.standard_normal(scene.shape)
+    gray = (120 + texture, 110 + texture / 20, 120 + uneven, strong[..., :1].repeat(3, 2), text)
+    for one in (weak, strong, dark, dither, weak[:3], *gray):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
         found = page.evaluate(estimate, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]])
