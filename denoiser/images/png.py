@@ -89,8 +89,10 @@ def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) ->
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         request.warn(f"its chunk {kind.decode('latin-1')} is damaged or too large{reason} and is dropped")
         return info
-    text = info.get("text", {}) | found.pop("text", {})
-    return info | found | ({"text": text} if text else {})
+    before, text = info.get("text", {}), found.pop("text", {})
+    if before.keys() & text:
+        request.warn(f"of its texts with the name {next(iter(text))!r} the last is kept")
+    return info | found | ({"text": before | text} if text else {})
 
 
 def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> list[Frame]:

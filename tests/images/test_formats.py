@@ -246,6 +246,7 @@ def with_chunk(path, extra):
         (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"k" * 3_000_000)), "iTXt"),
         (chunk(b"iCCP", b"name\0\0nonsense"), "iCCP"),
         (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"no profile at all")), "profile is damaged"),
+        (chunk(b"tEXt", b"Title\0another"), "the name 'Title' the last is kept"),
         (chunk(b"gAMA", b"\0"), "gAMA"),
         (chunk(b"cHRM", b"\0\0\0"), "cHRM"),
         (chunk(b"cHRM", bytes(12)), "cHRM"),
