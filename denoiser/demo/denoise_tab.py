@@ -1,7 +1,6 @@
 """What the denoise tab does: its handlers, and which event calls which."""
 
 import dataclasses
-import functools
 import logging
 import random
 import threading
@@ -30,6 +29,9 @@ PHOTO_NOTE = (
     f"{PHOTO_CHECKPOINT} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
 )
 
+MAX_SESSIONS = 1000
+"""Of so many the newest run is remembered."""
+
 
 class DenoiseTab:
     """The handlers of the tab. Those that compute return a dictionary of components and their new values."""
@@ -39,6 +41,7 @@ class DenoiseTab:
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
         self._under_way: dict[str, tuple] = {}  # session -> number and inputs of what is computed for its page
+        self._newest: dict[str, int] = {}  # session -> number of its newest run, ended or not; of the last sessions
         self._lock = threading.Lock()
 
     def connect(self, page: gr.Blocks) -> None:
@@ -189,6 +192,10 @@ class DenoiseTab:
             wanted = latest != inputs and number <= mine[0]
             if wanted:
                 self._under_way[session] = mine
+                self._newest.pop(session, None)
+                self._newest[session] = mine[0]
+                if len(self._newest) > MAX_SESSIONS:
+                    del self._newest[next(iter(self._newest))]
         if not wanted:
             yield gr.skip()
             return
@@ -218,12 +225,16 @@ class DenoiseTab:
     def run_live(self, request: gr.Request, *inputs: Any) -> Any:
         """The pictures while a slider moves; given up for what :meth:`run` is asked, which also says what is wrong."""
         *values, moving = inputs
-        if not moving:
+        session, number = request.session_hash or "", current_call().number
+
+        def is_late() -> bool:  # also if that run has ended: these figures, of which most are dots, would stay
+            return self._newest.get(session, 0) > number
+
+        if not moving or is_late():
             return gr.skip()
         try:
-            find = functools.partial(self._under_way.get, request.session_hash or "")
-            before = find()
-            return self._compute(*ControlValues.read(values), lambda: find() not in (None, before))[0]
+            answer, _ = self._compute(*ControlValues.read(values), is_late)
+            return gr.skip() if is_late() else answer
         except Exception:
             return gr.skip()
 

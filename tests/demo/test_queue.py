@@ -57,7 +57,7 @@ def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     tab = DenoiseTab()
-    tab.layout, tab._under_way, tab._lock = None, {}, threading.Lock()
+    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
     values = ("photo", *[None] * (len(dataclasses.fields(ControlValues)) - 2 + len(PARAMETERS)))
     mine, other = SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
     first = tab.run(mine, *values, 0)
@@ -85,7 +85,7 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
     tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
-    tab.layout, tab._under_way, tab._lock = None, {}, threading.Lock()
+    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
     nothing = [None] * (len(dataclasses.fields(ControlValues)) - 1 + len(PARAMETERS))
     position = [one.name for one in dataclasses.fields(ControlValues)].index("seed")
 
@@ -98,6 +98,31 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     assert list(begun) == []
     newer.append(run(2))  # is called while the older one computes, and ends before it
     assert list(run(1)) == [gr.skip()] and not newer and not tab._under_way
+
+
+@pytest.mark.parametrize("begins", ["before the run", "while it computes", "after it"])
+def test_what_a_moving_slider_asked_for_is_not_shown_after_the_run_of_its_release(monkeypatch, begins):
+    def compute(tab, controls, others, is_late=None):
+        if is_late and begins == "before the run":  # its turn comes when the run of the release has ended
+            assert not is_late() and [*final] == [{"part": "final"}]
+        return {"part": "live" if is_late else "final"}, None
+
+    numbers = {"before the run": (1, 2), "while it computes": (2, 1), "after it": (2, 1)}[begins]
+    calls = iter([SimpleNamespace(number=number) for number in (*numbers, 3)])
+    monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
+    monkeypatch.setattr(DenoiseTab, "_compute", compute)
+    monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
+    tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
+    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
+    values = [None] * (len(dataclasses.fields(ControlValues)) + len(PARAMETERS))
+    final = tab.run(mine, *values)
+    if begins == "while it computes":
+        assert next(final) == {"part": "final"}
+    elif begins == "after it":
+        assert [*final] == [{"part": "final"}]
+    assert tab.run_live(mine, *values, True) == gr.skip()
+    begins = ""
+    assert tab.run_live(mine, *values, True) == {"part": "live"}  # the next move
 
 
 def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
