@@ -125,14 +125,18 @@ def adapt(
     sides = picture.pixels.shape[:2]
     if min(sides) < MIN_SIDE or max(sides) < MIN_LENGTH:
         return unchanged("the picture is too small to learn from")
-    if not given.level:
+    correlation = neighbor_correlation(picture.pixels)
+    shared = correlation > SHARED  # then it may be taken for texture, and its level for 0
+    if not given.level and not (shared and (blind or objective.needs_independent_pixels)):
         return unchanged("no noise was found")
     clipped = float(((picture.pixels == 0) | (picture.pixels == 1)).mean())
     if isinstance(objective, Sure) and clipped > MAX_CLIPPED:
         return unchanged(f"its noise is cut off at black or white ({clipped:.0%} of the values), which misleads SURE")
-    if objective.needs_independent_pixels and (correlation := neighbor_correlation(picture.pixels)) > SHARED:
+    if objective.needs_independent_pixels and shared:
+        doubt = "" if given.level else "no noise was found, or "
         return unchanged(
-            f"neighboring pixels share their noise (correlation {correlation:.2f}), which {objective.label} would keep"
+            f"{doubt}neighboring pixels share their noise (correlation {correlation:.2f}), which {objective.label} "
+            "would keep"
         )
     noisy = torch.from_numpy(given.stabilize(given.pixels).copy()).permute(2, 0, 1)[None].to(denoiser.device)
     level = torch.tensor([given.level], device=denoiser.device)
