@@ -17,7 +17,7 @@ from ..pipeline import Denoiser
 from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn
 from .guard import current_call
-from .memory import trim_memory
+from .memory import SMALL_PIXELS, trim_memory
 from .model_pool import Loaded
 from .photo_advice import PhotoFacts, describe_photo
 from .photo_parts import locate, render_overview, take_area
@@ -27,8 +27,6 @@ from .uploads import Uploads, read_first
 
 CROP_PIXELS = 256 * 256
 """Of a crop: every technique takes about a second for it, or less."""
-SMALL_PIXELS = 1_000_000
-"""The memory that a picture of so many takes stays with the process: to have it back costs the next one 20 ms."""
 
 Answer = TypeVar("Answer")
 

@@ -158,13 +158,15 @@ async function* readMessages(answer, open) {
       for (const message of messages) {
         const told = JSON.parse(message.slice("data:".length)), { msg, event_id: call } = told;
         if (call) readProgress(told);
+        window.expectPictures?.(told.output?.data ?? []);
         if (msg === "process_completed") strike(call);
         if (msg === "unexpected_error") {
           due.clear();
           begun.clear();
         }
         if (msg === "close_stream") end = message;
-        else yield message;
+        // To gradio's client these only say what is shown here, and for each it updates every control of the page.
+        else if (msg !== "estimation" && msg !== "process_starts") yield message;
       }
     }
     while (joining) await new Promise((resolve) => setTimeout(resolve, 10));

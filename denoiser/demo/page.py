@@ -35,6 +35,7 @@ def build_page(state: DemoState) -> GuardedBlocks:
         delete_cache=(600, 3600),  # looks every 10 minutes for files of more than an hour
     )
     with page:
+        nowhere = gr.Button("", visible="hidden")
         gr.Markdown(
             "# Denoising autoencoder\n"
             "Add noise to a photo, or drop a noisy one, and see what a small network makes of it.",
@@ -56,10 +57,9 @@ def build_page(state: DemoState) -> GuardedBlocks:
                 with gr.Tab("Run on this device", id="device") as tab:
                     OnDeviceTab(layout, tab)
         DenoiseApi(state).connect()
-        nowhere = gr.State()
     for event in page.fns.values():
-        # At every message of a call the browser copies the properties of what shows the call's progress, and of all
-        # that is in it. Where it is hidden, page.js shows it.
+        # At every message of a call the browser walks over all components before what shows the call's progress, and
+        # copies its properties and those of all that is in it. Where it is hidden, page.js shows it.
         if event.show_progress == "hidden":
             event.show_progress_on = [nowhere]
     return page

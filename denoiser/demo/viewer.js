@@ -33,10 +33,23 @@ function setMode(mode, name = view.name) {
 
 // -- results ----------------------------------------------------------------------------------------------------------
 
-async function load(url) {
-  const image = new Image();
-  image.src = url;
+const isLate = (live) => live && !window.isMoving();  // the final one is on its way, or has come
+const expected = new Map(); // path -> image that is being loaded
+window.expectPictures = (values) => {  // page.js has read an answer, which gradio takes some time to hand on
+  const text = values.find((one) => typeof one === "string" && one.startsWith('{"paths"'));
+  const { paths, live } = text ? JSON.parse(text) : {};
+  if (!paths || isLate(live)) return;
+  expected.clear();
+  for (const path of Object.values(paths)) expected.set(path, request(path));
+};
+function request(path) {
+  const image = new Image(), { root, api_prefix } = window.gradio_config;
+  image.src = `${root}${api_prefix}/file=${path}`;
   image.alt = "";
+  return image;
+}
+async function load(path) {
+  const image = expected.get(path) ?? request(path);
   await image.decode();
   return image;
 }
@@ -63,7 +76,7 @@ function subtract(first, second, gain) {  // first - second, as experiment.diffe
 }
 async function take(text) {
   const value = text ? JSON.parse(text) : null;
-  if (value?.live && !window.isMoving()) return;  // the final one is on its way, or has come
+  if (isLate(value?.live)) return;
   const number = ++arrived;
   if (!value) {
     held = {};
@@ -74,12 +87,11 @@ async function take(text) {
   }
   const next = {};
   try {
-    const { root, api_prefix } = window.gradio_config;
     await Promise.all(Object.entries(value.paths).map(async ([name, path]) => {
-      const url = `${root}${api_prefix}/file=${path}`;
-      next[name] = { element: await load(url), url, file: path.split("/").pop(), result: number };
+      const image = await load(path);
+      next[name] = { element: image, url: image.src, file: path.split("/").pop(), result: number };
     }));
-    if (value.live && !window.isMoving()) return;  // released meanwhile
+    if (isLate(value.live)) return;  // released meanwhile
     if (number < result) return;  // a newer one was faster
     if (!next.clean && cleans.has(value.original)) next.clean = { ...cleans.get(value.original), result: number };
     const { minuend, gain, exact } = value.difference ?? {};

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from .. import experiment
 from ..images.picture import Picture
 from .figures import render
+from .memory import SMALL_PIXELS
 
 COLOR_SPACE = {"icc_profile", "gamma", "chromaticity", "cicp"}
 """Metadata by which a browser converts the colors of a picture."""
@@ -93,11 +95,15 @@ def save_pictures(
         wanted.add(minuend if exact else "difference")
     if f"clean={original}" in shown:
         wanted.discard("clean")
-    paths = {}
-    for name in sources:
-        if name in wanted:
-            pause()
-            paths[name] = save(sources[name], f"{stem}-{name}.png")
+
+    def write(name: str) -> str:
+        pause()
+        return save(sources[name], f"{stem}-{name}.png")
+
+    names = [name for name in sources if name in wanted]
+    # Side by side where it takes little memory: the encoder works without the interpreter's lock.
+    with ThreadPoolExecutor(2 if height * width <= SMALL_PIXELS else 1) as writers:
+        paths = dict(zip(names, writers.map(write, names), strict=True))
     return Pictures(paths, width, height, request.live, original, minuend, gain, exact)
 
 
