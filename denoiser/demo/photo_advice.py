@@ -11,8 +11,9 @@ from ..pipeline import Denoiser
 
 PHOTO_CHECKPOINT = "photo"
 """The bundled checkpoint for photos that are noisy already."""
-NOISY_SHARE = 0.7
-"""A photo counts as noisy if that checkpoint's estimate for it counts so much: JPEG brings clean ones near that."""
+NOISY_SHARE = 0.3
+"""A photo counts as noisy if that checkpoint's estimate for it counts so much. Of clean ones, as JPEG too, it counts at
+most 0.05, of those with the noise of a camera 0.5 and more."""
 GRID, PART_SIDE = 3, 128
 """A photo is judged by so many parts along each side, each of this side in pixels: the middle of its field."""
 GAUSSIAN_ONLY = ("camera", "jpeg")

@@ -338,7 +338,8 @@ def test_a_repository_deleted_while_in_use_goes_on(visitor, hub, tiny_checkpoint
 
 # All that the page says of what is waited for.
 NOTE_WAITING = """() => { window.seen = "";
-new MutationObserver(() => { window.seen += document.querySelector("#waiting")?.innerText })
+new MutationObserver((records) => { for (const { target, addedNodes } of records)
+  if (target.id === "waiting") for (const node of addedNodes) window.seen += node.textContent })
 .observe(document.body, {subtree: true, childList: true, characterData: true}) }"""
 # It asks again after 0.6 s instead of 2 to 4: what it says meanwhile is drawn every 0.25 s.
 ASK_SOON = """() => { const wait = window.setTimeout;
