@@ -1,4 +1,4 @@
-"""Memory that is given back: what one picture took must not stay with the process.
+"""Memory of the process: what the next picture needs again stays, the rest that a picture took is given back.
 
 With the GNU C library; elsewhere nothing is done.
 """
