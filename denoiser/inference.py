@@ -16,16 +16,24 @@ class Inference:
     Args:
         network: What computes.
         channels: Of the pictures that it takes.
+        multiple: What it pads height and width to a multiple of.
         device: Where it computes.
         dtype: torch.float32, or torch.bfloat16 for its convolutions.
         self_ensemble: Whether the estimates of the eight flips and rotations are averaged, see :class:`Denoiser`.
     """
 
     def __init__(
-        self, network: Network, channels: int, device: torch.device, dtype: torch.dtype, self_ensemble: bool = False
+        self,
+        network: Network,
+        channels: int,
+        multiple: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        self_ensemble: bool = False,
     ):
         self.network: Network = network
-        self._channels, self._device, self._dtype, self._self_ensemble = channels, device, dtype, self_ensemble
+        self._channels, self._multiple, self._device, self._dtype = channels, multiple, device, dtype
+        self._self_ensemble = self_ensemble
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray, level: np.ndarray | None) -> np.ndarray:
@@ -44,7 +52,9 @@ class Inference:
         elif channels > wanted:
             x = x.reshape(batch * channels, wanted, height, width)
             given = None if given is None else given.repeat_interleave(channels, 0)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+        # oneDNN's strided convolutions for AMX read beyond their input where the result is one pixel wide.
+        narrow = min(height, width) <= self._multiple
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16 and not narrow):
             if self._self_ensemble:
                 y = torch.zeros_like(x)
                 for turns, flip in itertools.product(range(4), (False, True)):

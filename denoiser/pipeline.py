@@ -78,7 +78,8 @@ class Denoiser:
         # Convolution kernels are fastest in channels_last, on CPU and GPU.
         self.model: DenoisingAutoencoder = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in torch's stubs)
         self.self_ensemble = self_ensemble
-        self._infer = Inference(network or self.model, model.config.channels, self.device, self.dtype, self_ensemble)
+        channels, multiple = model.config.channels, model.multiple
+        self._infer = Inference(network or model, channels, multiple, self.device, self.dtype, self_ensemble)
         self.name: str = name
         self.revision: str | None = revision
         self.note: str = note
