@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from torch.nn.modules.module import register_module_forward_pre_hook
+
 POLL_SECONDS = 0.3
 """How often who waits looks whether anybody still wants the answer."""
 
@@ -134,3 +136,22 @@ class ComputeGate:
                 self._long = turn if turn.long else self._long
                 turn.ready.set()
                 return
+
+
+@contextlib.contextmanager
+def before_layers(check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before each layer of a network that this thread computes; an exception it raises ends that.
+
+    So the live picture that is under way when a slider is released does not keep the final one waiting.
+    """
+    thread = threading.get_ident()
+
+    def hook(*_: object) -> None:
+        if threading.get_ident() == thread:
+            check()
+
+    handle = register_module_forward_pre_hook(hook)  # not of one network: it is shared, and may travel (zero_gpu.py)
+    try:
+        yield
+    finally:
+        handle.remove()

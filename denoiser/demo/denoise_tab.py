@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ PHOTO_NOTE = (
     f"{PHOTO_CHECKPOINT} is made for noisy photographs: it finds the noise by itself. Any other can be chosen above."
 )
 
+DRAWING_SECONDS = 0.06
+"""Until the rest of the figures is computed: a browser on the same cores draws the pictures sooner."""
 MAX_SESSIONS = 1000
 """Of so many the newest run is remembered."""
 
@@ -208,9 +211,10 @@ class DenoiseTab:
             update, result = self._compute(controls, others)
             yield unless_late(update)
             if result:
+                time.sleep(DRAWING_SECONDS)
                 result = self.state.experiment_runner.measure(result)
-                name = self.picker.selected(controls.selection)
-                yield unless_late({ui.figures: render_figures(result, name, controls.sigma_mode)})
+                figures = render_figures(result, self.picker.selected(controls.selection), controls.sigma_mode)
+                yield unless_late({ui.figures: figures})
         except Exception as error:
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")

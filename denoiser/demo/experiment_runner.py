@@ -15,7 +15,7 @@ from ..errors import DenoiserError, FormatLibraryMissing
 from ..images.picture import Picture
 from ..pipeline import Denoiser
 from ..tuning import Tuned, tune
-from .compute_gate import CallCancelled, ComputeGate, Turn
+from .compute_gate import CallCancelled, ComputeGate, Turn, before_layers
 from .guard import current_call
 from .memory import SMALL_PIXELS, trim_memory
 from .model_pool import Loaded
@@ -114,7 +114,8 @@ class ExperimentRunner:
                 self._check_time(loaded, picture)
                 small = picture.pixels[..., 0].size <= SMALL_PIXELS
                 options = (noise, parameters, int(seed), sigma, strength, self._progress(turn, progress), measures)
-                result = experiment.run(loaded.denoiser, picture, *options)
+                with before_layers(turn.pause) if live else contextlib.nullcontext():
+                    result = experiment.run(loaded.denoiser, picture, *options)
                 del picture
                 return answer(dataclasses.replace(result, seconds=result.seconds - turn.paused), turn.pause)
             finally:

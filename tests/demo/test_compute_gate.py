@@ -4,10 +4,11 @@ import threading
 import time
 
 import pytest
+import torch
 
 from denoiser.demo import admission
 from denoiser.demo.admission import Admission
-from denoiser.demo.compute_gate import CallCancelled, ComputeGate
+from denoiser.demo.compute_gate import CallCancelled, ComputeGate, before_layers
 
 
 def wait_until(condition) -> None:
@@ -178,3 +179,28 @@ def test_one_address_cannot_take_all_places_behind_a_full_queue():
     for index in range(100):
         assert queue.ask(f"many-{index}", "1.1.1.1", waiting=1) >= 2
     assert queue.ask("other", "2.2.2.2", waiting=1) == 5
+
+
+def test_a_network_is_given_up_between_its_layers_by_the_thread_that_asked_for_it():
+    computed, network = [], torch.nn.Sequential(*[torch.nn.Identity() for _ in range(4)])
+    for layer in network:
+        layer.register_forward_hook(lambda *_: computed.append(threading.current_thread().name))
+
+    def give_up():
+        if len(computed) == 2:
+            raise CallCancelled
+
+    def compute_beside():
+        other = threading.Thread(target=network, args=(torch.zeros(1),), name="other")
+        other.start()
+        other.join(600)
+
+    with pytest.raises(CallCancelled), before_layers(give_up):
+        network(torch.zeros(1))
+    assert computed == ["MainThread"] * 2
+    with before_layers(give_up):
+        compute_beside()  # where a check of two layers would give up
+    assert computed[2:] == ["other"] * 4
+    del computed[2:]
+    network(torch.zeros(1))  # nobody asks any more
+    assert len(computed) == 6
