@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from .thread_teams import release_team
+
 POLL_SECONDS = 0.3
 """How often who waits looks whether anybody still wants the answer."""
 
@@ -91,6 +93,7 @@ class ComputeGate:
         try:
             yield turn
         finally:
+            release_team()
             with self._lock:
                 if self._running is turn:
                     self._running = None
@@ -103,6 +106,7 @@ class ComputeGate:
         with self._lock:
             if not turn.long or all(other.long for other in self._waiting):
                 return
+            release_team()
             self._running = None
         self._wait(turn)
 

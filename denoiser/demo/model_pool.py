@@ -21,6 +21,7 @@ from ..hub.facts import Facts, facts_of, read_card
 from ..pipeline import MARGIN, TILE, Denoiser
 from .compute_gate import ComputeGate
 from .pulls import Pull, Pulls, Visitor
+from .thread_teams import release_team
 from .visitor_cache import VisitorCache
 from .zero_gpu import Compute, ZeroGpuDenoiser
 
@@ -265,6 +266,7 @@ class ModelPool:
             )
         with self._loading:  # one at a time: their weights are in memory twice for a moment
             denoiser = Denoiser.from_checkpoint(found, "cpu" if self._zero_gpu else "auto")
+            release_team()
         commit, seconds = self._seen.get(key, ("", 0.0))
         if commit != (found.revision or "") or not seconds:
             seconds = self._measure_speed(denoiser, found.name)

@@ -1,12 +1,13 @@
 """Turns at computing and places behind a full queue: order, pauses, and who leaves."""
 
+import os
 import threading
 import time
 
 import pytest
 import torch
 
-from denoiser.demo import admission
+from denoiser.demo import admission, thread_teams
 from denoiser.demo.admission import Admission
 from denoiser.demo.compute_gate import CallCancelled, ComputeGate, before_layers
 
@@ -204,3 +205,22 @@ def test_a_network_is_given_up_between_its_layers_by_the_thread_that_asked_for_i
     del computed[2:]
     network(torch.zeros(1))  # nobody asks any more
     assert len(computed) == 6
+
+
+@pytest.mark.skipif(thread_teams._openmp() is None, reason="torch does not compute with GNU's OpenMP here")
+def test_the_threads_that_computed_in_a_turn_end_with_it():
+    gate, seen = ComputeGate(), []
+
+    def compute():
+        torch.set_num_threads(2)
+        with gate.turn():
+            torch.ones(1000, 1000).exp()
+            seen.append(set(os.listdir("/proc/self/task")))
+        wait_until(lambda: seen[0] - set(os.listdir("/proc/self/task")))  # while the thread that computed goes on
+
+    threads = torch.get_num_threads()
+    computing = threading.Thread(target=compute)
+    computing.start()
+    computing.join(600)
+    torch.set_num_threads(threads)
+    assert seen and not computing.is_alive()
