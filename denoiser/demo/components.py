@@ -13,7 +13,8 @@ def photo_input(**options: Any) -> gr.Image:
     gr.Image opens uploads itself, even for a path, and what it cannot read ends in a general error.
     """
     component = gr.Image(type="filepath", image_mode=None, **options)
-    component.preprocess = lambda payload: payload and payload.path  # check_input has seen that it is an upload
+    # check_input has seen that it is an upload; it is a dictionary to an event without preprocessing.
+    component.preprocess = lambda payload: payload and (payload["path"] if isinstance(payload, dict) else payload.path)
     # The generated API page shows this as an example; gradio's own is an address, which is not fetched here.
     component.example_payload = component.example_value = lambda: {
         "path": "photo.png",

@@ -5,7 +5,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -60,6 +60,7 @@ class DenoiseTab:
             "concurrency_id": "compute",
             "concurrency_limit": None,
             "api_visibility": "private",
+            "preprocess": False,  # see _read
         }
         computing = options | {
             "fn": self.run,
@@ -207,7 +208,7 @@ class DenoiseTab:
             return update if self._under_way.get(session) is mine else gr.skip()
 
         try:
-            controls, others = ControlValues.read(inputs)
+            controls, others = self._read(inputs)
             update, result = self._compute(controls, others)
             yield unless_late(update)
             if result:
@@ -237,10 +238,15 @@ class DenoiseTab:
         if not moving or is_late():
             return gr.skip()
         try:
-            answer, _ = self._compute(*ControlValues.read(values), is_late)
+            answer, _ = self._compute(*self._read(values), is_late)
             return gr.skip() if is_late() else answer
         except Exception:
             return gr.skip()
+
+    def _read(self, values: Sequence[Any]) -> tuple[ControlValues, tuple]:
+        """The state of the controls, and what follows it. gradio would call a thread for each value."""
+        ours = self.layout.controls
+        return ControlValues.read([*(one.preprocess(value) for one, value in zip(ours, values)), *values[len(ours) :]])
 
     def _compute(
         self, controls: ControlValues, others: tuple[str, str], is_late: Callable[[], bool] | None = None

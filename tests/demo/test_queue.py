@@ -57,7 +57,7 @@ def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     tab = DenoiseTab()
-    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
+    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
     values = ("photo", *[None] * (len(dataclasses.fields(ControlValues)) - 2 + len(PARAMETERS)))
     mine, other = SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
     first = tab.run(mine, *values, 0)
@@ -85,7 +85,7 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
     tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
-    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
+    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
     nothing = [None] * (len(dataclasses.fields(ControlValues)) - 1 + len(PARAMETERS))
     position = [one.name for one in dataclasses.fields(ControlValues)].index("seed")
 
@@ -113,7 +113,7 @@ def test_what_a_moving_slider_asked_for_is_not_shown_after_the_run_of_its_releas
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
     tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
-    tab.layout, tab._under_way, tab._newest, tab._lock = None, {}, {}, threading.Lock()
+    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
     values = [None] * (len(dataclasses.fields(ControlValues)) + len(PARAMETERS))
     final = tab.run(mine, *values)
     if begins == "while it computes":
