@@ -108,19 +108,23 @@ function readProgress({ msg, event_id: call, rank, queue_size: length }) {
 const RETRY_MS = 2000;
 let joining = 0;
 const due = new Set(); // calls that are joined and not answered
-const early = new Set(); // calls whose answer was read before that they are joined
-const expect = (call) => { if (!early.delete(call)) due.add(call); };
-const strike = (call) => { if (!due.delete(call)) early.add(call); };
+const moment = () => new Promise((resolve) => setTimeout(resolve, 10));
 async function join(ask) {
   try {
     for (;;) {
-      let answer;
+      let answer, told;
       joining += 1;
       try {
         answer = await ask();
-        if (answer.ok) expect((await answer.clone().json()).event_id);
+        if (answer.ok) {
+          told = await answer.json();
+          answer.json = async () => told; // at once: gradio's client knows the call when the timer below runs
+        }
       } finally {
-        joining -= 1;
+        setTimeout(() => {
+          joining -= 1;
+          if (told) due.add(told.event_id);
+        });
       }
       if (answer.status !== 503) return answer;
       const { detail } = await answer.json().catch(() => ({}));
@@ -135,6 +139,8 @@ async function join(ask) {
 // gradio's server ends the stream of answers when none is due. Its client takes that stream for open until it reads so,
 // and a call that it joins meanwhile is never answered. So the end reaches the client only when no call waits for an
 // answer; otherwise the stream is opened again and goes on.
+// What it reads of a call that it does not know yet it keeps, and merges the messages before it draws the first: what that
+// one updates and the next one does not would be lost. So they wait here until the call is joined.
 async function listen(open) {
   const first = await open();
   if (!first.ok) return first;
@@ -157,9 +163,10 @@ async function* readMessages(answer, open) {
       text = messages.pop();
       for (const message of messages) {
         const told = JSON.parse(message.slice("data:".length)), { msg, event_id: call } = told;
+        while (call && joining && !due.has(call)) await moment();
         if (call) readProgress(told);
         window.expectPictures?.(told.output?.data ?? []);
-        if (msg === "process_completed") strike(call);
+        if (msg === "process_completed") due.delete(call);
         if (msg === "unexpected_error") {
           due.clear();
           begun.clear();
@@ -169,7 +176,7 @@ async function* readMessages(answer, open) {
         else if (msg !== "estimation" && msg !== "process_starts") yield message;
       }
     }
-    while (joining) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (joining) await moment();
     if (due.size && end) continue;
     if (end) yield end;
     return;

@@ -29,7 +29,17 @@ def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
     assert np.array_equal(visitor.picture("clean"), photo)
 
 
-def test_the_result_can_be_downloaded_without_loss(visitor):
+def test_the_result_can_be_downloaded_without_loss_also_if_it_comes_before_its_call_is_joined(visitor, hub):
+    def answer_late(route) -> None:
+        answer = route.fetch()
+        visitor.page.wait_for_timeout(2000)
+        route.fulfill(response=answer)
+
+    hub.faults = [("/api/models/user/tiny", "wait")]
+    pull(visitor, "user/tiny")  # a call that is not answered keeps the stream of answers open
+    visitor.page.get_by_text("Asking the Hub for user/tiny").wait_for()
+    visitor.page.route("**/queue/join*", answer_late)
+    visitor.after(lambda: visitor.page.click("#reroll"))
     with visitor.page.expect_download() as download:
         visitor.page.click("#download")
     assert download.value.suggested_filename == "temple-denoised.png"
