@@ -129,7 +129,7 @@ def draw_failure(run: Path, crop: np.ndarray, noise: Noise) -> None:
 def _denoise_crop(denoiser: Denoiser, crop: np.ndarray, noise: Noise) -> experiment.Experiment:
     noisy = crop if noise else np.split(crop, 2, axis=2)[1]
     kind, parameters = noise or (None, None)
-    return experiment.run(denoiser, read(Image.fromarray(noisy.squeeze())), kind, parameters, seed=0)
+    return experiment.run(denoiser, read(Image.fromarray(noisy.squeeze())), kind, parameters, seed=0, measures=())
 
 
 def _pixels(result: experiment.Experiment) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ def finished_run(tmp_path_factory) -> Path:
     (folder / "photographs").mkdir()
     with Image.open(PHOTO) as image:
         for index in range(3):
-            image.crop((index * 90, 0, index * 90 + 300, 300)).save(folder / "photographs" / f"p{index}.png")
+            image.crop((index * 90, 0, index * 90 + 160, 160)).save(folder / "photographs" / f"p{index}.png")
     (folder / "about.tsv").write_text("file\tlicence\np0.png\tCC0\np1.png\tCC BY\np2.png\tCC0\n")
     (folder / "config.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 40}}))
     arguments = ["--config", folder / "config.yaml", "--data", folder / "photographs", "--output", folder / "run"]
@@ -541,7 +541,7 @@ def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path
     (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "photographs").mkdir()
     for index in range(3):
-        Image.open(PHOTO).crop((index * 90, 0, index * 90 + 300, 300)).save(tmp_path / "photographs" / f"{index}.png")
+        Image.open(PHOTO).crop((index * 90, 0, index * 90 + 160, 160)).save(tmp_path / "photographs" / f"{index}.png")
     monkeypatch.chdir(tmp_path)
     arguments = ["--config", "tuned.yaml", "--data", "photographs", "--output", "tuned", "--cpu", "--cache", "cache"]
     assert train([*arguments, "--init", "user/base", "--teacher", "user/base"]) == 0

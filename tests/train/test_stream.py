@@ -12,6 +12,7 @@ from PIL import Image
 from tests.hub_server import Repository
 from tests.train.conftest import TINY, weights
 from train.__main__ import main
+from train.data import stream as stream_module
 from train.data.stream import HELD_OUT, PhotographStream
 
 datasets = pytest.importorskip("datasets", reason="streaming is optional: pip install datasets")
@@ -89,8 +90,9 @@ def test_a_resumed_stream_shows_what_it_would_have_shown(shards):
 
 
 def test_a_run_streams_its_photographs_and_resumes_with_the_same(
-    hub_server, tmp_path, config, arguments, stop_at, capsys
+    hub_server, tmp_path, config, arguments, stop_at, monkeypatch, capsys
 ):
+    monkeypatch.setattr(stream_module, "HELD_OUT", 3)  # each takes time at each save and in the end
     put_shards(hub_server, parquet, ".parquet")
     data = TINY["data"] | {"window": 8, "window_steps": 3}
     path = config(data=data, budget={"steps": 10}, stages=[{"until": 1.0, "patch": 32, "batch": 4}])
