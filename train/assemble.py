@@ -9,7 +9,7 @@ from PIL import Image
 from denoiser.download.checkpoint_files import CARD_FILE
 from denoiser.errors import CannotPublish, CheckpointInvalid
 from denoiser.hub import card
-from denoiser.hub.card_sections import MIN_GAIN, mean_gain
+from denoiser.hub.card_measurements import MIN_GAIN, mean_gain
 from denoiser.hub.card_without_clean import NO_ERROR
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files

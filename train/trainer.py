@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch.profiler import record_function
 from tqdm import tqdm
 
-from denoiser.hub.card_sections import MIN_GAIN, mean_gain
+from denoiser.hub.card_measurements import MIN_GAIN, mean_gain
 
 from . import evaluate, report
 from .config import ConfigError, Stage

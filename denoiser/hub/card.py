@@ -1,9 +1,9 @@
 """Model cards: made from the records of a training run, and merged with what people have edited.
 
 Everything in a card comes from two records: ``run.json`` (data, procedure, configuration) and ``evaluation.json``
-(measurements). The sections of :mod:`denoiser.hub.card_sections` stand between
-``<!-- denoiser:NAME -->`` comments: when an edited card is updated, they and our metadata are replaced and the rest
-stays.
+(measurements). The sections, of :mod:`denoiser.hub.card_sections` and :mod:`denoiser.hub.card_measurements`, stand
+between ``<!-- denoiser:NAME -->`` comments: when an edited card is updated, they and our metadata are replaced and the
+rest stays.
 """
 
 import dataclasses
@@ -15,18 +15,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..models import DenoisingAutoencoder
-from .card_sections import (
-    RECIPE_FILE,
-    SAMPLES_FILE,
-    about,
-    conditions,
-    dataset_name,
-    evaluation_table,
-    limits,
-    plain,
-    procedure,
-    training_data,
-)
+from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluation_table
+from .card_sections import RECIPE_FILE, about, limits, plain, procedure, training_data
 from .card_without_clean import scores_without_clean
 from .evaluation_files import HUB_DATASETS
 

@@ -1,18 +1,15 @@
 """The sections of a model card that are made from the records of a run, as Markdown."""
 
-import math
 import re
-import statistics
 from collections import Counter
 from typing import Any
 
+from .card_measurements import MIN_GAIN, mean_gain
 from .card_without_clean import limits_without_clean, pictures_without_clean, procedure_without_clean
 
 MOST_LICENSES = 4
 """Rows of the table of licenses."""
-SAMPLES_FILE, FAILURE_FILE, RECIPE_FILE = "samples.webp", "failure.webp", "recipe.yaml"
-MIN_GAIN = 1.0
-"""Decibels by which a checkpoint must improve its noisy input on the mean: less, and it has learned nothing."""
+FAILURE_FILE, RECIPE_FILE = "failure.webp", "recipe.yaml"
 _OTHER_PICTURES = "\n\nThe weights it started from were trained on other pictures:\n\n"
 _SIZES = re.compile(r" \(\d+ megapixels after scaling\)")
 
@@ -52,11 +49,6 @@ _GIVEN_LEVEL_LIMITS = " A noise level above the true one smooths, one below it l
 _ALL_LIMITS = (
     " Fine texture below the noise is smoothed away, not reconstructed: do not read detail out of a denoised picture "
     "where it decides anything (medicine, forensics)."
-)
-_PROTOCOL = (
-    "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
-    "output clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255; mean over the "
-    "pictures; noise of picture i from `numpy.random.default_rng(i)`."
 )
 
 
@@ -113,13 +105,6 @@ def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool)
         text += "\n\nThe held-out crop with the lowest PSNR (noisy, denoised, clean):\n\n"
         text += f"![The held-out crop with the lowest PSNR]({FAILURE_FILE})"
     return text
-
-
-def mean_gain(evaluation: list[dict[str, Any]]) -> float:
-    """The mean improvement over the noisy input, dB; infinite where no measurement has both figures."""
-    pairs = [(entry["psnr"], entry["noisy_psnr"]) for entry in evaluation]
-    gains = [after - before for after, before in pairs if after is not None and before is not None]
-    return statistics.fmean(gains) if gains else math.inf
 
 
 def training_data(run: dict[str, Any]) -> str:
@@ -266,65 +251,6 @@ def _initial_weights(run: dict[str, Any]) -> list[str]:
     teacher = f", with {_weights_text(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
     line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
     return [line, *_initial_weights(earlier)]
-
-
-def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
-    """The measurements, the protocol, and the commands that repeat them."""
-    lines = [
-        "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], conditions(e), e["sigma"] or 0)):
-        level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + conditions(entry)
-        figures = [("noisy_psnr", 2), ("psnr", 2), ("ssim", 4), ("edge_fidelity", 3), ("seconds_per_megapixel", 2)]
-        shown = ["-" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, digits in figures]
-        lines.append(f"| {dataset_name(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
-    machines = dict.fromkeys(f"{entry['machine']}, {entry['dtype']}" for entry in evaluation)
-    again, levels = [], {}
-    lines += ["", _PROTOCOL]
-    for entry in evaluation:
-        if entry["sigma"] is not None:
-            options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
-            more = "".join(f" --{option}" for option, given in options.items() if given)
-            levels.setdefault(more, set()).add(f"{entry['sigma']:g}")
-        if entry["sigma"] is None:
-            gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
-            gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
-            lines += [
-                "",
-                f"{dataset_name(entry)}: real pairs, the noisy picture as it is; the pair that gains least gains "
-                f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
-            ]
-            again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
-    commands: dict[str, list[list[str]]] = {}
-    for more, sigmas in levels.items():
-        commands.setdefault(" ".join(sorted(sigmas, key=float)), []).append(more.split())
-    for values, options in commands.items():
-        shared = " ".join(["", *(option for option in options[0] if all(option in others for others in options))])
-        further = [" ".join(option for option in one if option not in shared.split()) for one in options]
-        also = ", ".join(f"`{one}`" for one in further if one)
-        command = f"`python -m train.evaluate {name} --data DIR --sigma {values}{shared}`"
-        again.append(command + (f", also with {also}" if also else ""))
-    lines += [
-        "",
-        f"Times, other work beside it included: {'; '.join(machines)}; compare checkpoints by times of one run "
-        f"(`python -m benchmarks.speed`). Again: {', '.join(dict.fromkeys(again))}.",
-        "",
-        "Noisy, denoised, and their difference (amplified, gray is none), on held-out photographs:",
-        "",
-        f"![Noisy, denoised and difference]({SAMPLES_FILE})",
-    ]
-    return "\n".join(lines)
-
-
-def conditions(entry: dict[str, Any]) -> str:
-    """The conditions of a measurement other than the noise level, as a suffix."""
-    return ", estimated" * entry["estimate"] + ", self-ensemble" * entry.get("self_ensemble", False)
-
-
-def dataset_name(entry: dict[str, Any]) -> str:
-    """The data set of a measurement, as cards name it."""
-    return entry["dataset"] + (" (grey)" if entry["gray"] else "")
 
 
 def plain(value: Any) -> Any:
