@@ -64,7 +64,7 @@ def without_clean(kind, **changes):
 
 @pytest.mark.parametrize("kind", sorted(OBJECTIVES))
 def test_each_method_learns_from_noisy_pictures_alone(kind, config, noisy, shots, tmp_path, arguments, capsys):
-    path = config(**without_clean(kind, budget={"steps": 180}, optimizer=TINY["optimizer"] | {"rate": 5e-3}))
+    path = config(**without_clean(kind, budget={"steps": 130}, optimizer=TINY["optimizer"] | {"rate": 5e-3}))
     places = ["--noisy", str(shots if kind == "noise2noise" else noisy)]
     assert main(arguments(path, None, tmp_path / "run", *places)) == 0
     assert OBJECTIVES[kind].label in capsys.readouterr().out
