@@ -8,8 +8,7 @@ const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, MAX_DISTANCE = 0
 const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
-const FINEST = 12, FALL = 0.5, FALLING = 0.93, MAX_TEXTURE = 5;
-const STEEP_FALL = 0.8, VARIED = 0.36, SPREAD = 2 * 0.6744897501960817;
+const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
@@ -254,20 +253,18 @@ function levelWithoutColor(picture, deviation) {
 }
 
 function lessTexture(chosen, picture) {
-  const finest = levelOf(chosen, picture, FINEST), mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-  const level = levelOf(chosen, picture), strong = level > MAX_TEXTURE * largest(picture);
-  const few = quietest(chosen, band(picture, 0, FINE).slice(1), QUIET);
-  const [energy, finestEnergy] = [FINE, FINEST].map((start) => {
-    const places = band(picture, start, END);
-    return few.map((patch) => mean(places.map((at) => patch[at] ** 2)));
-  });
-  const steep = mean(finestEnergy) < STEEP_FALL ** 2 * mean(energy) && standardDeviation(energy) > VARIED * mean(energy);
-  if (finest <= FALLING * level && (steep || !strong))
-    return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
-  const [low, middle, high] = [0.25, 0.5, 0.75].map((share) => quantile(energy, share));
-  const varied = (high - low) / (SPREAD * Math.max(middle, 1e-12)), chance = 2 / band(picture, FINE, END).length;
-  if (strong || varied <= VARIED) return level;
-  return level * Math.sqrt(Math.max(0, 1 - Math.sqrt((varied ** 2 - chance) / (1 + chance))));
+  const level = levelOf(chosen, picture), finest = levelOf(chosen, picture, FINEST);
+  const falls = finest <= (1 - Math.max(MIN_FALL, CHANCE / Math.sqrt(chosen.length))) * level;
+  if (!falls || (level > MAX_TEXTURE * largest(picture) && rise(chosen, picture) < MIN_RISE)) return level;
+  return Math.sqrt(Math.max(0, finest ** 2 - FALL * level ** 2) / (1 - FALL));
+}
+
+// The energy of the coarsest coefficients of the quietest patches, relative to that of the least fine ones.
+function rise(chosen, picture) {
+  const quiet = quietest(chosen, band(picture, 0, FINE).slice(1), QUIET);
+  const energy = (places) =>
+    quiet.reduce((sum, patch) => sum + places.reduce((own, at) => own + patch[at] ** 2, 0), 0) / places.length;
+  return energy(band(picture, 0, 4).slice(1)) / Math.max(energy(band(picture, FINE, 11)), 1e-12);
 }
 
 function levelOf(chosen, picture, start = FINE, end = END) {

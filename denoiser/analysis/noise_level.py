@@ -32,16 +32,13 @@ MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
 MAX_STEP = 4 / 255
 """The largest step between two values that a dim picture may get as it is made brighter."""
-FINEST, FALL, FALLING = 12, 0.5, 0.93
+FINEST, FALL, MIN_FALL, CHANCE = 12, 0.54, 0.07, 4
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
-that of white noise the same. Levels with a ratio up to ``FALLING`` are taken apart by it."""
-MAX_TEXTURE, STEEP_FALL, VARIED = 5.0, 0.8, 0.36
-"""Texture also differs from patch to patch, the deviation of its energy being about its mean. Where its spectrum does
-not show it, and the energy deviates by more than ``VARIED`` of its mean, what is not chance is taken off. Above this
-level, which few photographs reach by texture, both may be noise that JPEG or a camera has smoothed: texture falls
-steeper."""
-SPREAD = float(ndtri(0.75) - ndtri(0.25))
-"""Distance of the quartiles of a Gaussian variable, relative to its deviation."""
+that of white noise the same. Levels that differ by more than ``MIN_FALL``, and than by chance, which is ``CHANCE`` over
+the root of the number of patches, are taken apart by it."""
+MAX_TEXTURE, MIN_RISE = 5.0, 2.0
+"""Noise that JPEG or a camera has smoothed falls, too, but its coarse energy is not ``MIN_RISE`` times the fine one, as
+that of texture. A level above ``MAX_TEXTURE`` may be such noise; less is texture where it falls."""
 
 MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
 """Sums of the two frequencies of a coefficient: from where on it is no longer coarse, fine; the end."""
@@ -181,18 +178,18 @@ def _level_without_color(pixels: np.ndarray) -> float:
 def _less_texture(coefficients: np.ndarray, peak: float) -> float:
     """The level of a plane from its coefficients (N, 8, 8), less what its texture adds; ``peak``: its largest value."""
     level, finest = _level(coefficients), _level(coefficients, FINEST)
-    sums, strong = frequencies(coefficients), level > MAX_TEXTURE * peak
-    quiet = coefficients[_quietest((coefficients[:, (sums > 0) & (sums < FINE)] ** 2).sum(1), QUIET)]
-    energy, energy_finest = ((quiet[:, sums >= start] ** 2).mean(1) for start in (FINE, FINEST))
-    steep = energy_finest.mean() < STEEP_FALL**2 * energy.mean() and energy.std() > VARIED * energy.mean()
-    if finest <= FALLING * level and (steep or not strong):
-        return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
-    low, middle, high = np.quantile(energy, (0.25, 0.5, 0.75))
-    varied = float((high - low) / (SPREAD * max(middle, 1e-12)))
-    if strong or varied <= VARIED:
+    falls = finest <= (1 - max(MIN_FALL, CHANCE / len(coefficients) ** 0.5)) * level
+    if not falls or (level > MAX_TEXTURE * peak and _rise(coefficients) < MIN_RISE):
         return level
-    chance = 2 / np.count_nonzero(sums >= FINE)  # the relative variance of the energy of white noise
-    return level * max(0.0, 1 - ((varied**2 - chance) / (1 + chance)) ** 0.5) ** 0.5
+    return (max(0.0, finest**2 - FALL * level**2) / (1 - FALL)) ** 0.5
+
+
+def _rise(coefficients: np.ndarray) -> float:
+    """The energy of the coarsest coefficients of the quietest patches, relative to that of the least fine ones."""
+    sums = frequencies(coefficients)
+    quiet = coefficients[_quietest((coefficients[:, (sums > 0) & (sums < FINE)] ** 2).sum(1), QUIET)]
+    coarsest, fine = ((quiet[:, part] ** 2).mean() for part in ((sums > 0) & (sums < 4), (sums >= FINE) & (sums < 11)))
+    return float(coarsest / max(fine, 1e-12))
 
 
 def sample_parts(pixels: np.ndarray) -> np.ndarray:

@@ -38,6 +38,8 @@ MIN_MISFIT, MAX_SHARE, MAX_MISFIT, MIN_RATIO = 0.09, 0.6, 0.23, 1.4
 """One level is given up if it misfits by so much (mean of the logarithm of the variance), if a model has at most this
 share of the misfit and no more than what noise of photographs has, and if the deviations of the noise in the picture
 have this ratio."""
+MAX_HIGHEST = 1.35
+"""Largest deviation of a model relative to :func:`highest_level`: photons have up to 1.24, most printed dots more."""
 
 
 def estimate_noise(picture: Picture) -> float | PoissonGaussian:
@@ -82,7 +84,7 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     ]
     misfit, model = min(((fit[0] + cost, fit[1]) for fit, cost in zip(fits, COSTS)), key=lambda pair: pair[0])
     deviations = model.deviation(np.quantile(tones, (0.05, 0.95)))
-    if 255 * deviations[1] > 2 * highest_level(pixels):
+    if 255 * deviations[1] > MAX_HIGHEST * highest_level(pixels):
         return level  # edges
     if misfit > min(MAX_SHARE * flat[0], MAX_MISFIT) or deviations[1] < MIN_RATIO * deviations[0]:
         return level
