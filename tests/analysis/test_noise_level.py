@@ -305,3 +305,26 @@ def test_the_dots_of_a_dithered_picture_are_not_its_noise(photo, channels, sigma
     assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.15)
     found = estimate_noise(read(noisy))
     assert isinstance(found, float) and found == pytest.approx(sigma, rel=0.15)
+
+
+@pytest.mark.parametrize("blur", [0.6, 0.7, 0.8, 1])
+@pytest.mark.parametrize("deviation", [10, 25])
+def test_a_clean_gray_picture_that_one_texture_fills_comes_back(blur, deviation):
+    """As sand or cloth does. It was read as noise of 5 to 13 levels."""
+    random = np.random.default_rng(0)
+    texture = gaussian_filter(random.standard_normal((128, 128)), blur)
+    picture = np.rint(120 + deviation * texture / texture.std()).clip(0, 255).astype(np.uint8)
+    assert psnr(picture / 255, Denoiser.from_pretrained("gray-base", device="cpu")(picture) / 255) >= 45
+    noisy = picture + 15 * random.standard_normal(picture.shape)
+    assert 11 < estimate_sigma(np.rint(noisy).clip(0, 255).astype(np.uint8)) < 21
+
+
+@pytest.mark.parametrize("pitch", [3, 5, 6, 8])
+@pytest.mark.parametrize("sigma", [40, 50])
+def test_the_dots_of_a_printed_picture_are_not_photons(photo, pitch, sigma):
+    rows, columns = np.mgrid[:192, :192]
+    screen = (np.cos((rows + columns) / pitch * np.pi) * np.cos((rows - columns) / pitch * np.pi) + 1) / 2
+    dots = 255.0 * (photo[:192, :192].mean(2) / 255 > screen)
+    noisy = dots + sigma * np.random.default_rng(0).standard_normal(dots.shape)
+    found = estimate_noise(read(np.rint(noisy).clip(0, 255).astype(np.uint8)))
+    assert isinstance(found, float) and found == pytest.approx(sigma, rel=0.1)
