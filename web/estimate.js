@@ -9,7 +9,7 @@ const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
-const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64;
+const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(rgba, height, width, deviation) {
@@ -179,7 +179,15 @@ function isGraphic(rgba, height, width, spread = 0) {
       both += constant && between;
     }
   const count = rows * columns;
-  return both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05);
+  if (both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05)) return true;
+  return [0, 1, 2].every((channel) => hasFewValues(rgba, channel));
+}
+
+function hasFewValues(rgba, channel) {
+  const values = new Set();
+  for (let at = channel; at < rgba.length && values.size <= FEW_VALUES; at += 4) values.add(rgba[at]);
+  const sorted = [...values].sort((a, b) => a - b);
+  return values.size <= FEW_VALUES && sorted.every((value, at) => !at || value - sorted[at - 1] > MIN_GAP);
 }
 
 // A regular grid of patches of `tall` x `wide` pixels, `step` pixels apart.

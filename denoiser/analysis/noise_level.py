@@ -51,6 +51,8 @@ SAMPLES, SAMPLE_SIDE = 4, 384
 CONSTANT_BLOCK = 4
 MIN_BLOCKS = 64
 """Blocks that a picture must have to be called a graphic."""
+FEW_VALUES, MIN_GAP = 4, 16 / 255
+"""So few values, so far apart, are a drawn pattern: noise has those between them, too."""
 
 
 @overload
@@ -210,7 +212,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
 
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
     black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
-    are constant and next to none lie between black and white.
+    are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -225,7 +227,17 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     low, high = blocks.min(1).min(2), blocks.max(1).max(2)
     constant = (high - low <= spread).all(-1)
     between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
-    return bool((constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05))
+    if (constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05):
+        return True
+    return all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2]))
+
+
+def _has_few_values(plane: np.ndarray) -> bool:
+    """Whether a plane (H, W) in [0, 1] has a few values far apart; its first row tells most at once."""
+    if len(np.unique(plane[0])) > FEW_VALUES:
+        return False
+    values = np.unique(plane)
+    return len(values) <= FEW_VALUES and bool(np.diff(values).min(initial=1) > MIN_GAP)
 
 
 def largest_difference(pixels: np.ndarray) -> float:

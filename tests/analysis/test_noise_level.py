@@ -207,6 +207,22 @@ def test_a_clean_picture_of_any_kind_comes_back(photo, name):
         assert psnr(before / 255, denoiser(before) / 255) >= 45, kind
 
 
+@pytest.mark.parametrize("name", ["photo", "color-base", "gray-base"])
+def test_a_fine_pattern_comes_back(name):
+    rows, columns = np.ogrid[:96, :128]
+    patterns = [np.where((rows + columns) % 2, 20, 230), np.where(columns % 2 + 0 * rows, 90, 130)]
+    patterns += [np.where((rows // 2 + columns // 2) % 2, 0, 255), np.where(rows % 3 + 0 * columns, 200, 60)]
+    denoiser = Denoiser.from_pretrained(name)
+    for pattern in patterns:
+        for picture in (pattern.astype(np.uint8), np.stack([pattern, 255 - pattern, pattern], 2).astype(np.uint8)):
+            assert estimate_sigma(picture) == 0 and np.array_equal(denoiser(picture), picture)
+
+
+def test_noise_of_few_values_is_no_pattern():
+    noise = np.random.default_rng(0).standard_normal((96, 128))
+    assert not is_graphic(read(np.rint(2 + 0.7 * noise).clip(0, 4).astype(np.uint8)).pixels)
+
+
 @pytest.mark.parametrize("sigma", [5, 15, 40])
 def test_a_noisy_text_page_is_not_called_clean(sigma):
     noise = sigma * np.random.default_rng(0).standard_normal((300, 420))
