@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -38,6 +39,7 @@ def load_method(options: argparse.Namespace) -> Method:
         DenoiserError, ValueError: The checkpoint cannot be loaded.
     """
     if options.method:
+        apply_technique(np.zeros((32, 32), np.uint8), options.method, 25)  # now, if its package is missing
         return lambda source, progress: apply_technique(source, options.method, options.sigma)
     denoiser = Denoiser.from_pretrained(
         options.checkpoint, options.revision, device=options.device, self_ensemble=options.self_ensemble
@@ -77,10 +79,12 @@ class Run:
     def run(self) -> None:
         """Do them all; what became of each is in ``results``."""
         total = len(self.jobs)
-        waiting = [job for job in self.jobs if not (self.options.skip_existing and job.exists())]
+        waiting: list[Job] = []
         for job in self.jobs:
-            if job not in waiting:
+            if self.options.skip_existing and job.exists():
                 self._report(job, "skipped", reason="its output exists")
+            else:
+                waiting.append(job)
         reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         written: tuple[Job, Future[str]] | None = None
         try:
@@ -177,6 +181,9 @@ class Run:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by `2>&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
     if arguments[:1] == [export.NAME]:
         return export.main(arguments[1:])
     options = parse_arguments(arguments)

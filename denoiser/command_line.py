@@ -71,8 +71,10 @@ def check_options(options: argparse.Namespace) -> None:
     for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
         if value is not None and not 0 <= value <= high:
             raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
-    if options.method and options.strength != 1:
-        raise ValueError("--strength is for checkpoints")
+    if options.method and (options.strength != 1 or options.device != "auto" or options.revision):
+        raise ValueError("--strength, --device and --revision are for checkpoints")
+    if options.method and options.self_ensemble:
+        raise ValueError("--self-ensemble is for checkpoints")
     if options.tune and (options.method or options.strength != 1):
         raise ValueError("--tune is for checkpoints, and chooses the strength: leave --method and --strength out")
     if options.adapt is not None and (options.method or not options.adapt > 0):

@@ -149,7 +149,7 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
     """
     if job.target:
         _check_length(job.target)
-        if job.target.exists() and not overwrite:
+        if os.path.lexists(job.target) and not overwrite:
             raise ValueError(f"{job.target} exists; --overwrite replaces it")
         folder = next(one for one in job.target.absolute().parents if one.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -29,7 +29,7 @@ def sigma_of_each(
     """
     if sigma is None or isinstance(sigma, PoissonGaussian):
         return [sigma] * count
-    levels = np.asarray(sigma.detach().cpu() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
+    levels = np.asarray(sigma.detach().cpu().float() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
     if not ((levels >= 0) & (levels <= 255)).all():  # False for NaN too
         bad = f"{levels:g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {bad}")

@@ -330,7 +330,7 @@ class Denoiser:
             for (clean, _), group in itertools.groupby(inputs, lambda one: (one.clean, one.pixels.shape)):
                 alike = list(group)
                 if clean:
-                    results += [one.restore(one.pixels) for one in alike]
+                    results += [one.restore(one.pixels if in_place else one.pixels.copy()) for one in alike]
                     continue
                 first, share = len(results) / len(pictures), len(alike) / len(pictures)
                 report = progress and (lambda done, first=first, share=share: progress(first + share * done))

@@ -360,12 +360,35 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
         (["a.png", "-o", "-", "--json"], "cannot both go to standard output"),
         (["a.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude each other"),
         (["a.png", "-o", "x.png", "--format", "tiff"], "does not end in .tif"),
+        (["a.png", "-o", "x.png", "--method", "median", "--device", "cpu"], "--device and --revision are for"),
+        (["a.png", "-o", "x.png", "--method", "median", "--self-ensemble"], "--self-ensemble is for"),
+        (["a.png", "-o", "x.png", "--revision", "v1"], "There is no revision 'v1' of"),
     ],
 )
 def test_what_cannot_go_together_is_refused(run, pictures, monkeypatch, arguments, message):
     monkeypatch.chdir(pictures)
     status, error = run(*arguments)
     assert status == 2 and message in error
+
+
+def test_a_package_that_a_method_needs_is_named_once(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm3d", None)  # as if it were not installed
+    status, error = run(pictures, "-o", tmp_path / "out", "--method", "bm3d")
+    assert status == 2 and error.count("pip install") == 1
+
+
+def test_closed_streams_lose_nothing(tiny_checkpoint, pictures, tmp_path):
+    command = f"{sys.executable} -m denoiser {pictures}/a.png --checkpoint {tiny_checkpoint}"
+    subprocess.run(f"{command} -o {tmp_path}/x.png <&- >&- 2>&-", shell=True, check=True)
+    assert (tmp_path / "x.png").exists()
+    done = subprocess.run(f"{command.replace(f'{pictures}/a.png', '-')} -o {tmp_path}/y.png <&-", shell=True, stderr=-1)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr and not (tmp_path / "y.png").exists()
+
+
+def test_a_link_to_nothing_is_an_existing_output(run, pictures, tmp_path):
+    (tmp_path / "x.png").symlink_to(tmp_path / "nowhere.png")
+    status, error = run(pictures / "a.png", "-o", tmp_path / "x.png")
+    assert status == 1 and "--overwrite replaces it" in error and (tmp_path / "x.png").is_symlink()
 
 
 def test_a_folder_in_another_format(run, pictures, tmp_path):

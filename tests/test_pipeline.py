@@ -284,6 +284,17 @@ def test_tiles_of_a_map_of_levels_leave_no_seam(default, photo, monkeypatch):
     assert np.abs(exact(noisy, levels) - whole).max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_level_may_be_a_tensor_of_any_precision(tiny, photo, dtype):
+    assert np.array_equal(tiny(photo[:40, :48], torch.tensor(25, dtype=dtype)), tiny(photo[:40, :48], 25))
+
+
+def test_pixels_that_stay_as_they_are_are_not_the_pictures_own(tiny, photo):
+    picture = read(photo[:40, :48])
+    pixels = tiny.denoise_pixels(picture, 0)
+    assert np.array_equal(pixels, picture.pixels) and not np.shares_memory(pixels, picture.pixels)
+
+
 @pytest.mark.parametrize(
     "sigma", [30, [10, 30, 50], torch.tensor([10.0, 30, 50]), torch.full((3, 1, 40, 48), 20.0), None]
 )

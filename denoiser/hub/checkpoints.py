@@ -104,7 +104,7 @@ def find_checkpoint(
         max_bytes: Larger weights are refused.
 
     Raises:
-        CheckpointNotFound: It is none of the three.
+        CheckpointNotFound: It is none of the three, or a revision is named of what is not on the Hub.
         CheckpointGated: The owner of the repository requires users to request access.
         CheckpointInvalid: The repository is not a checkpoint of this package, or is too large.
         HubUnreachable: The Hub does not answer and the cache does not have it.
@@ -112,7 +112,13 @@ def find_checkpoint(
     folder = Path(name).expanduser()
     bundled = name in bundled_checkpoints()
     # Path("") is the current folder; a folder of pictures called "photo" is not meant.
-    if str(name) and folder.is_dir() and (not bundled or (folder / CONFIG_FILE).is_file()):
+    local = bool(str(name)) and folder.is_dir() and (not bundled or (folder / CONFIG_FILE).is_file())
+    if revision and (local or bundled):
+        raise CheckpointNotFound(
+            f"There is no revision {revision!r} of {name}, which is {'a folder' if local else 'bundled'}: leave "
+            "it out, or name a Hub repository."
+        )
+    if local:
         return Checkpoint(str(name), folder)
     if bundled:
         return find_bundled(str(name))
