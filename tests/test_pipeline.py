@@ -207,7 +207,7 @@ def test_names_are_tried_as_folder_then_bundled(tiny_checkpoint, monkeypatch, tm
     assert Denoiser.from_pretrained(DEFAULT_CHECKPOINT).model.config.widths != (8, 12, 16)
 
 
-@pytest.mark.parametrize("name", ["nothing-like-it", "../up/one", "/no/such/folder", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["nothing-like-it", "../up/one", "/no/such/folder", "a/b/c", "", "a" * 500])
 def test_an_unknown_name_is_not_found(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointNotFound, match="no checkpoint"):

@@ -1,5 +1,6 @@
 """A checkpoint's name -> its folder: a local folder, a bundled checkpoint, or a Hub repository, in this order."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def find_checkpoint(
     folder = Path(name).expanduser()
     bundled = name in bundled_checkpoints()
     # Path("") is the current folder; a folder of pictures called "photo" is not meant.
-    local = bool(str(name)) and folder.is_dir() and (not bundled or (folder / CONFIG_FILE).is_file())
+    local = bool(str(name)) and os.path.isdir(folder) and (not bundled or (folder / CONFIG_FILE).is_file())
     if revision and (local or bundled):
         raise CheckpointNotFound(
             f"There is no revision {revision!r} of {name}, which is {'a folder' if local else 'bundled'}: leave "
