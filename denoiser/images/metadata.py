@@ -164,22 +164,48 @@ def upright(frame: Frame, request: Request) -> Frame:
 
 def without_orientation(info: dict[str, Any], request: Request) -> dict[str, Any]:
     """``info`` of a picture that stands upright; without its EXIF if that is damaged."""
-    turned = orientation(info.get("exif", b"")) != 1
+    turn = orientation(info.get("exif", b""))
     if "exif" in info:
         try:
             exif = Image.Exif()
             exif.load(info["exif"])
-            if ExifTags.Base.Orientation in exif:
-                del exif[ExifTags.Base.Orientation]
-            written = exif.tobytes()
-            info = info | {"exif": written if turned else info["exif"]}
+            exif.tobytes()
+            if turn != 1:
+                info = info | {"exif": _upright_exif(info["exif"], swap=turn >= 5)}
         except Exception as error:  # Pillow raises nearly anything on damaged EXIF
             request.warn(f"its EXIF is damaged ({error}) and is dropped; only the orientation is used")
             info = {key: value for key, value in info.items() if key != "exif"}
-    if turned and "xmp" in info:
+    if turn != 1 and "xmp" in info:
         pattern = rb'tiff:Orientation\s*=\s*["\'][0-9]["\']|<tiff:Orientation>[0-9]</tiff:Orientation>'
         info = info | {"xmp": re.sub(pattern, b"", info["xmp"])}
     return info
+
+
+def _upright_exif(exif: bytes, swap: bool) -> bytes:
+    """An EXIF block without its orientation and its preview; ``swap`` exchanges width and height.
+
+    It is changed in place: nothing else moves, as camera makers' notes point to places in it.
+    """
+    block = bytearray(exif.removeprefix(b"Exif\0\0"))
+    order = ">" if block.startswith(b"MM") else "<"
+
+    def entries(start: int) -> list[tuple[int, int]]:
+        (count,) = struct.unpack_from(order + "H", block, start)
+        places = range(start + 2, start + 2 + 12 * count, 12)
+        return [(struct.unpack_from(order + "H", block, place)[0], place) for place in places]
+
+    (root,) = struct.unpack_from(order + "I", block, 4)
+    found = entries(root)
+    if swap and ExifTags.IFD.Exif in dict(found):
+        inner = dict(entries(struct.unpack_from(order + "I", block, dict(found)[ExifTags.IFD.Exif] + 8)[0]))
+        x, y = inner.get(ExifTags.Base.ExifImageWidth), inner.get(ExifTags.Base.ExifImageHeight)
+        if x and y:  # type, count and value
+            block[x + 2 : x + 12], block[y + 2 : y + 12] = block[y + 2 : y + 12], block[x + 2 : x + 12]
+    others = [block[place : place + 12] for tag, place in found if tag != ExifTags.Base.Orientation]
+    table = struct.pack(order + "H", len(others)) + b"".join(others)
+    end = 2 + 12 * len(found) + 4
+    block[root : root + end] = table.ljust(end, b"\0")
+    return b"Exif\0\0" + bytes(block)
 
 
 def jpeg_options(info: dict[str, Any]) -> dict[str, Any]:

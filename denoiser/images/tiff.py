@@ -1,6 +1,7 @@
-"""TIFF: depths, layouts, compressions and stacks, by tifffile; EXIF by Pillow."""
+"""TIFF: depths, layouts, compressions and stacks, by tifffile."""
 
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,7 @@ from PIL import Image
 
 from ..errors import ImageTooLarge, ImageUnreadable
 from .frame import DEPTHS, Frame, Request, apply_cmyk_profile
-from .tiff_tags import (
-    EXIF_IFD,
-    GPS_IFD,
-    IPTC,
-    LAYOUT,
-    XMP,
-    append_directories,
-    as_extratag,
-    parse_exif,
-    read_info,
-)
+from .tiff_tags import IPTC, LAYOUT, XMP, Directory, append_directories, parse_exif, read_info
 
 _PICTURES = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34927, 34933, 50001}  # JPEG, JPEG 2000, WebP, PNG
 _UNCHECKED = {22610, 34887, 34934, 50002, 52546}  # JPEG XR, LERC, JPEG XL
@@ -183,21 +174,26 @@ def _twelve_bits(frames: list[Frame], white_is_zero: bool, request: Request) -> 
 
 def write(path: Path, frames: Sequence[Frame]) -> None:
     """Write frames as the pages of a TIFF, uncompressed, each with its tags, in the byte order that its EXIF has."""
-    blocks = [parse_exif(frame.info.get("exif", b"")) for frame in frames]
-    big = blocks[0] is not None and blocks[0][0].startswith(b"MM")
-    with tifffile.TiffWriter(path, byteorder=">" if big else "<") as tif:
-        for frame, block in zip(frames, blocks):
-            _write_page(tif, frame, block[1] if block else {})
-    directories = [block[1] if block else {} for block in blocks]
-    if any(pointer in directory for directory in directories for pointer in (EXIF_IFD, GPS_IFD)):
-        append_directories(path, directories)
+    order = parse_exif(frames[0].info.get("exif", b""))[0]
+    blocks = [parse_exif(frame.info.get("exif", b""), order) for frame in frames]
+    with tifffile.TiffWriter(path, byteorder=">" if order == ">" else "<") as tif:
+        for frame, (_, root, parts) in zip(frames, blocks):
+            _write_page(tif, frame, root, list(parts))
+    if any(parts for _, _, parts in blocks):
+        append_directories(path, [parts for _, _, parts in blocks])
 
 
-def _write_page(tif: tifffile.TiffWriter, frame: Frame, directory: Any) -> None:
+def _write_page(tif: tifffile.TiffWriter, frame: Frame, root: Directory, pointers: Sequence[int]) -> None:
     planes, info = frame.planes, frame.info
     channels = planes.shape[2]
-    extra = [as_extratag(tag, directory.tagtype[tag], directory[tag]) for tag in directory if tag not in LAYOUT]
-    extra += [(pointer + 1, 4, 1, 0, True) for pointer in (EXIF_IFD, GPS_IFD) if pointer in directory]
+    extra: list[Any] = []
+    for tag, (kind, data) in root.items():
+        if tag not in LAYOUT and kind < 13:
+            # tifffile counts packed fractions as twice as many
+            fraction = {5: "I", 10: "i"}.get(kind)
+            value = struct.unpack(f"{tif.tiff.byteorder}{len(data) // 4}{fraction}", data) if fraction else data
+            extra.append((tag, kind, len(data) // 8, value, True))
+    extra += [(pointer + 1, 4, 1, 0, True) for pointer in pointers]
     if frame.planes.dtype == np.uint16 and frame.maximum != 65535:
         extra.append((281, 3, channels, [int(frame.maximum)] * channels if channels > 1 else int(frame.maximum), True))
     extra += [(tag, 1, len(info[key]), info[key], True) for tag, key in ((XMP, "xmp"), (IPTC, "iptc")) if key in info]
@@ -214,5 +210,5 @@ def _write_page(tif: tifffile.TiffWriter, frame: Frame, directory: Any) -> None:
         software=False,
         metadata=None,
         contiguous=False,
-        extratags=[tag for tag in extra if tag is not None],
+        extratags=extra,
     )

@@ -172,6 +172,29 @@ def test_exif_that_jpeg_cannot_hold_is_named_and_the_rest_is_written(tmp_path, c
     assert "EXIF of more than 64 kB" in caplog.text and read(tmp_path / "a.jpg").info["icc_profile"] == PROFILE
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png", "b.webp"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_of_a_turned_picture_keeps_its_letters_and_has_its_size(tmp_path, orientation, target, order):
+    exif = Image.Exif()
+    exif.endian = order
+    texts = {0x013B: "J\u00fcrgen".encode(), 0x8298: "\u00a9 \u732b".encode(), 0xC350: b"private \xe9"}
+    for tag, value in texts.items():
+        exif[tag] = value
+    exif[0x0112] = orientation
+    inside = {0xA430: "\u00d6zg\u00fcr".encode(), 0x927C: b"notes of the maker", 0xA002: 40, 0xA003: 32}
+    exif.get_ifd(0x8769).update(inside)
+    planes = np.asarray(picture())
+    Image.fromarray(planes).save(tmp_path / "a.jpg", exif=exif)
+    save_image(read(tmp_path / "a.jpg"), tmp_path / target)
+    content = (tmp_path / target).read_bytes()
+    assert all(value in content for value in (*texts.values(), inside[0xA430], inside[0x927C]))
+    with Image.open(tmp_path / target) as written:
+        found = written.getexif()
+        assert found.get(0x0112, 1) == 1 and found[0x013B] == texts[0x013B].decode("latin-1")
+        assert (found.get_ifd(0x8769)[0xA002], found.get_ifd(0x8769)[0xA003]) == written.size
+
+
 def test_a_comment_keeps_its_letters(tmp_path, caplog):
     for text in ("café 猫".encode(), "café".encode("latin-1")):
         save_image(picture(comment=text), tmp_path / "a.jpg")

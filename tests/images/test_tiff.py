@@ -502,6 +502,48 @@ def test_tags_of_a_big_endian_bigtiff_travel(tmp_path, caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_text_of_any_letters_and_values_of_any_type_travel_byte_for_byte(tmp_path, order, big):
+    unit = '<OME PhysicalSizeXUnit="\u00b5m"/>'.encode()
+    tags = [
+        (315, 2, "J\u00fcrgen".encode()),
+        (33432, 2, "\u00a9 \u00dcnal".encode()),
+        (65_000, 2, b"latin \xe9\0and more"),
+    ]
+    tags += [(65_001, 1, b"\1\2\3"), (65_002, 7, b"\4\5\6\7\x08"), (65_003, 12, struct.pack(order + "2d", 0.1, -3))]
+    tags += [(65_005, 8, struct.pack(order + "h", -2))]
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        gray(),
+        byteorder=order,
+        bigtiff=big,
+        description=unit,
+        metadata=None,
+        extratags=[(tag, kind, None, value, True) for tag, kind, value in tags],
+    )
+    save_image(read(tmp_path / "a.tif"), tmp_path / "b.tif")
+    save_image([read_frames(tmp_path / "a.tif")[0], read_frames(tmp_path / "b.tif")[0]], tmp_path / "c.tif")
+    for name, page in (("b.tif", 0), ("c.tif", 0), ("c.tif", 1)):
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            found = tif.pages[page].aspage().tags
+            for tag, kind, value in [(270, 2, unit), *tags]:
+                expected = value + b"\0" * (kind == 2)
+                tif.filehandle.seek(found[tag].valueoffset)
+                assert found[tag].dtype == kind and tif.filehandle.read(len(expected)) == expected
+                assert kind != 2 or found[tag].count == len(expected)
+
+
+def test_pages_of_different_byte_order_keep_their_tags(tmp_path):
+    for order, name in (("<", "a.tif"), (">", "b.tif")):
+        tags = [(65_001, 10, 1, (-1, 3), True), (65_002, 2, None, order.encode(), True)]
+        tifffile.imwrite(tmp_path / name, gray(), byteorder=order, metadata=None, extratags=tags)
+    save_image([read_frames(tmp_path / name)[0] for name in ("a.tif", "b.tif")], tmp_path / "c.tif")
+    with tifffile.TiffFile(tmp_path / "c.tif") as tif:
+        assert [page.tags[65_001].value for page in tif.pages] == [(-1, 3)] * 2
+        assert [page.tags[65_002].value for page in tif.pages] == ["<", ">"]
+
+
 def test_a_color_table_of_eight_bits_is_not_black(tmp_path):
     table = np.random.default_rng(0).integers(0, 256, (3, 256), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", gray(), photometric="palette", colormap=table)
