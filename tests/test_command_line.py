@@ -251,6 +251,27 @@ def test_an_animation_becomes_one_in_a_format_that_holds_its_colors(run, tmp_pat
         assert written.n_frames == 3 and written.is_animated
 
 
+def test_a_side_that_the_format_cannot_hold_is_refused_before_computing_and_in_a_folder_becomes_png(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16_384, 2), (90, 120, 60)).save(tmp_path / "in" / "a.jpg")
+    status, error = run(tmp_path / "in" / "a.jpg", "-o", tmp_path / "b.webp", "--sigma", 25)
+    assert status == 1 and "16383 at most; PNG and TIFF can" in error
+    Image.new("RGB", (65_501, 2), (90, 120, 60)).save(tmp_path / "in" / "c.png")
+    (tmp_path / "in" / "c.png").rename(tmp_path / "in" / "c.jpg")
+    status, error = run(tmp_path / "in" / "c.jpg", "-o", f"{tmp_path / 'out'}/", "--sigma", 25)
+    assert (
+        status == 0 and "65500 at most" in error and [path.name for path in (tmp_path / "out").iterdir()] == ["c.png"]
+    )
+
+
+def test_every_name_of_a_jpeg_is_found_in_a_folder(run, pictures, tmp_path):
+    (pictures / "b.jpg").rename(pictures / "b.jpe")
+    Image.new("RGB", (24, 24), (90, 120, 60)).save(pictures / "c.mpo")
+    status, error = run(pictures, "-o", tmp_path / "out", "--sigma", 25)
+    assert status == 0, error
+    assert {"b.jpe", "c.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_what_became_another_format_is_not_written_twice_in_two(run, tmp_path):
     Image.new("RGB", (24, 24), (90, 120, 60)).save(tmp_path / "a.gif")
     for expected in (0, 1):

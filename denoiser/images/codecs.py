@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,10 +18,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import ImageTooLarge, ImageUnreadable
 from . import heif, metadata, png, tiff, tiff_tags
-from .frame import Frame, Request, apply_cmyk_profile, refuse_reduced
+from .frame import Frame, Request, apply_cmyk_profile, is_only_page, refuse_reduced
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .picture import Picture
+
+    Savable = Image.Image | Frame | Picture | np.ndarray | Tensor
 
 _logger = logging.getLogger(__name__)
 
@@ -31,15 +35,16 @@ FORMATS = ("JPEG", "WEBP", "BMP", "GIF")
 
 WRITTEN: dict[str, str] = {
     **dict.fromkeys((".png", ".apng"), "PNG"),
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), "JPEG"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     ".webp": "WEBP",
     ".bmp": "BMP",
 }
 """The formats that are written, by their extensions."""
+_MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # of their libraries and formats
 EXTENSIONS = tuple(WRITTEN)
 """Extensions of the formats that :func:`save_image` writes."""
-READ_EXTENSIONS = (*EXTENSIONS, ".gif", ".avif", ".heic", ".heif", ".hif")
+READ_EXTENSIONS = (*EXTENSIONS, ".mpo", ".gif", ".avif", ".heic", ".heif", ".hif")
 """Extensions of the formats that are read. The content decides, not the name."""
 
 
@@ -140,7 +145,7 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     """The frames of a PIL image."""
     refuse_reduced(image, request.name)
     info = metadata.from_pil(image)
-    if _is_only_page(image, request):
+    if is_only_page(image, request):
         request = Request(request.name, request.max_pixels)
         request.choose(1, *image.size)
         frames = [png.pil_frame(image, request, info)]
@@ -152,28 +157,8 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     return [Frame(65535 - frame.planes, frame.maximum, frame.info) for frame in frames] if white_is_zero else frames
 
 
-def _is_only_page(image: Image.Image, request: Request) -> bool:
-    """Whether a TIFF or MPO that PIL has opened at its only full page has thumbnails, masks or the like beside it."""
-    count, here = getattr(image, "n_frames", 1), image.tell()
-    if image.format == "MPO":
-        kinds = [entry["Attribute"]["MPType"] for entry in getattr(image, "mpinfo", {}).get(0xB002, ())]
-        several = sum(kind.startswith("Multi-Frame") for kind in kinds) > 1  # as of cameras with two lenses
-        if not several and count > 1:
-            request.warn("the other pictures in it (previews, depth or gain maps) are left out")
-        return not several
-    if image.format != "TIFF" or count == 1:
-        return image.format == "TIFF"
-    pages: list[int] = []
-    for index in range(count):
-        image.seek(index)
-        if not getattr(image, "tag_v2", {}).get(254, 0) & 5:
-            pages.append(index)
-    image.seek(here)
-    return pages == [here]
-
-
 def save_image(
-    image: "Image.Image | Frame | Picture | Sequence[Image.Image | Frame | Picture]",
+    image: "Savable | Sequence[Savable]",
     path: str | os.PathLike[str],
     fast: bool = False,
 ) -> None:
@@ -184,13 +169,14 @@ def save_image(
     of the metadata is named in a warning.
 
     Args:
-        image: As :class:`Denoiser` returns it; several pictures for a stack (TIFF) or an animation (PNG, WebP).
+        image: As :class:`Denoiser` returns it, arrays and tensors too; several for a stack (TIFF) or an animation (PNG, WebP).
         path: Its extension decides the format; the folder is created if needed.
         fast: Compress PNG at the fastest level.
 
     Raises:
-        ValueError: The format is unknown, or cannot hold the picture's depth, transparency or number.
+        ValueError: The format is unknown, or cannot hold the picture's depth, size, transparency or number.
         OSError: It cannot be written.
+        TypeError: ``image`` is none of the above.
     """
     frames = to_frames(image)
     prepare(Path(path), frames)
@@ -243,17 +229,24 @@ def _say_alpha(path: Path) -> None:
         file.write(bytes([flags | 0x10]))
 
 
-def to_frames(
-    image: "Image.Image | Frame | Picture | Sequence[Image.Image | Frame | Picture]",
-) -> list[Frame]:
+def to_frames(image: "Savable | Sequence[Savable]") -> list[Frame]:
     """What :func:`save_image` takes, as frames."""
     if isinstance(image, Image.Image):
         frames = from_pil(image, Request("the image", 2**62))
         white = float(image.info.get("maximum", frames[0].maximum))
         return [Frame(frame.planes, white, frame.info) for frame in frames]
-    if isinstance(image, Sequence):
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
         return [to_frames(item)[0] for item in image]
-    return [image if isinstance(image, Frame) else image.to_frame()]
+    if isinstance(image, Frame):
+        return [image]
+    from .picture import Picture, read  # which imports this module
+
+    if isinstance(image, np.ndarray) or hasattr(image, "detach"):  # a tensor
+        image = read(cast(Any, image), max_pixels=2**62)
+    if not isinstance(image, Picture):
+        known = "a PIL image, a Picture, a Frame, a numpy array, a tensor or a list of them"
+        raise TypeError(f"save_image takes {known}, not {'an empty list' if image == [] else type(image).__name__}")
+    return [image.to_frame()]
 
 
 def to_pil(frame: Frame) -> Image.Image:
@@ -295,6 +288,8 @@ def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
     if form is None:
         raise ValueError(f"cannot tell the format from {path.name!r}; use one of {', '.join(EXTENSIONS)}")
     for frame in frames:
+        if (side := max(frame.planes.shape[:2])) > (limit := _MAX_SIDE.get(form, side)):
+            raise ValueError(f"{path.suffix} cannot hold {side} pixels a side, {limit} at most; PNG and TIFF can")
         if frame.planes.dtype.kind == "f" and form != "TIFF":
             raise ValueError(f"{path.suffix} cannot hold floating point; write {path.stem}.tif instead")
         if frame.planes.dtype == np.uint16 and form not in ("PNG", "TIFF"):

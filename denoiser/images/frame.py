@@ -107,6 +107,26 @@ def refuse_reduced(image: Image.Image, name: str) -> None:
         raise ImageUnreadable(f"{name} is 16-bit gray with a transparent value, which Pillow drops. Pass the path.")
 
 
+def is_only_page(image: Image.Image, request: Request) -> bool:
+    """Whether a TIFF or MPO that PIL has opened at its only full page has thumbnails, masks or the like beside it."""
+    count, here = getattr(image, "n_frames", 1), image.tell()
+    if image.format == "MPO":
+        kinds = [entry["Attribute"]["MPType"] for entry in getattr(image, "mpinfo", {}).get(0xB002, ())]
+        several = sum(kind.startswith("Multi-Frame") for kind in kinds) > 1  # as of cameras with two lenses
+        if not several and count > 1:
+            request.warn("the other pictures in it (previews, depth or gain maps) are left out")
+        return not several
+    if image.format != "TIFF" or count == 1:
+        return image.format == "TIFF"
+    pages: list[int] = []
+    for index in range(count):
+        image.seek(index)
+        if not getattr(image, "tag_v2", {}).get(254, 0) & 5:
+            pages.append(index)
+    image.seek(here)
+    return pages == [here]
+
+
 def pil_planes(image: Image.Image, name: str) -> np.ndarray:
     """The pixels (H, W, C) of a PIL image; CMYK has four channels.
 

@@ -1,6 +1,7 @@
 """Every cell of the table in docs/formats.md, written and read; metadata, animations, damage."""
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
@@ -131,6 +133,36 @@ def test_png_of_any_size_and_depth_is_lossless(tmp_path_factory, dtype, channels
         assert opened.size == (width, height)
         if dtype == np.uint8:
             assert np.array_equal(np.atleast_3d(np.asarray(opened)).reshape(planes.shape), planes)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("a.jpg", 65_500), ("a.webp", 16_383)])
+def test_a_side_that_a_format_cannot_hold_is_refused_with_its_limit(tmp_path, name, limit):
+    for shape in ((1, limit + 1, 1), (limit + 1, 1, 1)):
+        frame = Frame(np.zeros(shape, np.uint8), 255.0)
+        with pytest.raises(ValueError, match=f"{limit} at most; PNG and TIFF can"):
+            save_image(frame, tmp_path / name)
+        for other in ("a.png", "a.tif"):
+            save_image(frame, tmp_path / other)
+    save_image(Frame(np.zeros((1, limit, 1), np.uint8), 255.0), tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 3), (8, 9, 4)])
+def test_arrays_and_tensors_are_written(tmp_path, dtype, shape):
+    array = (np.linspace(0, 1, math.prod(shape)).reshape(shape) * (1 if dtype is np.float32 else 255)).astype(dtype)
+    tensor = torch.from_numpy(array if array.ndim == 2 else np.moveaxis(array, -1, 0).copy())
+    for value in (array, tensor):
+        save_image(value, tmp_path / "a.tif")
+        assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, np.atleast_3d(array))
+        save_image([value, value], tmp_path / "b.tif")
+        assert len(read_frames(tmp_path / "b.tif")) == 2
+
+
+@pytest.mark.parametrize("value", ["a.png", None, [], ["a.png"], 3, {"a": 1}])
+def test_what_is_no_picture_is_refused_with_a_sentence(tmp_path, value):
+    with pytest.raises(TypeError, match="save_image takes a PIL image"):
+        save_image(value, tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
 
 
 # Metadata from format to format
