@@ -169,7 +169,7 @@ def save_image(
     of the metadata is named in a warning.
 
     Args:
-        image: As :class:`Denoiser` returns it, arrays and tensors too; several for a stack (TIFF) or an animation (PNG, WebP).
+        image: As :class:`Denoiser` returns it, arrays too; several for a stack (TIFF) or an animation (PNG, WebP).
         path: Its extension decides the format; the folder is created if needed.
         fast: Compress PNG at the fastest level.
 
@@ -278,7 +278,7 @@ def _options(frames: Sequence[Frame], images: Sequence[Image.Image], form: str) 
     # exact: the colors under full transparency too
     options = {"lossless": True, "exact": True} | {k: info[k] for k in ("icc_profile", "exif", "xmp") if k in info}
     if len(images) > 1:
-        options |= {"save_all": True, "append_images": list(images[1:])} | png.animation_options(frames)
+        options |= {"save_all": True, "append_images": list(images[1:])} | png.animation_options(frames, whole=True)
     return options
 
 

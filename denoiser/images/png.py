@@ -31,6 +31,9 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
     info: dict[str, Any] = {}
     for kind, chunk in about:
         info = _merge(info, kind, chunk, request)
+    others = sorted({kind.decode("latin-1") for kind, _ in about if kind not in (*_RAW_CHUNKS, *_PARSED_CHUNKS)})
+    if others:
+        request.warn(f"its {', '.join(others)} {'is' if len(others) == 1 else 'are'} left out")
     width, height, depth, color = struct.unpack(">IIBB", content[16:26])
     animated = b"acTL" in pixels[:64]
     if depth == 16 and animated:
@@ -100,11 +103,13 @@ def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> li
     chosen = request.choose(getattr(image, "n_frames", 1), *image.size)
     if image.mode.startswith("I;16") or (len(chosen) == 1 and chosen.start == 0 and getattr(image, "n_frames", 1) == 1):
         return [pil_frame(image, request, info)]
+    gray = image.format == "PNG" and image.mode in ("L", "LA")  # of the other formats single frames may be so
+    modes = ("L", "LA") if gray else ("RGB", "RGBA")
     frames = []
     for index in chosen:
         image.seek(index)
         image.load()
-        shown = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        shown = image.convert(modes[image.has_transparency_data])
         times = {key: image.info[key] for key in ("duration", "loop") if key in image.info}
         if index == 0 and image.info.get("default_image"):
             times = {"still": True}
@@ -115,7 +120,7 @@ def pil_frames(image: Image.Image, request: Request, info: dict[str, Any]) -> li
 
 
 def _opaque(planes: np.ndarray) -> np.ndarray:
-    return planes if planes.shape[2] == 4 else np.dstack([planes, np.full_like(planes[..., 0], 255)])
+    return planes if planes.shape[2] in (2, 4) else np.dstack([planes, np.full_like(planes[..., 0], 255)])
 
 
 def pil_frame(image: Image.Image, request: Request, info: dict[str, Any]) -> Frame:
@@ -152,11 +157,12 @@ def write(file: IO[bytes], frames: Sequence[Frame], fast: bool) -> None:
     file.write(content[33:])
 
 
-def animation_options(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Times and loops of an animation as Pillow's options."""
+def animation_options(frames: Sequence[Frame], whole: bool = False) -> dict[str, Any]:
+    """Times, in ``whole`` milliseconds or as they are, and loops of an animation as Pillow's options."""
     still = "still" in frames[0].info
     moving = frames[still:]
-    durations = [int(frame.info.get("duration", 100)) for frame in moving]
+    durations = [frame.info.get("duration", 100) for frame in moving]
+    durations = [round(duration) for duration in durations] if whole else durations
     return {"duration": durations, "loop": moving[0].info.get("loop", 1), "default_image": still}
 
 

@@ -414,6 +414,35 @@ def test_every_frame_of_an_animation_is_kept_with_its_time(tmp_path, name, targe
         assert written[0].info["loop"] == 3
 
 
+@pytest.mark.parametrize("mode", ["L", "LA"])
+@pytest.mark.parametrize("target", ["b.png", "b.tif"])
+def test_gray_animations_stay_gray(tmp_path, mode, target):
+    first, *rest = (image.convert(mode) for image in frames_of(alpha=mode == "LA"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, duration=100)
+    frames = read_frames(tmp_path / "a.png")
+    assert [frame.planes.shape for frame in frames] == [(12, 16, len(mode))] * 3
+    assert read_frames(tmp_path / "a.png", page=1)[0].planes.shape == (12, 16, len(mode))
+    save_image(frames, tmp_path / target)
+    for after, before, image in zip(read_frames(tmp_path / target), frames, (first, *rest), strict=True):
+        assert np.array_equal(after.planes, before.planes)
+        assert np.array_equal(before.planes, np.asarray(image).reshape(before.planes.shape))
+
+
+def test_frame_times_keep_their_fractions(tmp_path):
+    frames = [Frame(np.asarray(image), 255.0, {"duration": 1000 / 30}) for image in frames_of()]
+    save_image(frames, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().count(struct.pack(">HH", 1, 30) + b"\0\0") == 3
+    save_image(read_frames(tmp_path / "a.png"), tmp_path / "b.webp")  # which has whole milliseconds
+    assert [frame.info["duration"] for frame in read_frames(tmp_path / "b.webp")] == [33] * 3
+
+
+@pytest.mark.parametrize("kind", [b"sBIT", b"bKGD", b"tIME", b"oFFs", b"prVt"])
+def test_chunks_that_are_left_out_are_named(tmp_path, caplog, kind):
+    save_image(picture(), tmp_path / "a.png")
+    with_chunk(tmp_path / "a.png", chunk(kind, b"\5\6\5"))
+    assert not read(tmp_path / "a.png").info and f"its {kind.decode()} is left out" in caplog.text
+
+
 @pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif"])
 def test_alpha_of_animations_is_kept(tmp_path, target):
     first, *rest = frames_of(alpha=True)
