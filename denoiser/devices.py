@@ -41,7 +41,8 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, model: DenoisingA
         if not isinstance(chosen, torch.dtype):
             raise ValueError("dtype must be 'auto', 'float32' or 'bfloat16'")
         if chosen not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype must be float32 or bfloat16, not {chosen}: float16 overflows to black pictures")
+            why = ": it overflows to black pictures" if chosen == torch.float16 else ""
+            raise ValueError(f"dtype must be float32 or bfloat16, not {chosen}{why}")
         return chosen
     if device.type == "cpu" and platform.machine().lower() in ("x86_64", "amd64"):
         # oneDNN reports support for any AVX-512, where bfloat16 is emulated and slower than float32.

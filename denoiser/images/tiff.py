@@ -50,6 +50,8 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
 def _pages(tif: tifffile.TiffFile, request: Request) -> list[tuple[Any, int, Any]]:
     """Pages as (page, number of frames in it, series that holds them if they are more than one)."""
     pages = [page.aspage() for page in tif.pages]
+    if not pages:
+        raise ImageUnreadable(f"{request.name} has no pages: it is damaged or truncated.")
     pages = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if not pages:
         raise ImageUnreadable(f"{request.name} holds reduced versions of a picture only: a raw file? Develop it first.")

@@ -301,6 +301,13 @@ def test_a_file_of_nothing_but_thumbnails_is_refused(tmp_path):
         read(tmp_path / "a.tif")
 
 
+def test_a_header_without_pages_is_said_to_be_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", gray())
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:8])
+    with pytest.raises(ImageUnreadable, match="damaged or truncated"):
+        read(tmp_path / "b.tif")
+
+
 def test_pages_of_different_kinds_are_kept(tmp_path):
     pages = [values((20, 30, 3), np.uint8), values((12, 9), np.uint16), values((20, 30, 3), np.uint8, 1)]
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
