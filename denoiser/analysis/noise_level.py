@@ -285,10 +285,11 @@ def frequencies(coefficients: np.ndarray) -> np.ndarray:
 
 def _level(coefficients: np.ndarray, start: int = FINE, end: int = END) -> float:
     """Sigma from the coefficients (N, 8, 8) of a plane, of those whose frequencies add up to ``start`` to ``end``."""
-    sums = frequencies(coefficients)
-    texture = (coefficients[:, (sums > 0) & (sums < start)] ** 2).sum(1)
-    fine = np.abs(coefficients[:, (sums >= start) & (sums < end)])
-    levels = [TO_SIGMA * float(np.median(fine[_quietest(texture, share)])) for share in (QUIET, MANY)]
+    flat, sums = coefficients.reshape(len(coefficients), -1), frequencies(coefficients).ravel()
+    texture = np.square(flat) @ ((sums > 0) & (sums < start)).astype(flat.dtype)
+    fine = (sums >= start) & (sums < end)
+    quiet = (flat[_quietest(texture, share)] for share in (QUIET, MANY))
+    levels = [TO_SIGMA * float(np.median(np.abs(patches[:, fine]))) for patches in quiet]
     return levels[1] if levels[1] < AGREE * levels[0] else levels[0]
 
 
