@@ -71,13 +71,13 @@ def check_options(options: argparse.Namespace) -> None:
     for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
         if value is not None and not 0 <= value <= high:
             raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
-    if options.method and (options.strength != 1 or options.device != "auto" or options.revision):
-        raise ValueError("--strength, --device and --revision are for checkpoints")
-    if options.method and options.self_ensemble:
-        raise ValueError("--self-ensemble is for checkpoints")
-    if options.tune and (options.method or options.strength != 1):
-        raise ValueError("--tune is for checkpoints, and chooses the strength: leave --method and --strength out")
-    if options.adapt is not None and (options.method or not options.adapt > 0):
+    defaults = {"tune": False, "adapt": None, "strength": 1, "device": "auto", "revision": None, "self_ensemble": False}
+    for name, default in defaults.items():
+        if options.method and getattr(options, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} is for checkpoints: leave --method out")
+    if options.tune and options.strength != 1:
+        raise ValueError("--tune is for checkpoints, and chooses the strength: leave --strength out")
+    if options.adapt is not None and not options.adapt > 0:
         raise ValueError("--adapt is for checkpoints, and takes a positive number of seconds")
     if options.overwrite and options.skip_existing:
         raise ValueError("--overwrite and --skip-existing exclude each other")

@@ -381,7 +381,7 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
         (["a.png", "-o", "-", "--json"], "cannot both go to standard output"),
         (["a.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude each other"),
         (["a.png", "-o", "x.png", "--format", "tiff"], "does not end in .tif"),
-        (["a.png", "-o", "x.png", "--method", "median", "--device", "cpu"], "--device and --revision are for"),
+        (["a.png", "-o", "x.png", "--method", "median", "--device", "cpu"], "--device is for checkpoints"),
         (["a.png", "-o", "x.png", "--method", "median", "--self-ensemble"], "--self-ensemble is for"),
         (["a.png", "-o", "x.png", "--revision", "v1"], "There is no revision 'v1' of"),
     ],
