@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from .picture import Picture
 
-    Savable = Image.Image | Frame | Picture | np.ndarray | Tensor
-
 _logger = logging.getLogger(__name__)
 
 # What Pillow reads without loss. Others it may reduce to 8 bits silently (PPM, JPEG 2000, SGI), and for some run an
@@ -158,7 +156,7 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
 
 
 def save_image(
-    image: "Savable | Sequence[Savable]",
+    image: "Image.Image | Frame | Picture | np.ndarray | Tensor | Sequence[Image.Image | Frame | Picture | np.ndarray]",
     path: str | os.PathLike[str],
     fast: bool = False,
 ) -> None:
@@ -229,7 +227,9 @@ def _say_alpha(path: Path) -> None:
         file.write(bytes([flags | 0x10]))
 
 
-def to_frames(image: "Savable | Sequence[Savable]") -> list[Frame]:
+def to_frames(
+    image: "Image.Image | Frame | Picture | np.ndarray | Tensor | Sequence[Image.Image | Frame | Picture | np.ndarray]",
+) -> list[Frame]:
     """What :func:`save_image` takes, as frames."""
     if isinstance(image, Image.Image):
         frames = from_pil(image, Request("the image", 2**62))
