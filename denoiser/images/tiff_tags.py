@@ -84,8 +84,11 @@ def _exif(page: tifffile.TiffPage, file: IO[bytes], without: set[int]) -> bytes 
 
 
 def _directory(file: IO[bytes], order: str, offset: int, big: bool = False) -> Directory:
-    """The tags of a directory, without those of unknown types and those beyond the end of the file."""
-    length = file.seek(0, 2)
+    """The tags of a directory, without those of unknown types and those beyond the end of the file.
+
+    Together they take no more than the file: thousands that all point to the same bytes would fill the memory.
+    """
+    length = room = file.seek(0, 2)
     file.seek(offset)
     count = _integer(file.read(8 if big else 2), order)
     entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
@@ -95,8 +98,9 @@ def _directory(file: IO[bytes], order: str, offset: int, big: bool = False) -> D
         size = number * _SIZES.get(kind, 0)
         if size > len(data):
             start = _integer(data, order)
-            if start + size > length:
+            if start + size > length or size > room:
                 continue
+            room -= size
             file.seek(start)
             data = file.read(size)
         if size:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from denoiser import Denoiser, ImageTooLarge, ImageUnreadable, read_frames, save_image
+from denoiser.images import tiff_tags
 from denoiser.images.picture import Picture, read
 
 DTYPES = [np.uint8, np.uint16, np.float32]
@@ -569,3 +570,11 @@ def test_a_file_that_does_not_say_what_its_colors_are_is_read(tmp_path, caplog, 
 
 def gray():
     return np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+
+
+def test_tags_that_share_their_bytes_take_no_more_than_the_file():
+    many, size = 5000, 100_000
+    entries = b"".join(struct.pack("<HHII", 40_000 + tag, 7, size, 0) for tag in range(many))
+    file = io.BytesIO(struct.pack("<H", many) + entries + bytes(size))
+    found = tiff_tags._directory(file, "<", 0)
+    assert 0 < sum(len(data) for _, data in found.values()) <= len(file.getvalue())
