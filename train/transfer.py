@@ -9,6 +9,8 @@ def transfer_weights(model, source) -> None:
     """Start ``model`` from the weights of ``source``, a network of the same form or one that it can grow from.
 
     A blind network may start from one that is given the noise level: the weights of the level's plane are left out.
+    A U-Net for gray pictures may start from one for color: it computes what that computes, in the mean of its channels, for
+    a picture with R = G = B.
     Between two U-Nets, levels are matched from the coarsest on and must be as wide; ``model`` may have
 
     - more blocks in a level: the new ones come last and pass on what they get (their second convolution starts at
@@ -27,15 +29,29 @@ def transfer_weights(model, source) -> None:
     if model.config.architecture != source.config.architecture:
         raise RuntimeError(f"a {model.config.architecture} cannot start from a {source.config.architecture}")
     if isinstance(model, Unet) and isinstance(source, Unet):
+        if model.config.channels < source.config.channels:
+            weights |= _gray(source, weights)
         weights = _grow(model, source, weights, own)
     model.load_state_dict(weights)
+
+
+def _gray(source: Unet, weights: dict) -> dict:
+    """The first and last convolution of ``source`` for one channel: all channels see it, their mean is its noise."""
+    channels, pixels = source.config.channels, source.config.unshuffle**2
+    head = weights["head.weight"].unflatten(1, (-1, pixels))  # features, planes, pixels, 3, 3
+    color = head[:, :channels].sum(1, keepdim=True)
+    gray = {"head.weight": torch.cat([color, head[:, channels:]], 1).flatten(1, 2)}
+    for name in ("tail.weight", "tail.bias"):
+        if name in weights:
+            gray[name] = weights[name].unflatten(0, (channels, pixels)).mean(0)
+    return gray
 
 
 def _grow(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
     """For U-Nets: ``weights`` of the source by the names they have in ``model``, filled up from ``own``."""
     wide, narrow = model.config.widths, source.config.widths
     new_levels = len(wide) - len(narrow)
-    alike = model.config.channels == source.config.channels and model.config.bias == source.config.bias
+    alike = model.config.channels <= source.config.channels and model.config.bias == source.config.bias
     if not alike or new_levels < 0 or wide[new_levels:] != narrow:
         ours, theirs = (
             f"widths {list(network.config.widths)}, {network.config.channels} channels, bias {network.config.bias}"
@@ -43,7 +59,7 @@ def _grow(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
         )
         raise RuntimeError(
             f"a network of {ours} cannot start from one of {theirs}: "
-            "only finer levels and the numbers of blocks may differ"
+            "only finer levels and the numbers of blocks may differ, and one of 3 channels may become one of 1"
         )
     # Modules by the names they have in the model, and what they are called in the source.
     renamed = {f"bottleneck.{i}": f"bottleneck.{i}" for i in range(source.config.blocks[-1])}

@@ -51,10 +51,27 @@ def test_a_blind_network_grows_from_one_that_is_given_the_level(source):
     assert torch.equal(model.head.weight, source.head.weight[:, :12])
 
 
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_a_gray_network_computes_what_the_color_network_did(unshuffle):
+    torch.manual_seed(0)
+    source = Unet(UnetConfig(widths=(8, 12), blocks=(1, 2), unshuffle=unshuffle))
+    source.tail.weight.data.mul_(10)  # noise that the clamp at 4 sigma does not reach, but not none
+    gray = grown(source, widths=(8, 12), blocks=(1, 3), channels=1, unshuffle=unshuffle)
+    picture = PICTURE[:, :1]
+    expected = source(picture.expand(-1, 3, -1, -1), 0.9).mean(1, keepdim=True)
+    assert torch.allclose(gray(picture, 0.9), expected, atol=1e-6)
+    assert not torch.allclose(expected, picture, atol=1e-2)
+
+
+def test_a_color_network_does_not_start_from_a_gray_one():
+    with pytest.raises(RuntimeError, match="cannot start from one of widths"):
+        grown(Unet(UnetConfig(widths=(8, 12, 16), blocks=(1, 2, 2), channels=1)))
+
+
 @pytest.mark.parametrize(
     "config",
-    [{"widths": (8, 12, 24)}, {"widths": (12, 16), "blocks": (1, 1)}, {"channels": 1}, {"bias": True}],
-    ids=["widths", "levels", "channels", "bias"],
+    [{"widths": (8, 12, 24)}, {"widths": (12, 16), "blocks": (1, 1)}, {"bias": True}],
+    ids=["widths", "levels", "bias"],
 )
 def test_networks_that_differ_otherwise_are_refused(source, config):
     with pytest.raises(RuntimeError, match="cannot start from one of widths"):
