@@ -3,7 +3,7 @@
 Anyone may write an address: what is unknown is ignored, what is out of range is brought into it.
 """
 
-import json
+import dataclasses
 import math
 import urllib.parse
 from dataclasses import dataclass, field
@@ -76,15 +76,23 @@ def _number(given: dict[str, str], parameter: Parameter) -> float:
     return min(max(value, parameter.low), parameter.high) if math.isfinite(value) else parameter.default
 
 
-def write_address_js(checkpoint: str) -> str:
-    """JavaScript that writes the page's settings into its address, see page.js.
+def write_address(address: Address) -> str:
+    """The part of an address behind ``?`` that :func:`parse_address` reads these settings from; defaults are left out."""
+    settings: dict[str, object] = {"checkpoint": address.checkpoint, "noise": address.noise}
+    usual = dataclasses.asdict(Address())
+    if address.noisy_already:
+        settings["noise"], usual["sigma_mode"] = NO_NOISE, "estimate"
+    else:
+        settings |= address.parameters
+        usual |= {parameter.name: parameter.default for parameter in NOISES[address.noise].parameters}
+    settings |= {"seed": address.seed, "sigma_mode": address.sigma_mode}
+    if address.sigma_mode == "manual":
+        settings["sigma_given"] = address.sigma_given
+        del usual["sigma_given"]
+    settings["strength"] = address.strength
+    changed = {name: _text(value) for name, value in settings.items() if value != usual.get(name)}
+    return urllib.parse.urlencode(changed, safe="/@")
 
-    It is for an event whose inputs are noisy_already, noise, seed, checkpoint, sigma_mode, the given sigma, strength
-    and every parameter of every noise.
 
-    Args:
-        checkpoint: The page's default, which an address need not name.
-    """
-    parameters = [(noise.name, one.name, one.default) for noise in NOISES.values() for one in noise.parameters]
-    usual = json.dumps({"checkpoint": checkpoint, "parameters": parameters})
-    return f"(...values) => {{ window.writeAddress({usual}, values); }}"
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

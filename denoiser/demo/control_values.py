@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..noise import NOISES
+from .address import Address, write_address
 from .checkpoint_picker import Selection
 from .experiment_runner import ExperimentRunner
 from .photo_parts import locate
@@ -66,6 +67,22 @@ class ControlValues:
         """These and ``sigma`` and ``strength``, of :meth:`ExperimentRunner.run`."""
         sigma = self.sigma if self.sigma_mode == "manual" else self.sigma_mode
         return self.degradation | {"sigma": sigma, "strength": self.strength}
+
+    def query(self, default: str) -> str:
+        """The address of the page with these controls, behind its ``?``; ``default`` is its usual checkpoint."""
+        chosen = self.selection.checkpoint if self.selection else default
+        return write_address(
+            Address(
+                checkpoint="" if chosen == default else chosen,
+                noise=self.noise,
+                noisy_already=self.noisy_already,
+                parameters=self.degradation["parameters"],
+                seed=int(self.degradation["seed"]),
+                sigma_mode=self.sigma_mode,
+                sigma_given=self.sigma,
+                strength=self.strength,
+            )
+        )
 
     def short_area(self, runner: ExperimentRunner) -> str:
         """What is worked on: the part instead of the whole of a photo that is too large to be computed at once."""

@@ -178,10 +178,11 @@ class DenoiseLayout:
                 info_mark("Difference shows", DIFFERENCE_INFO)
             with gr.Column(min_width=260, elem_id="file-controls"):
                 self._add_file()
-        # What page.js says at a run: whether a slider is moving, which pictures are to be seen.
-        self.moving = gr.Checkbox(False, visible=False)
+        # What page.js says at a run: which slider is moving and where it is, which pictures are to be seen.
+        self.moving = gr.Textbox("", visible=False)
         self.shown = gr.Textbox("noisy denoised", visible=False)
         self.address = gr.Textbox("", visible=False)
+        self.query = gr.Textbox("?", visible="hidden")  # what page.js writes into the address: "?" until there is a run
         self.address_opened = gr.Button("", visible="hidden", elem_id="address-opened")  # page.js clicks it
 
     def _add_file(self) -> None:

@@ -43,8 +43,12 @@ class DenoiseTab:
         self.state, self.layout = state, layout
         self.picker = CheckpointPicker(state, layout)
         self.controls = PhotoControls(state, layout, self.picker)
+        self._places = {  # of the sliders among the controls, by their elem_id
+            control.elem_id: place for place, control in enumerate(layout.controls) if isinstance(control, gr.Slider)
+        }
         self._under_way: dict[str, tuple] = {}  # session -> number and inputs of what is computed for its page
-        self._newest: dict[str, int] = {}  # session -> number of its newest run, ended or not; of the last sessions
+        # session -> number and inputs of its newest run, ended or not; of the last sessions
+        self._newest: dict[str, tuple[int, tuple]] = {}
         self._lock = threading.Lock()
 
     def connect(self, page: gr.Blocks) -> None:
@@ -66,7 +70,7 @@ class DenoiseTab:
             "fn": self.run,
             "inputs": [*ui.controls, ui.difference_kind, ui.shown],
             "outputs": [
-                *(ui.viewer, ui.figures, ui.download, ui.file),
+                *(ui.viewer, ui.figures, ui.download, ui.file, ui.query),
                 *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
             ],
             "js": "(...values) => [...values.slice(0, -1), window.shownPictures()]",
@@ -77,15 +81,15 @@ class DenoiseTab:
         # One listener for all of them: the newest change is the last to be answered, whatever changed.
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
         gr.on([*(slider.release for slider in sliders), *others], **computing)
-        # What is drawn while a slider moves has another, with as few outputs as possible: the browser updates each at
-        # every message of a call. page.js calls it again for a move that came meanwhile: "always_last" would do so also
-        # after the release, beside the final picture.
+        # What is drawn while a slider moves has another, with as few inputs and outputs as possible: the browser searches
+        # for each at every message of a call. What it does not send is as in the newest run. page.js calls it again for a
+        # move that came meanwhile: "always_last" would do so also after the release, beside the final picture.
         gr.on(
             [slider.input for slider in sliders],
             self.run_live,
-            [*ui.controls, ui.difference_kind, ui.shown, ui.moving],
+            [ui.shown, ui.moving],
             [ui.viewer, ui.figures],
-            js="(...values) => [...values.slice(0, -2), window.shownPictures(), window.beginLive()]",
+            js="() => [window.shownPictures(), window.beginLive()]",
             trigger_mode="once",
             show_progress="hidden",
             **options,
@@ -197,7 +201,7 @@ class DenoiseTab:
             if wanted:
                 self._under_way[session] = mine
                 self._newest.pop(session, None)
-                self._newest[session] = mine[0]
+                self._newest[session] = mine
                 if len(self._newest) > MAX_SESSIONS:
                     del self._newest[next(iter(self._newest))]
         if not wanted:
@@ -227,18 +231,27 @@ class DenoiseTab:
                 if self._under_way.get(session) is mine:
                     del self._under_way[session]
 
-    def run_live(self, request: gr.Request, *inputs: Any) -> Any:
-        """The pictures while a slider moves; given up for what :meth:`run` is asked, which also says what is wrong."""
-        *values, moving = inputs
+    def run_live(self, request: gr.Request, shown: str, moving: str) -> Any:
+        """The pictures while a slider moves; given up for what :meth:`run` is asked, which also says what is wrong.
+
+        Args:
+            request: Of the visitor.
+            shown: Which pictures are to be seen.
+            moving: The slider's ``elem_id`` and its value; "" if none moves any more.
+        """
         session, number = request.session_hash or "", current_call().number
 
         def is_late() -> bool:  # also if that run has ended: these figures, of which most are dots, would stay
-            return self._newest.get(session, 0) > number
+            return self._newest.get(session, (0,))[0] > number
 
-        if not moving or is_late():
+        if not moving or session not in self._newest or is_late():
             return gr.skip()
         try:
-            answer, _ = self._compute(*self._read(values), is_late)
+            _, inputs = self._newest[session]
+            name, value = moving.split()
+            place = self._places[name]
+            controls, (difference_kind, _) = self._read([*inputs[:place], float(value), *inputs[place + 1 :]])
+            answer, _ = self._compute(controls, (difference_kind, shown), is_late)
             return gr.skip() if is_late() else answer
         except Exception:
             return gr.skip()
@@ -300,6 +313,7 @@ class DenoiseTab:
             | advice
             | {
                 ui.file: gr.update(visible=False, value=None),  # it was made with other settings
+                ui.query: controls.query(self.state.checkpoint),
                 ui.download: gr.update(
                     value=pictures.paths["denoised"],
                     label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",

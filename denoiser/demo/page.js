@@ -1,10 +1,10 @@
-// -- what every run is sent: which pictures are to be seen; while a slider moves, that it does (DenoiseTab.connect) ------
+// -- what every run is sent: which pictures are to be seen; which slider moves, and where it is (DenoiseTab.connect) --------
 let moving = null; // the range input that is being moved
 let moved = false; // whether it has moved since the last live run began
 window.isMoving = () => moving !== null;
 window.beginLive = () => {
   moved = false;
-  return moving !== null;
+  return moving ? `${moving.closest(".block").id} ${moving.value}` : "";
 };
 window.goOnLive = () => { // viewer.js has drawn a live picture
   if (moving && moved) moving.dispatchEvent(new Event("input", { bubbles: true }));
@@ -194,21 +194,8 @@ function showWaiting(text) {
 // -- the settings in the address: address.py reads what is written here ------------------------------------------------
 let addressTimer = null, opening = location.search !== "";  // opening: the controls are not yet what the address says
 for (const acted of ["pointerdown", "keydown"]) addEventListener(acted, () => { opening = false; }, true);
-window.writeAddress = (usual, [noisy, noise, seed, checkpoint, sigmaMode, sigma, strength, ...levels]) => {
+window.writeAddress = (query) => {
   clearTimeout(addressTimer);
-  if (moving) return;
-  const settings = new URLSearchParams();
-  const set = (name, value, unneeded) => { if (String(value) !== String(unneeded)) settings.set(name, value); };
-  set("checkpoint", checkpoint, usual.checkpoint);
-  set("noise", noisy ? "none" : noise, "gaussian");
-  usual.parameters.forEach(([owner, name, value], index) => {
-    if (owner === noise && !noisy) set(name, levels[index], value);
-  });
-  set("seed", seed ?? 0, 0);
-  set("sigma_mode", sigmaMode, noisy ? "estimate" : "known");
-  if (sigmaMode === "manual") settings.set("sigma_given", sigma);
-  set("strength", strength, 1);
-  const query = settings.toString().replaceAll("%2F", "/").replaceAll("%40", "@");
   addressTimer = setTimeout(() => {  // what changes soon after one another is one step back
     const same = query === new URLSearchParams(location.search).toString().replaceAll("%2F", "/").replaceAll("%40", "@");
     opening &&= !same;

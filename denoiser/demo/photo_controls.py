@@ -7,7 +7,7 @@ import gradio as gr
 
 from ..hub.checkpoints import bundled_checkpoints
 from ..noise import NOISES
-from .address import parse_address, write_address_js
+from .address import parse_address
 from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import PARAMETERS, ControlValues
 from .denoise_layout import DenoiseLayout
@@ -244,13 +244,7 @@ class PhotoControls:
         loaded = page.load(self.picker.on_load, None, [*self.picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
-        written = [ui.noisy_already, ui.noise, ui.seed, ui.checkpoint, ui.sigma_mode, ui.sigma, ui.strength]
-        ui.figures.change(
-            None,
-            [*written, *ui.parameter_sliders],
-            js=write_address_js(self.state.checkpoint),
-            api_visibility="private",
-        )
+        ui.query.change(None, ui.query, js="(query) => { window.writeAddress(query); }", api_visibility="private")
 
     def on_address_opened(self, query: str | None) -> list:
         """The controls as the page's address has them. Their values alone: see ``bounded_slider``."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoiser import NOISES
-from denoiser.demo.address import MAX_CHARACTERS, SIGMA_MODES, Address, parse_address
+from denoiser.demo.address import MAX_CHARACTERS, SIGMA_MODES, Address, parse_address, write_address
 
 
 def test_an_empty_address_is_the_page_as_it_starts():
@@ -66,3 +66,30 @@ def test_whatever_an_address_holds_the_settings_are_in_range(query):
     assert 0 <= address.seed <= 2**53 and address.sigma_mode in SIGMA_MODES
     assert 0 <= address.sigma_given <= 100 and 0 <= address.strength <= 1 and math.isfinite(address.strength)
     assert len(address.checkpoint) <= 300
+
+
+@given(st.sampled_from(sorted(NOISES)), st.data())
+def test_what_is_written_is_read_again(noise, data):
+    parameters = {
+        one.name: data.draw(st.one_of(st.just(one.default), st.floats(one.low, one.high)))
+        for one in NOISES[noise].parameters
+    }
+    address = Address(
+        checkpoint=data.draw(st.sampled_from(["", "color-small", "user/name@v1", "a b&c=d%2F+\u00fc"])),
+        noise=noise,
+        parameters=parameters,
+        seed=data.draw(st.integers(0, 2**53)),
+        sigma_mode=data.draw(st.sampled_from(SIGMA_MODES)),
+        strength=data.draw(st.floats(0, 1)),
+    )
+    assert parse_address("?" + write_address(address)) == address
+
+
+def test_defaults_are_not_written():
+    assert write_address(parse_address("")) == ""
+    changed = Address("user/name@v1", "camera", parameters={"sigma": 15.0, "chroma": 0.5, "grain": 1.2, "quality": 60.0})
+    usual = {one.name: one.default for one in NOISES["camera"].parameters}
+    written = [f"{name}={value:g}" for name, value in changed.parameters.items() if value != usual[name]]
+    assert write_address(changed) == "&".join(["checkpoint=user/name@v1", "noise=camera", *written])
+    manual = Address(noisy_already=True, parameters={"sigma": 40.0}, sigma_mode="manual", sigma_given=25.0)
+    assert write_address(manual) == "noise=none&sigma_mode=manual&sigma_given=25"

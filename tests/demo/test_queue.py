@@ -47,6 +47,20 @@ def test_a_visitor_has_a_few_calls_at_a_time_and_others_get_in(stranger):
     assert sum(event["msg"] == "process_completed" for event in stranger.events(many)) == len(accepted)
 
 
+NAMES = [one.name for one in dataclasses.fields(ControlValues)][:-1] + [f"level {i}" for i in range(len(PARAMETERS))]
+
+
+def bare(tab: DenoiseTab) -> None:
+    """Give a tab without a page what its runs need."""
+    tab.layout = SimpleNamespace(controls=[])
+    tab._under_way, tab._newest, tab._lock, tab._places = {}, {}, threading.Lock(), {"strength": NAMES.index("strength")}
+
+
+def values_of(**given) -> list:
+    """The values of all controls, None for those that are not given."""
+    return [given.get(name) for name in NAMES]
+
+
 def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     computed = []
 
@@ -57,8 +71,8 @@ def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     tab = DenoiseTab()
-    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
-    values = ("photo", *[None] * (len(dataclasses.fields(ControlValues)) - 2 + len(PARAMETERS)))
+    bare(tab)
+    values = values_of(photo="photo")
     mine, other = SimpleNamespace(session_hash="a"), SimpleNamespace(session_hash="b")
     first = tab.run(mine, *values, 0)
     assert next(first) == {"part": 1}
@@ -85,12 +99,10 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
     tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
-    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
-    nothing = [None] * (len(dataclasses.fields(ControlValues)) - 1 + len(PARAMETERS))
-    position = [one.name for one in dataclasses.fields(ControlValues)].index("seed")
+    bare(tab)
 
     def run(seed):
-        return tab.run(mine, *nothing[:position], seed, *nothing[position + 1 :])
+        return tab.run(mine, *values_of(seed=seed))
 
     begun = run(2)
     assert next(begun) == {"part": "newer"}
@@ -104,25 +116,42 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
 def test_what_a_moving_slider_asked_for_is_not_shown_after_the_run_of_its_release(monkeypatch, begins):
     def compute(tab, controls, others, is_late=None):
         if is_late and begins == "before the run":  # its turn comes when the run of the release has ended
-            assert not is_late() and [*final] == [{"part": "final"}]
-        return {"part": "live" if is_late else "final"}, None
+            assert not is_late() and [*final] == [shows(0.75, "clean")]
+        return {"part": controls.strength, "noise": controls.noise, "others": others}, None
 
-    numbers = {"before the run": (1, 2), "while it computes": (2, 1), "after it": (2, 1)}[begins]
-    calls = iter([SimpleNamespace(number=number) for number in (*numbers, 3)])
+    numbers = {"before the run": (2, 3), "while it computes": (3, 2), "after it": (3, 2)}[begins]
+    calls = iter([SimpleNamespace(number=number) for number in (1, *numbers, 4)])
     monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
     tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
-    tab.layout, tab._under_way, tab._newest, tab._lock = SimpleNamespace(controls=[]), {}, {}, threading.Lock()
-    values = [None] * (len(dataclasses.fields(ControlValues)) + len(PARAMETERS))
-    final = tab.run(mine, *values)
+    bare(tab)
+
+    def shows(strength, shown):
+        return {"part": strength, "noise": "camera", "others": ("missing", shown)}
+
+    values = [*values_of(noise="camera", strength=0.5), "missing"]
+    assert [*tab.run(mine, *values, "clean")] == [shows(0.5, "clean")]  # before anything moves
+    final = tab.run(mine, *values_of(noise="camera", strength=0.75), "missing", "clean")
     if begins == "while it computes":
-        assert next(final) == {"part": "final"}
+        assert next(final) == shows(0.75, "clean")
     elif begins == "after it":
-        assert [*final] == [{"part": "final"}]
-    assert tab.run_live(mine, *values, True) == gr.skip()
+        assert [*final] == [shows(0.75, "clean")]
+    assert tab.run_live(mine, "noisy", "strength 0.7") == gr.skip()
     begins = ""
-    assert tab.run_live(mine, *values, True) == {"part": "live"}  # the next move
+    assert tab.run_live(mine, "noisy", "strength 0.8") == shows(0.8, "noisy")  # the next move
+
+
+def test_a_move_without_a_run_before_it_or_of_no_slider_is_not_answered(monkeypatch):
+    monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
+    monkeypatch.setattr(DenoiseTab, "_compute", lambda tab, controls, others, is_late=None: ({"part": 1}, None))
+    tab, mine = DenoiseTab(), SimpleNamespace(session_hash="a")
+    bare(tab)
+    assert tab.run_live(mine, "noisy", "strength 0.7") == gr.skip()  # the server was started anew
+    assert [*tab.run(mine, *values_of(), "missing", "clean")] == [{"part": 1}]
+    assert tab.run_live(mine, "noisy", "strength 0.7") == {"part": 1}
+    for moving in ("", "photo 3", "strength", "strength x", ["strength 0.7"]):
+        assert tab.run_live(mine, "noisy", moving) == gr.skip()
 
 
 def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger, photo, tmp_path):
