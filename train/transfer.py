@@ -9,8 +9,8 @@ def transfer_weights(model, source) -> None:
     """Start ``model`` from the weights of ``source``, a network of the same form or one that it can grow from.
 
     A blind network may start from one that is given the noise level: the weights of the level's plane are left out.
-    A U-Net for gray pictures may start from one for color: it computes what that computes, in the mean of its channels, for
-    a picture with R = G = B.
+    A U-Net for gray pictures may start from one for color: it computes the mean of what that computes for a picture
+    with R = G = B.
     Between two U-Nets, levels are matched from the coarsest on and must be as wide; ``model`` may have
 
     - more blocks in a level: the new ones come last and pass on what they get (their second convolution starts at

@@ -77,7 +77,7 @@ def _number(given: dict[str, str], parameter: Parameter) -> float:
 
 
 def write_address(address: Address) -> str:
-    """The part of an address behind ``?`` that :func:`parse_address` reads these settings from; defaults are left out."""
+    """The part of an address behind ``?`` from which :func:`parse_address` reads these settings; without defaults."""
     settings: dict[str, object] = {"checkpoint": address.checkpoint, "noise": address.noise}
     usual = dataclasses.asdict(Address())
     if address.noisy_already:

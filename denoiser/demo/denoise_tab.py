@@ -81,9 +81,9 @@ class DenoiseTab:
         # One listener for all of them: the newest change is the last to be answered, whatever changed.
         others = (ui.seed.input, ui.difference_kind.input, ui.area.input, ui.viewer.input, ui.selection.change)
         gr.on([*(slider.release for slider in sliders), *others], **computing)
-        # What is drawn while a slider moves has another, with as few inputs and outputs as possible: the browser searches
-        # for each at every message of a call. What it does not send is as in the newest run. page.js calls it again for a
-        # move that came meanwhile: "always_last" would do so also after the release, beside the final picture.
+        # What is drawn while a slider moves has another, with as few inputs and outputs as possible: the browser looks
+        # for each at every message of a call. What it does not send is as in the newest run. page.js calls it again for
+        # a move that came meanwhile: "always_last" would do so also after the release, beside the final picture.
         gr.on(
             [slider.input for slider in sliders],
             self.run_live,

@@ -87,7 +87,8 @@ def test_what_is_written_is_read_again(noise, data):
 
 def test_defaults_are_not_written():
     assert write_address(parse_address("")) == ""
-    changed = Address("user/name@v1", "camera", parameters={"sigma": 15.0, "chroma": 0.5, "grain": 1.2, "quality": 60.0})
+    parameters = {"sigma": 15.0, "chroma": 0.5, "grain": 1.2, "quality": 60.0}
+    changed = Address("user/name@v1", "camera", parameters=parameters)
     usual = {one.name: one.default for one in NOISES["camera"].parameters}
     written = [f"{name}={value:g}" for name, value in changed.parameters.items() if value != usual[name]]
     assert write_address(changed) == "&".join(["checkpoint=user/name@v1", "noise=camera", *written])

@@ -53,7 +53,8 @@ NAMES = [one.name for one in dataclasses.fields(ControlValues)][:-1] + [f"level 
 def bare(tab: DenoiseTab) -> None:
     """Give a tab without a page what its runs need."""
     tab.layout = SimpleNamespace(controls=[])
-    tab._under_way, tab._newest, tab._lock, tab._places = {}, {}, threading.Lock(), {"strength": NAMES.index("strength")}
+    tab._under_way, tab._newest, tab._lock = {}, {}, threading.Lock()
+    tab._places = {"strength": NAMES.index("strength")}
 
 
 def values_of(**given) -> list:
