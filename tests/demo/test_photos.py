@@ -226,6 +226,7 @@ def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     page.click("#noise input")
     visitor.after(lambda: page.get_by_role("option", name="Poisson (photons)").click())
     page.wait_for_url("**/?noise=poisson*")
+    visitor.settle()
     figures, url = visitor.figures(), page.url
     page.go_back()
     page.wait_for_selector("#gaussian-sigma")
