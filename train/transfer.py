@@ -23,14 +23,14 @@ def transfer_weights(model, source) -> None:
         RuntimeError: The networks differ otherwise.
     """
     weights, own = source.state_dict(), model.state_dict()
+    if isinstance(model, Unet) and isinstance(source, Unet) and model.config.channels < source.config.channels:
+        weights |= _gray(source, weights)
     if model.config.blind and not source.config.blind and "head.weight" in weights:
         planes = own["head.weight"].shape[1]  # the level's are the last
         weights["head.weight"] = weights["head.weight"][:, :planes]
     if model.config.architecture != source.config.architecture:
         raise RuntimeError(f"a {model.config.architecture} cannot start from a {source.config.architecture}")
     if isinstance(model, Unet) and isinstance(source, Unet):
-        if model.config.channels < source.config.channels:
-            weights |= _gray(source, weights)
         weights = _grow(model, source, weights, own)
     model.load_state_dict(weights)
 

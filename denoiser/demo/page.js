@@ -191,7 +191,7 @@ function showWaiting(text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// -- the settings in the address: address.py reads what is written here ------------------------------------------------
+// -- the settings in the address, as address.py writes and reads them ----------------------------------------------------
 let addressTimer = null, opening = location.search !== "";  // opening: the controls are not yet what the address says
 for (const acted of ["pointerdown", "keydown"]) addEventListener(acted, () => { opening = false; }, true);
 window.writeAddress = (query) => {

@@ -61,6 +61,8 @@ def test_a_gray_network_computes_what_the_color_network_did(unshuffle):
     expected = source(picture.expand(-1, 3, -1, -1), 0.9).mean(1, keepdim=True)
     assert torch.allclose(gray(picture, 0.9), expected, atol=1e-6)
     assert not torch.allclose(expected, picture, atol=1e-2)
+    blind = grown(source, widths=(8, 12), blocks=(1, 3), channels=1, unshuffle=unshuffle, blind=True)
+    assert torch.equal(blind.head.weight, gray.head.weight[:, : unshuffle**2])
 
 
 def test_a_color_network_does_not_start_from_a_gray_one():
