@@ -107,7 +107,7 @@ class Denoiser:
             device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
             backend: "torch" or "openvino", which is faster on processors, with the coarse levels in 8-bit integers (it
-                loses less than 0.02 dB by them), and takes some seconds to load (docs/export.md).
+                loses at most 0.02 dB by them), and takes some seconds to load (docs/export.md).
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
