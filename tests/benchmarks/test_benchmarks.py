@@ -18,7 +18,7 @@ from train.evaluate import evaluate
 def test_the_baseline_has_the_published_shape():
     color, gray = speed.baseline(3), speed.baseline(1)
     for network, depth, width, channels in ((color, 12, 96, 3), (gray, 15, 64, 1)):
-        convolutions = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
+        convolutions = list(network.layers)
         assert len(convolutions) == depth and {layer.out_channels for layer in convolutions[:-1]} == {width}
         assert network(torch.rand(1, channels, 8, 12), 0.1).shape == (1, channels, 8, 12)
 

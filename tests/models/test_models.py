@@ -110,6 +110,24 @@ def test_the_unet_scales_with_its_input():
         assert torch.allclose(model(3 * x, 0.3), 3 * model(x, 0.1), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (9, 23), (64, 48)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-6), (True, 0.02)])
+def test_inference_in_fused_steps_gives_what_the_plain_ones_give(size, layout, bias, autocast, tolerance):
+    model = small("unet", bias=bias, unshuffle=1).to(memory_format=layout)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    x = torch.rand(2, 3, *size).contiguous(memory_format=layout)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.inference_mode():
+            fused = model(x, 0.3)
+        with torch.no_grad():  # also what is compiled and exported
+            plain = model(x, 0.3)
+    assert torch.allclose(fused, plain, atol=tolerance) and not torch.equal(fused, x)
+
+
 def test_the_bottleneck_squeezes_everything_through_its_latent():
     model = small("bottleneck", latent=24)
     x = torch.rand(2, 3, 32, 48)
