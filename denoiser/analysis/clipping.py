@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.special import ndtr, ndtri  # scipy.stats, which has them as well, takes a second to import
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from ..images.tiling import tiles
 
@@ -42,7 +42,8 @@ def _table(values: np.ndarray) -> torch.Tensor:
 
 _SHIFT = _table(np.append(_TRUE[:-1] - _GRID[:-1], 0))
 _SHARE = _table(np.append(ndtr(-_TRUE[:-1]), 0))
-_SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DISTANCE, _VARIANCE), 0))
+_NEAR = _table(np.arange(len(_GRID)) < _REACH)
+_SPREAD = _table(np.interp(_TRUE, _DISTANCE, _VARIANCE)) * _NEAR
 
 
 def undo_clipping(
@@ -74,33 +75,38 @@ def undo_clipping(
         if not any(ends):  # its correction is 0
             corrected[target] = restored[target]
             continue
-        values, observed = (_planes(picture[outer]) for picture in (restored, noisy))
+        values, observed = (_tensor(picture[outer]) for picture in (restored, noisy))
         if isinstance(level, np.ndarray) and level.ndim:
-            spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL))
+            spread = torch.from_numpy(np.maximum(level[outer], MIN_LEVEL))[..., None]
         else:
             spread = float(level)
         if ends[0]:
             values = _undo_black(values, observed, spread)
         if ends[1]:
             values = 1 - _undo_black(1 - values, 1 - observed, spread)
-        corrected[target] = values[0].permute(1, 2, 0).numpy()[inner]
+        corrected[target] = values.numpy()[inner]
         if pause:
             pause()
     return corrected
 
 
 def _undo_black(values: torch.Tensor, observed: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
-    """Denoised ``values`` (1, C, H, W) corrected for clipping at 0 of the ``observed`` noisy ones."""
+    """Denoised ``values`` (H, W, C) corrected for clipping at 0 of the ``observed`` noisy ones."""
     last = len(_SHIFT) - 1
-    where = (values * (_BINS / level)).nan_to_num(nan=last).clamp_(0, last).int()
+    where = (values * (_BINS / level)).nan_to_num_(nan=last).clamp_(0, last).int().flatten()
+
+    def at(table: torch.Tensor) -> torch.Tensor:
+        return table.index_select(0, where).view(values.shape)  # three times as fast as table[where]
+
     # Four fifths of the expected share are full evidence, as counts vary; squared, so that weak evidence counts less.
-    clipped = 1.25 * _local_mean((observed == 0).float()) / _local_mean(_SHARE[where]).clamp(min=1e-3)
-    noise = (observed - values).square() * (where < _REACH)
-    spread = 1.25 * _local_mean(noise) / _local_mean(_SPREAD[where] * level**2).clamp(min=1e-12)
+    clipped = 1.25 * _local_mean((observed == 0).float()) / _local_mean(at(_SHARE)).clamp(min=1e-3)
+    noise = (observed - values).square_().mul_(at(_NEAR))
+    spread = 1.25 * _local_mean(noise) / _local_mean(at(_SPREAD).mul_(level**2)).clamp(min=1e-12)
     weight = clipped.clamp(max=1).square() * spread.nan_to_num(nan=0).clamp(max=1).square()
     # By the side of a cell, not to the picture's size, which is no multiple of it: so tiles agree with the whole.
-    weight = interpolate(weight, scale_factor=CELL, mode="bilinear")[..., : values.shape[2], : values.shape[3]]
-    return values + weight * _SHIFT[where] * level
+    planes = weight.permute(2, 0, 1)[None]  # channels_last
+    weight = interpolate(planes, scale_factor=CELL, mode="bilinear")[0].permute(1, 2, 0)
+    return weight[: values.shape[0], : values.shape[1]].mul(at(_SHIFT)).mul_(level).add_(values)
 
 
 def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -108,8 +114,8 @@ def clipped_share(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     clipped = (plane == 0) | (plane == 1)
     if not clipped.any():
         return np.zeros(shape, np.float32)
-    share = _local_mean(_planes(clipped.astype(np.float32)[..., None]))
-    return interpolate(share, size=shape, mode="nearest")[0, 0].numpy()
+    share = _local_mean(_tensor(clipped.astype(np.float32)[..., None])).permute(2, 0, 1)
+    return interpolate(share[None], size=shape, mode="nearest")[0, 0].numpy()
 
 
 def remaining_deviation(share: np.ndarray) -> np.ndarray:
@@ -118,11 +124,23 @@ def remaining_deviation(share: np.ndarray) -> np.ndarray:
     return np.interp(distance, _DISTANCE, _VARIANCE**0.5)
 
 
-def _planes(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+def _tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture))
 
 
 def _local_mean(values: torch.Tensor) -> torch.Tensor:
-    """The mean over each cell and its eight neighbors."""
-    cells = avg_pool2d(values, CELL, ceil_mode=True, count_include_pad=False)
-    return avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
+    """The mean of (H, W, C) over each cell and its eight neighbors."""
+    height, width, channels = values.shape
+    rows, columns = -(-height // CELL), -(-width // CELL)
+    missing = (0, 0, 0, columns * CELL - width, 0, rows * CELL - height)
+    whole = pad(values, missing) if any(missing) else values
+    # Rows first, as they lie in memory: several times as fast as avg_pool2d.
+    sums = whole.view(rows, CELL, -1).sum(1).view(rows, columns, CELL, channels).sum(2)
+    counts = _sizes(height, rows)[:, None] * _sizes(width, columns)
+    planes = (sums / counts[..., None]).permute(2, 0, 1)[None]
+    return avg_pool2d(planes, 3, stride=1, padding=1, count_include_pad=False)[0].permute(1, 2, 0)
+
+
+def _sizes(length: int, cells: int) -> torch.Tensor:
+    """The sizes of the cells along a side; the last one may be cut."""
+    return (length - CELL * torch.arange(cells, device="cpu")).clamp(max=CELL)

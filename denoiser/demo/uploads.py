@@ -10,7 +10,7 @@ from .settings import Settings
 
 MAX_KEPT = 8
 """Reduced photos that are kept, for the next move of a slider."""
-LIVE_SECONDS = 0.02
+LIVE_SECONDS = 0.013
 """What the network may take for a live picture, while a slider moves; larger photos are reduced to that."""
 LIVE_PIXELS = 256 * 256
 """They are not reduced further: a machine that was busy when the checkpoint was tried out seems slow."""
