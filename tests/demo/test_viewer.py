@@ -337,10 +337,12 @@ def test_one_finger_scrolls_the_page_and_two_zoom_the_pictures(open_page):
     visitor = open_page(390, 844, phone=True)
     box, fit = visitor.page.locator("#viewer .viewer-stage").bounding_box(), percent(visitor)
     x, y = box["x"] + 60, box["y"] + box["height"] / 2
+    visitor.page.evaluate("addEventListener('scrollend', () => window.rests = true)")
     drag_fingers(visitor, (x, y, 0, -150))
-    visitor.page.wait_for_function("() => scrollY > 50")
+    visitor.page.wait_for_function("() => window.rests && scrollY > 50")  # else it would roll on below the two fingers
     assert percent(visitor) == fit
     visitor.page.evaluate("scrollTo(0, 0)")
+    visitor.page.wait_for_function("() => scrollY === 0")
     drag_fingers(visitor, (x - 20, y, -20, 0), (x + 20, y, 20, 0))
     visitor.page.wait_for_function(f"() => parseInt(document.querySelector('.viewer-percent').innerText) > {fit * 1.3}")
     assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
