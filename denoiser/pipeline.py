@@ -37,7 +37,7 @@ Same = TypeVar("Same", np.ndarray, torch.Tensor, Frame)
 
 TILE = 768
 """Side of a tile without its margin, pixels. Pictures up to the area of a tile with its margins are computed whole."""
-MARGIN = 64
+MARGIN = 96
 """Margin of a tile, pixels. What lies beyond changes the estimate of a pixel by less than one 8-bit level."""
 
 
