@@ -106,8 +106,8 @@ class Denoiser:
             token: For private repositories; False asks anonymously even if one is stored.
             device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
-            backend: "torch" or "openvino", which is faster on processors, with the coarse levels in 8-bit integers (it
-                loses at most 0.02 dB by them), and takes some seconds to load (docs/export.md).
+            backend: "torch" or "openvino", which is faster on processors without AMX, with the coarse levels in 8-bit
+                integers (it loses at most 0.02 dB by them), and takes some seconds to load (docs/export.md).
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
