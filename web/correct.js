@@ -56,16 +56,22 @@ function toPixels({ cells, rows, columns }, height, width, side = CELL) {
 // Noise that was cut off at 0 has a mean above 0: the estimate of one plane is moved back by the tables of build.py.
 function undoBlack(values, observed, level, height, width, { shift, share, spread }) {
   const last = shift.length - 1, count = height * width, where = new Int32Array(count);
-  const planes = Array.from({ length: 4 }, () => new Float32Array(count));
+  const [zeros, squares] = [new Float32Array(count), new Float32Array(count)];
+  // What to expect is looked up for every second pixel of every second row.
+  const rows = Math.ceil(height / 2), columns = Math.ceil(width / 2);
+  const [shares, variances] = [new Float32Array(rows * columns), new Float32Array(rows * columns)];
   for (let i = 0; i < count; i++) {
-    const at = Math.trunc(clamp(values[i] * (BINS / level), 0, last));
+    const at = Math.trunc(clamp(values[i] * (BINS / level), 0, last)), y = Math.floor(i / width), x = i % width;
     where[i] = at;
-    planes[0][i] = observed[i] === 0 ? 1 : 0;
-    planes[1][i] = share[at];
-    planes[2][i] = at < REACH ? (observed[i] - values[i]) ** 2 : 0;
-    planes[3][i] = spread[at] * level ** 2;
+    zeros[i] = observed[i] === 0 ? 1 : 0;
+    squares[i] = at < REACH ? (observed[i] - values[i]) ** 2 : 0;
+    if (y % 2 || x % 2) continue;
+    shares[(y * columns + x) / 2] = share[at];
+    variances[(y * columns + x) / 2] = spread[at] * level ** 2;
   }
-  const [clipped, expected, noise, remaining] = planes.map((plane) => neighborMeans(cellMeans(plane, height, width), false));
+  const mean = (plane) => neighborMeans(cellMeans(plane, height, width), false);
+  const meanOfSome = (plane) => neighborMeans(cellMeans(plane, rows, columns, CELL / 2), false);
+  const clipped = mean(zeros), noise = mean(squares), expected = meanOfSome(shares), remaining = meanOfSome(variances);
   const weights = clipped.cells.map((value, i) => {
     const seen = Math.min((1.25 * value) / Math.max(expected.cells[i], 1e-3), 1);
     const left = Math.min((1.25 * noise.cells[i]) / Math.max(remaining.cells[i], 1e-12), 1);
