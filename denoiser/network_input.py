@@ -33,8 +33,8 @@ def sigma_of_each(
     if not ((levels >= 0) & (levels <= 255)).all():  # False for NaN too
         bad = f"{levels:g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {bad}")
-    if levels.size == 1:
-        return [levels.item()] * count
+    if levels.size == 1:  # a number keeps its last bit: given, an estimated level does what it does unasked
+        return [float(sigma) if isinstance(sigma, int | float) else levels.item()] * count
     if levels.ndim == 1 and len(levels) == count:
         return levels.tolist()
     maps = levels[:, 0] if levels.ndim == 4 and levels.shape[1] == 1 else levels

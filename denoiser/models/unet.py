@@ -71,7 +71,7 @@ class UnetConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), 3x3, no normalization. In inference mode on a processor it overwrites ``x``."""
+    """x + conv(relu(conv(x))), 3x3, no normalization. In inference mode it may overwrite ``x``."""
 
     def __init__(self, width: int, bias: bool):
         super().__init__()
