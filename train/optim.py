@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.optim.adamw import adamw
 
 ENDS = ("head.", "tail.")
 """A U-Net's first and last convolution, which AdamW trains better (Jordan). The ``bottleneck`` architecture has no
@@ -14,8 +15,8 @@ def build_optimizer(model: nn.Module, settings) -> torch.optim.Optimizer:
     Every parameter group has ``scale``: what its rate is multiplied by, so that one schedule serves them all.
     """
     if settings.kind == "adamw":
-        groups = [{"params": list(model.parameters()), "scale": 1.0}]
-        return torch.optim.AdamW(groups, settings.rate, weight_decay=settings.weight_decay, fused=True)
+        groups = [{"params": list(model.parameters()), "orthogonal": False, "scale": 1.0}]
+        return Muon(groups, settings.rate, weight_decay=settings.weight_decay)
     inner, rest = [], []
     for name, parameter in model.named_parameters():
         (inner if parameter.ndim == 4 and not name.startswith(ENDS) else rest).append(parameter)
@@ -99,18 +100,18 @@ class Muon(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters and group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            if group["orthogonal"]:
-                alike: dict[torch.Size, list[torch.Tensor]] = {}
-                for parameter in parameters:
-                    alike.setdefault(parameter.shape, []).append(parameter)
-                for same in alike.values():  # weights of one shape in one batched product
-                    self._orthogonal(same, group)
-            elif parameters:
+            if not group["orthogonal"]:
                 self._adam(parameters, group)
+                continue
+            alike: dict[torch.Size, list[torch.Tensor]] = {}
+            for parameter in parameters:
+                alike.setdefault(parameter.shape, []).append(parameter)
+            for same in alike.values():  # weights of one shape in one batched product
+                self._orthogonal(same, group)
 
     def _orthogonal(self, parameters: list[torch.Tensor], group: dict) -> None:
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         gradients = [parameter.grad for parameter in parameters]
         buffers = []
         for parameter in parameters:
@@ -133,22 +134,29 @@ class Muon(torch.optim.Optimizer):
             scale = _update_scale(middle) / _update_scale(matrices)
             updates[:, :, height // 2, width // 2].add_(orthogonalize(middle), alpha=scale)
         updates = updates.permute(0, 1, 4, 2, 3)
-        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * _update_scale(matrices))
+        updates = updates.float() * (-_update_scale(matrices) * group["lr"])  # the rate may be a tensor
+        torch._foreach_add_(parameters, list(updates.unbind()))
 
     def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
-        first, second, steps = [], [], []
-        gradients = [parameter.grad for parameter in parameters]
         for parameter in parameters:
-            state = self.state[parameter]
-            if not state:
-                state |= {"first": torch.zeros_like(parameter), "second": torch.zeros_like(parameter), "step": 0}
-            state["step"] += 1
-            first.append(state["first"])
-            second.append(state["second"])
-            steps.append(state["step"])
-        beta1, beta2 = group["betas"]
-        torch._foreach_lerp_(first, gradients, 1 - beta1)
-        torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
-        spread = torch._foreach_sqrt(torch._foreach_div(second, [1 - beta2**step for step in steps]))
-        torch._foreach_add_(spread, 1e-8)
-        torch._foreach_addcdiv_(parameters, first, spread, [-group["lr"] / (1 - beta1**step) for step in steps])
+            if not self.state[parameter]:
+                zeros = (torch.zeros_like(parameter) for _ in range(2))
+                step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                self.state[parameter] |= {"exp_avg": next(zeros), "exp_avg_sq": next(zeros), "step": step}
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )

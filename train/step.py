@@ -1,6 +1,8 @@
 """One training step: forward, backward, update of the weights and of their average."""
 
 import copy
+from collections import Counter
+from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
@@ -11,6 +13,27 @@ from .data.sampler import Batch
 from .losses import LOSSES
 from .optim import build_optimizer, learning_rate, update_ema
 from .plan import Plan
+
+
+PLAIN_STEPS = 3
+"""Steps of a stage before its step is captured: in them kernels are compiled and chosen, and state is made."""
+
+
+class CapturedStep:
+    """A step on CUDA crops as one graph: its hundreds of kernels start together, not one by one from Python."""
+
+    def __init__(self, step: Callable[..., torch.Tensor], batch: Batch):
+        self._batch = [tensor.clone() for tensor in batch]
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._loss = step(*self._batch)
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """The step with other crops of the same size."""
+        for ours, given in zip(self._batch, batch):
+            ours.copy_(given)
+        self._graph.replay()
+        return self._loss.clone()  # the next replay writes over it
 
 
 class TrainingStep:
@@ -33,6 +56,8 @@ class TrainingStep:
         self._optimizer = build_optimizer(self.model, self._config.optimizer)
         self._teacher = plan.teacher and plan.teacher.to(device, memory_format=torch.channels_last)
         self._compiled: set[tuple[int, int]] = set()
+        self._plain_steps: Counter[Stage] = Counter()
+        self._captured: tuple[Stage, CapturedStep] | None = None
 
     def restore(self, state: dict) -> None:
         """Take over what :meth:`state` returned."""
@@ -55,6 +80,11 @@ class TrainingStep:
         self._forward = torch.compile(prepared, dynamic=False) if self._config.compile else prepared
         if self._teacher:
             self._teach = torch.compile(self._teacher, dynamic=False) if self._config.compile else self._teacher
+        for group in self._optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=self._accelerator.device)  # a captured step reads it anew
+        # An objective makes its generator in the step, and several processes exchange gradients in it.
+        alone = self._accelerator.num_processes == 1 and not self._plan.objective
+        self._captures = self._config.compile and alone and self._accelerator.device.type == "cuda"
 
     def compiles(self, stage: Stage) -> bool:
         """Whether the next step, of this stage, compiles the network; asked once before each."""
@@ -78,17 +108,39 @@ class TrainingStep:
         settings = self._config.optimizer
         self.rate = learning_rate(settings, number, progress)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * group["scale"]
+            group["lr"].fill_(self.rate * group["scale"])
+        loss = self._captured_update(batch, stage) if self._captures else self._update(batch, stage, number)
+        update_ema(self.average, self.model, number, settings.ema)
+        return loss
+
+    def _captured_update(self, batch: Batch, stage: Stage) -> torch.Tensor:
+        """:meth:`_update`, captured once the stage has made a few plain steps, on a stream of their own as capture
+        asks for."""
+        if self._captured and self._captured[0] == stage:
+            return self._captured[1](batch)
+        self._captured = None  # frees the memory of the stage before
+        if self._plain_steps[stage] == PLAIN_STEPS:
+            self._captured = stage, CapturedStep(lambda *batch: self._update(batch, stage, 0), batch)
+            return self._captured[1](batch)
+        self._plain_steps[stage] += 1
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            loss = self._update(batch, stage, 0)
+        torch.cuda.current_stream().wait_stream(stream)
+        return loss
+
+    def _update(self, batch: Batch, stage: Stage, number: int) -> torch.Tensor:
+        """Forward, backward, and one update of the weights; returns the loss."""
         with record_function("forward"):
             loss = self._loss(batch, stage, number)
         with record_function("backward"):
             self._optimizer.zero_grad(set_to_none=True)
             self._accelerator.backward(loss)
-            norm = self._accelerator.clip_grad_norm_(self.model.parameters(), settings.clip)
+            norm = self._accelerator.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip)
         self.compiling = False
         with record_function("optimizer"):
             self._optimizer.step()
-            update_ema(self.average, self.model, number, settings.ema)
         return loss.detach() + 0 * norm
 
     def _loss(self, batch: Batch, stage: Stage, number: int) -> torch.Tensor:
