@@ -14,7 +14,6 @@ from .losses import LOSSES
 from .optim import build_optimizer, learning_rate, update_ema
 from .plan import Plan
 
-
 PLAIN_STEPS = 3
 """Steps of a stage before its step is captured: in them kernels are compiled and chosen, and state is made."""
 
