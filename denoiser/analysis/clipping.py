@@ -66,11 +66,15 @@ def undo_clipping(
     black, white = bool(noisy.min() == 0), bool(noisy.max() == 1)
     if np.max(level) < MIN_LEVEL or not (black or white):
         return restored
+    reach = float(np.max(level)) * _REACH / _BINS  # farther from the end there is no evidence
     corrected = np.empty_like(restored)
     height, width = restored.shape[:2]
     for outer, inner, target in tiles(height, width, TILE, MARGIN, CELL):  # bounds the memory
-        part = noisy[outer]
-        ends = black and bool((part == 0).any()), white and bool((part == 1).any())
+        part, estimate = noisy[outer], restored[outer]
+        ends = (
+            black and bool(estimate.min() < reach and (part == 0).any()),
+            white and bool(estimate.max() > 1 - reach and (part == 1).any()),
+        )
         if not any(ends):  # its correction is 0
             corrected[target] = restored[target]
             continue
