@@ -14,6 +14,8 @@ import torch
 from .config import ConfigError
 
 STATE_FILE = "state.pt"
+STATE_VERSION = 2
+"""Of what the state holds; a change to the optimizer's part leaves earlier states unused."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -67,26 +69,30 @@ def save_checkpoint(model, folder: Path, dtype: str = "float32") -> None:
 
 def save_state(run: Path, **state) -> None:
     """All that a run needs to go on."""
-    write_atomically(run / STATE_FILE, lambda path: torch.save(state, path))
+    write_atomically(run / STATE_FILE, lambda path: torch.save(state | {"version": STATE_VERSION}, path))
 
 
 def load_state(run: Path) -> dict | None:
     """What :func:`save_state` saved last, or None.
 
     Raises:
-        ConfigError: The file is damaged.
+        ConfigError: The file is damaged, or of another version.
     """
     path = run / STATE_FILE
     if not path.exists():
         return None
+    way_on = (
+        "so the run cannot go on. Delete it to begin anew, or start another --output "
+        f"with --init {run / 'checkpoint'}, which keeps the weights."
+    )
     try:
         # weights_only: tensors and plain values; nothing in the file is executed.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has many for a damaged file
-        raise ConfigError(
-            f"{path} is empty or damaged, so the run cannot go on. Delete it to begin anew, or start another --output "
-            f"with --init {run / 'checkpoint'}, which keeps the weights."
-        ) from error
+        raise ConfigError(f"{path} is empty or damaged, {way_on}") from error
+    if state.get("version") != STATE_VERSION:
+        raise ConfigError(f"{path} was written by another version of the trainer, {way_on}")
+    return state
 
 
 def lock_run(run: Path) -> filelock.BaseFileLock:

@@ -199,6 +199,10 @@ def test_damaged_files_of_a_run_are_named_with_the_way_on(config, photographs, t
         assert main(arguments(path, photographs, run)) == 2
         said = capsys.readouterr().err
         assert "state.pt is empty or damaged" in said and f"--init {run / 'checkpoint'}" in said
+    torch.save({"step": 2}, run / "state.pt")  # as an earlier version wrote it
+    assert main(arguments(path, photographs, run)) == 2
+    said = capsys.readouterr().err
+    assert "state.pt was written by another version" in said and f"--init {run / 'checkpoint'}" in said
     (run / "evaluation.json").write_bytes(b"")
     assert evaluate([str(run), "--data", str(run / "validation"), "--sigma", "25"]) == 2
     assert "evaluation.json is empty or damaged" in capsys.readouterr().err
