@@ -108,7 +108,7 @@ class Denoiser:
             device, dtype, self_ensemble: See :class:`Denoiser`.
             max_bytes: Larger weights are not downloaded.
             backend: "torch" or "openvino", which is faster on processors without AMX, with the coarse levels in 8-bit
-                integers (it loses at most 0.02 dB by them), and takes some seconds to load (docs/export.md).
+                integers (it loses at most 0.03 dB by them), and takes some seconds to load (docs/export.md).
 
         Raises:
             CheckpointNotFound, CheckpointGated, CheckpointInvalid, HubUnreachable: The message says what to do next.
