@@ -140,9 +140,11 @@ class Muon(torch.optim.Optimizer):
     def _adam(self, parameters: list[torch.Tensor], group: dict) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
-                zeros = (torch.zeros_like(parameter) for _ in range(2))
-                step = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                self.state[parameter] |= {"exp_avg": next(zeros), "exp_avg_sq": next(zeros), "step": step}
+                self.state[parameter] |= {
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                }
         states = [self.state[parameter] for parameter in parameters]
         adamw(
             parameters,

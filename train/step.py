@@ -130,7 +130,7 @@ class TrainingStep:
         return loss
 
     def _update(self, batch: Batch, stage: Stage, number: int) -> torch.Tensor:
-        """Forward, backward, and one update of the weights; returns the loss."""
+        """Forward, backward, and an update of the weights; returns the loss. ``number`` counts for objectives alone."""
         with record_function("forward"):
             loss = self._loss(batch, stage, number)
         with record_function("backward"):
