@@ -35,8 +35,8 @@ from .network_input import NetworkInput, Sigma, scaled, sigma_of_each
 
 Same = TypeVar("Same", np.ndarray, torch.Tensor, Frame)
 
-TILE = 768
-"""Side of a tile without its margin, pixels. Pictures up to the area of a tile with its margins are computed whole."""
+TILE = 832
+"""Side of a square tile without its margin, pixels. Pictures up to its area with margins are computed whole."""
 MARGIN = 96
 """Margin of a tile, pixels. What lies beyond changes the estimate of a pixel by less than one 8-bit level in float32;
 in bfloat16 some values in a million round to two levels from those of the whole picture."""

@@ -1,4 +1,4 @@
-// A picture in overlapping tiles, as denoiser/images/tiling.py cuts them: each is computed with a margin, which is dropped.
+// A picture in overlapping tiles, as in denoiser/images/tiling.py: each is computed with a margin, which is dropped.
 export const TILE = 256, MARGIN = 64;
 
 // Those nearest to the middle come first: that is where people look while a slider moves.

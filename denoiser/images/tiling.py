@@ -4,6 +4,7 @@ Each tile is computed with a margin around it, and the margin is discarded. Wher
 receptive field the result equals that of the whole picture, without seams or blending.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,10 +28,10 @@ class Tile(NamedTuple):
 def tiles(height: int, width: int, size: int, margin: int, multiple: int) -> Iterator[Tile]:
     """Cut a picture into tiles.
 
-    Where a picture is thinner than a tile, tiles are longer instead, up to the same area with margins: the margins of
-    square tiles would have many times the pixels of a thin picture. Tiles start at multiples of ``multiple``, so that
-    strided layers have the same grid in a tile as in the whole picture; ``size`` and ``margin`` are rounded up to such
-    multiples.
+    Of the grids whose tiles with their margins have no larger area than a square one of ``size``, it is the one that
+    computes the fewest pixels: a thin picture is cut across, with no margin along it. Tiles start at multiples of
+    ``multiple``, so that strided layers have the same grid in a tile as in the whole picture; ``size`` and ``margin``
+    are rounded up to such multiples.
     """
     size, margin = _round_up(size, multiple), _round_up(margin, multiple)
     rows, columns = _sides(height, width, size, margin, multiple)
@@ -52,15 +53,25 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _sides(height: int, width: int, size: int, margin: int, multiple: int) -> tuple[int, int]:
     """Height and width of the tiles' inner part."""
-    outer = size + 2 * margin
+    area = (size + 2 * margin) ** 2
     height, width = _round_up(height, multiple), _round_up(width, multiple)
-    if height * width <= outer**2:
-        return height, width
-    if height <= outer:  # no margin above and below
-        return height, (outer**2 // height - 2 * margin) // multiple * multiple
-    if width <= outer:
-        return (outer**2 // width - 2 * margin) // multiple * multiple, width
-    return size, size
+    best = math.inf, height, width
+    for rows in range(1, height // multiple + 1):
+        tile_height, outer_height, down = _cut(height, rows, margin, multiple)
+        if down * width >= best[0]:
+            break
+        for columns in range(-(-outer_height * width // area), width // multiple + 1):
+            tile_width, outer_width, across = _cut(width, columns, margin, multiple)
+            if outer_height * outer_width <= area:
+                best = min(best, (down * across, tile_height, tile_width))
+                break
+    return best[1:]
+
+
+def _cut(length: int, count: int, margin: int, multiple: int) -> tuple[int, int, int]:
+    """An axis in ``count`` tiles: the side of one, that of the longest with its margins, and the sum with margins."""
+    side = _round_up(-(-length // count), multiple)
+    return side, min(length, side + margin * min(count - 1, 2)), length + 2 * margin * (count - 1)
 
 
 def computed_pixels(height: int, width: int, size: int, margin: int, multiple: int) -> int:
