@@ -8,12 +8,13 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from .analysis.clipping import undo_clipping
-from .analysis.noise_level import brighten, is_graphic
+from .analysis.measured_parts import is_graphic, measured_parts
+from .analysis.noise_level import brighten
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
 from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
-from .images.picture import Picture
+from .images.picture import NETWORK_RANGE, Picture
 
 Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
 """Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
@@ -64,8 +65,8 @@ UNSURE_GRAY, UNSURE = 1.3, 0.7
 class NetworkInput:
     """A picture as a network takes it, as a whole and by tiles.
 
-    Colors that nobody sees are replaced, gray in three planes becomes one plane, and noise that depends on the signal
-    is brought to one level.
+    Colors that nobody sees and highlights are replaced, gray in three planes becomes one plane, and noise that depends
+    on the signal is brought to one level.
 
     Args:
         picture: What to denoise; networks are made for pictures that are not dim (:func:`brighten`).
@@ -74,6 +75,7 @@ class NetworkInput:
 
     Attributes:
         pixels: float32 (H, W, C), before its noise is brought to one level.
+        hidden: Pixels that were replaced, (H, W): they stay as they are. None if there are none.
         clean: Whether there is nothing to remove.
         level: Standard deviation of the noise that the network is told, a number or (H, W); None for blind networks.
         share: How much the estimate of a blind network counts, 0 to 1; see :func:`blind_share`.
@@ -87,15 +89,18 @@ class NetworkInput:
     ):
         blind = infer is not None
         self._picture, self._stabilizer = picture, None
-        alpha, pixels = picture.alpha, picture.pixels
-        self._hidden = alpha == 0 if alpha is not None and not alpha.all() and alpha.any() else None
-        if self._hidden is not None:
-            pixels = fill_hidden(pixels, self._hidden)
+        self.hidden: np.ndarray | None = _hidden(picture)
+        nothing = self.hidden is not None and bool(self.hidden.all())
+        pixels = picture.pixels if self.hidden is None or nothing else fill_hidden(picture.pixels, self.hidden)
         self._is_gray = pixels.shape[2] == 3 and is_gray(pixels)
         self.pixels: np.ndarray = np.ascontiguousarray(pixels[..., :1]) if self._is_gray else pixels
-        self.clean: bool = blind and is_graphic(self.pixels)  # a blind network takes its edges for noise
+        alpha = None if self.hidden is None else (~self.hidden).astype(np.float32)
+        seen = dataclasses.replace(picture, pixels=self.pixels, alpha=alpha)
+        measured = measured_parts(seen) if blind else seen.pixels
+        # A blind network takes the edges of graphics for noise.
+        self.clean: bool = nothing or (blind and is_graphic(measured))
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
-            sigma = removable_noise(dataclasses.replace(picture, pixels=self.pixels, alpha=None))
+            sigma = 0.0 if self.clean else removable_noise(seen)
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
             self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
             level = self._stabilizer.sigma
@@ -106,7 +111,7 @@ class NetworkInput:
         # Noise that depends on the signal was found because it is strong.
         self.share: float = 1.0
         if infer is not None and not self.clean and self._stabilizer is None:
-            self.share = blind_share(self.pixels, 255 * float(level), infer)
+            self.share = blind_share(measured, 255 * float(level), infer)
             self.clean = self.share < MIN_SHARE
 
     def stabilize(self, tile: np.ndarray) -> np.ndarray:
@@ -141,10 +146,19 @@ class NetworkInput:
         return self._stabilizer.keep_flux(self._stabilizer.invert(estimate), noisy) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:
-        """Denoised ``pixels`` with the planes of the picture, and the colors that nobody sees as they were."""
-        if self._is_gray:
-            pixels = pixels.repeat(3, axis=2)
-        return pixels if self._hidden is None else np.where(self._hidden[..., None], self._picture.pixels, pixels)
+        """Denoised ``pixels`` with the planes of the picture."""
+        return pixels.repeat(3, axis=2) if self._is_gray else pixels
+
+
+def _hidden(picture: Picture) -> np.ndarray | None:
+    """Pixels that nobody sees, and those of which some value is at the end of what a network is given; None if none."""
+    hidden = np.zeros(picture.pixels.shape[:2], bool)
+    if picture.alpha is not None:
+        hidden |= picture.alpha == 0
+    low, high = NETWORK_RANGE
+    if picture.pixels.max() >= high or picture.pixels.min() <= low:
+        hidden |= ((picture.pixels >= high) | (picture.pixels <= low)).any(2)
+    return hidden if hidden.any() else None
 
 
 def removable_noise(picture: Picture) -> float | PoissonGaussian:

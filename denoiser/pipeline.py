@@ -336,9 +336,11 @@ class Denoiser:
                 first, share = len(results) / len(pictures), len(alike) / len(pictures)
                 report = progress and (lambda done, first=first, share=share: progress(first + share * done))
                 results += self._denoise_alike(alike, strength, report, in_place)
-            for result, (_, gain) in zip(results[start:], some):
+            for result, one, picture, (_, gain) in zip(results[start:], inputs, pictures[start:], some):
                 if gain != 1:
                     result /= np.float32(gain)
+                if one.hidden is not None:
+                    np.copyto(result, picture.pixels, where=one.hidden[..., None])
         return results
 
     def _denoise_alike(

@@ -153,8 +153,8 @@ def test_bfloat16_makes_no_visible_difference_to_a_narrow_picture(default, photo
 
 
 def test_tiles_leave_no_visible_seam(default, monkeypatch):
-    monkeypatch.setattr(pipeline, "TILE", 256)
-    side = 256 + 2 * MARGIN + 40
+    monkeypatch.setattr(pipeline, "TILE", 192)
+    side = 296 + 2 * MARGIN
     clean = np.tile(np.linspace(0, 1, side, dtype=np.float32)[None, :, None], (side, 1, 3))
     noisy = add_noise(clean, "gaussian", sigma=25)
     exact = Denoiser(default.model, dtype="float32")

@@ -10,9 +10,12 @@ const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16;
+const SIDES = [32, 16], MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.3;
+const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
-export function estimateSigma(rgba, height, width, deviation) {
+export function estimateSigma(whole, wholeHeight, wholeWidth, deviation) {
+  const { rgba, height, width } = measuredParts(whole, wholeHeight, wholeWidth);
   const picture = samplePlanes(rgba, height, width);
   if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1.01 * largest(picture))) return 0;
   const level = levelOfLargePatches(picture, deviation), small = levelOfSmallPatches(picture, deviation);
@@ -137,6 +140,84 @@ function quantile(values, share) {
   return sorted[low] + (at - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low]);
 }
 
+// The picture without areas of one tone, as denoiser/analysis/measured_parts.py leaves them out; or the whole picture.
+export function measuredParts(rgba, height, width) {
+  const rows = Math.floor(height / CONSTANT_BLOCK), columns = Math.floor(width / CONSTANT_BLOCK);
+  const flat = new Uint8Array(rows * columns), ranges = new Float64Array(rows * columns), tones = new Map(), highs = new Set();
+  let flats = 0, peak = 0;
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) {
+      const ends = blockEnds(rgba, width, r, c), range = Math.max(...ends.map(([low, high]) => high - low));
+      ranges[r * columns + c] = range;
+      for (const [, high] of ends) highs.add(high);
+      peak = Math.max(peak, ...ends.map(([, high]) => high));
+      if (range || ends.every(([low]) => low === 0 || low === 255)) continue;
+      const tone = ends.map(([low]) => low).join();
+      flat[r * columns + c] = 1;
+      flats++;
+      tones.set(tone, (tones.get(tone) ?? 0) + 1);
+    }
+  const frequent = [...tones.values()].sort((a, b) => b - a).slice(0, FEW_TONES).reduce((sum, count) => sum + count, 0);
+  const whole = { rgba, height, width };
+  if (flats <= MIN_FLAT * flat.length || frequent < MOST * flats) return whole;
+  const values = [...highs].sort((a, b) => a - b), steps = values.slice(1).map((value, i) => value - values[i]);
+  const least = Math.max((MIN_RANGE * peak) / 255, MIN_STEPS * Math.min(255, ...steps));
+  const leftOut = spreadOut(flat, rows, columns);
+  for (const side of SIDES) {
+    const count = side / CONSTANT_BLOCK, kept = [], left = [];
+    for (let top = 0; top + count <= rows; top += count)
+      for (let start = 0; start + count <= columns; start += count) {
+        const places = Array.from({ length: count * count }, (_, i) =>
+          (top + Math.floor(i / count)) * columns + start + (i % count));
+        if (places.some((place) => leftOut[place])) continue;
+        kept.push([CONSTANT_BLOCK * top, CONSTANT_BLOCK * start]);
+        for (const place of places) left.push(ranges[place]);
+      }
+    if (!kept.length || left.length < MIN_LEFT * (flat.length - flats)) continue;
+    if (quantile(left, QUIETEST) >= least) return mosaic(rgba, width, kept, side);
+  }
+  return whole;
+}
+
+// The lowest and the highest value of a block in each of the three planes.
+function blockEnds(rgba, width, row, column) {
+  return [0, 1, 2].map((channel) => {
+    let low = 255, high = 0;
+    for (let y = 0; y < CONSTANT_BLOCK; y++)
+      for (let x = 0; x < CONSTANT_BLOCK; x++) {
+        const value = rgba[4 * ((row * CONSTANT_BLOCK + y) * width + column * CONSTANT_BLOCK + x) + channel];
+        low = Math.min(low, value);
+        high = Math.max(high, value);
+      }
+    return [low, high];
+  });
+}
+
+function spreadOut(flat, rows, columns) {
+  const found = new Uint8Array(flat.length);
+  for (let r = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++) {
+      if (!flat[r * columns + c]) continue;
+      for (let y = Math.max(r - NEAR, 0); y <= Math.min(r + NEAR, rows - 1); y++)
+        found.fill(1, y * columns + Math.max(c - NEAR, 0), y * columns + Math.min(c + NEAR, columns - 1) + 1);
+    }
+  return found;
+}
+
+// Squares beside each other, as many as fill a rectangle.
+function mosaic(rgba, width, squares, side) {
+  const across = Math.floor(Math.sqrt(squares.length)), down = Math.floor(squares.length / across);
+  const joined = new Uint8ClampedArray(4 * across * side * down * side);
+  for (let i = 0; i < across * down; i++) {
+    const [top, left] = squares[i], to = Math.floor(i / across) * side * across * side + (i % across) * side;
+    for (let y = 0; y < side; y++) {
+      const from = 4 * ((top + y) * width + left);
+      joined.set(rgba.subarray(from, from + 4 * side), 4 * (to + y * across * side));
+    }
+  }
+  return { rgba: joined, height: down * side, width: across * side };
+}
+
 // The picture, or of a large one a mosaic of evenly spaced parts; `spread` is the largest difference of a pixel's colors.
 function samplePlanes(rgba, height, width) {
   const side = SAMPLES * SAMPLE_SIDE, sampled = height * width > 2 * side ** 2 && Math.min(height, width) >= side;
@@ -162,18 +243,9 @@ function isGraphic(rgba, height, width, spread = 0) {
   let constants = 0, betweens = 0, both = 0;
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) {
-      let constant = true, between = true;
-      for (let channel = 0; channel < 3; channel++) {
-        let low = 255, high = 0;
-        for (let y = 0; y < CONSTANT_BLOCK; y++)
-          for (let x = 0; x < CONSTANT_BLOCK; x++) {
-            const value = rgba[4 * ((r * CONSTANT_BLOCK + y) * width + c * CONSTANT_BLOCK + x) + channel];
-            low = Math.min(low, value);
-            high = Math.max(high, value);
-          }
-        constant &&= high - low <= spread;
-        between &&= low > 0 && high < 255;
-      }
+      const ends = blockEnds(rgba, width, r, c);
+      const constant = ends.every(([low, high]) => high - low <= spread);
+      const between = ends.every(([low, high]) => low > 0 && high < 255);
       constants += constant;
       betweens += between;
       both += constant && between;

@@ -1,7 +1,7 @@
 // Loads a network once and computes pictures with it, tile by tile, beside the page.
 import { cutTiles } from "./tiles.js";
 import { blend, moveTile, NO_BLEND, undoClipping } from "./correct.js";
-import { blindShare, estimateSigma } from "./estimate.js";
+import { blindShare, estimateSigma, measuredParts } from "./estimate.js";
 
 // Entries of the first and the last table of tables.bin; the three between them are of equal length.
 const SIGNS = 64 * 64 * 3, DEVIATIONS = 501;
@@ -139,12 +139,14 @@ async function run({ job, model, rgba, height, width, sigma, forced }) {
     if (!model.blind) postMessage({ kind: "level", job, sigma: found / gain });
     sigma = Math.sqrt(Math.max(0, found ** 2 - UNSURE[clips.gray ? "gray" : "color"] ** 2));
   }
-  if (model.blind)
-    share = await blindShare(rgba, height, width, sigma, async (part) => {
-      const pixels = cut(rgba, width, part);
+  if (model.blind) {
+    const measured = measuredParts(rgba, height, width);
+    share = await blindShare(measured.rgba, measured.height, measured.width, sigma, async (part) => {
+      const pixels = cut(measured.rgba, measured.width, part);
       const estimate = await infer(model, pixels, 0, part.outerBottom - part.outerTop, part.outerRight - part.outerLeft, clips.gray);
       return pixels.map((value, i) => value - estimate[i]);
     });
+  }
   const settings = { level: sigma / 255, share, gain, clips };
   for (const [index, tile] of tiles.entries()) {
     await new Promise((resume) => setTimeout(resume)); // messages come in between

@@ -12,8 +12,9 @@ from scipy.fft import dctn
 from scipy.special import ndtri
 
 from ..images.frame import Frame
-from ..images.picture import ImageLike, Picture, read
+from ..images.picture import NETWORK_RANGE, ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
+from .measured_parts import is_graphic, measured_parts, peak
 
 MAX_CLIPPED = 0.1
 """Share of clipped values around a patch up to which it is preferred: what is left of its noise is known well."""
@@ -32,6 +33,8 @@ MIN_WHITE = 0.45
 """Level from which on white noise is more than rounding to 8 bits can be, which has 0.29."""
 MAX_STEP = 4 / 255
 """The largest step between two values that a dim picture may get as it is made brighter."""
+FEW, FAR_ABOVE = 0.005, 8
+"""The share of the values, and their distance as a ratio, that say nothing of how bright the others are."""
 FINEST, FALL, MIN_FALL, CHANCE = 12, 0.54, 0.07, 4
 """Without color, texture shows by its spectrum: its energy at ``FINEST`` is about ``FALL`` of that of all that is fine,
 that of white noise the same. Levels that differ by more than ``MIN_FALL``, and than by chance, which is ``CHANCE`` over
@@ -45,14 +48,6 @@ MIDDLE, FINE, END = PATCH - 3, PATCH, 2 * PATCH
 
 TO_SIGMA = 255 / float(ndtri(0.75))
 """Standard deviation of Gaussian noise in 8-bit units, relative to its median absolute value."""
-
-SAMPLES, SAMPLE_SIDE = 4, 384
-"""Parts across and down that a large picture is measured by, and their side, pixels."""
-CONSTANT_BLOCK = 4
-MIN_BLOCKS = 64
-"""Blocks that a picture must have to be called a graphic."""
-FEW_VALUES, MIN_GAP = 4, 16 / 255
-"""So few values, so far apart, are a drawn pattern: noise has those between them, too."""
 
 
 @overload
@@ -75,7 +70,7 @@ def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
     Areas with clipped noise are excluded; if nothing else remains, the clipping is corrected for.
 
     Args:
-        picture: Whatever :class:`Denoiser` takes; alpha is ignored.
+        picture: Whatever :class:`Denoiser` takes; what is fully transparent is not measured.
 
     Returns:
         Sigma in 8-bit units, of a batch (B, C, H, W) a list of one for each picture; 0 for pictures under 4 pixels on a
@@ -84,8 +79,8 @@ def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
     if isinstance(picture, torch.Tensor) and picture.ndim == 4:
         return [estimate_sigma(read(one)) for one in picture]
     bright, gain = brighten(picture if isinstance(picture, Picture) else read(picture))
-    pixels = sample_parts(bright.pixels)
-    if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * float(pixels.max())):
+    pixels = measured_parts(bright)
+    if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * peak(pixels)):
         return 0.0
     level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)
     return float(min(small if small < 0.9 * level else level, highest_level(pixels))) / gain
@@ -112,15 +107,27 @@ def highest_level(pixels: np.ndarray) -> float:
 def brighten(picture: Picture) -> tuple[Picture, float]:
     """A dim picture made as bright as others, by a power of two, and this; thresholds and networks are made for those.
 
-    Any other picture is returned as it is. The noise is brighter by the same factor.
+    Any other picture is returned as it is. The noise is brighter by the same factor. Highlights are cut off at the end
+    of :data:`denoiser.images.picture.NETWORK_RANGE`.
     """
-    pixels, alpha = picture.pixels, picture.alpha
-    highest = float(np.max(pixels, where=True if alpha is None else alpha[..., None] > 0, initial=0))
     most = MAX_STEP * picture.maximum if picture.maximum > 1 else np.inf
-    gain = 2.0 ** math.floor(math.log2(max(1.0, min(0.999 / max(highest, 1e-6), most))))
+    gain = 2.0 ** math.floor(math.log2(max(1.0, min(0.999 / max(_brightness(picture), 1e-6), most))))
     if gain == 1:
         return picture, gain
-    return replace(picture, pixels=pixels * np.float32(gain), maximum=picture.maximum / gain), gain
+    pixels = np.clip(picture.pixels * np.float32(gain), *NETWORK_RANGE)
+    return replace(picture, pixels=pixels, maximum=picture.maximum / gain), gain
+
+
+def _brightness(picture: Picture) -> float:
+    """The highest value that is seen, but for a few far above it: hot pixels, stars, lamps, a scale bar."""
+    pixels, alpha = picture.pixels, picture.alpha
+    highest = float(np.max(pixels, where=True if alpha is None else alpha[..., None] > 0, initial=0))
+    every = _stride(pixels)
+    values = pixels[::every, ::every] if alpha is None else pixels[::every, ::every][alpha[::every, ::every] > 0]
+    if values.size == 0 or values.mean() > (1 / FAR_ABOVE + FEW) * highest:
+        return highest
+    usual = float(np.quantile(values, 1 - FEW))
+    return usual if 0 < usual < highest / FAR_ABOVE else highest
 
 
 def _level_of_large_patches(pixels: np.ndarray) -> float:
@@ -144,7 +151,7 @@ def _level_of_large_patches(pixels: np.ndarray) -> float:
     middle, finest = _level(color, MIDDLE, FINE), _level(color, FINEST)
     if smallest > MIN_WHITE and (middle < 1.25 * smallest or (middle < 1.6 * smallest and finest > 0.9 * smallest)):
         return smallest
-    level, smallest = _level_without_color(pixels), _less_texture(color, float(pixels.max()))
+    level, smallest = _level_without_color(pixels), _less_texture(color, peak(pixels))
     return smallest if smallest > 0.6 * level else level
 
 
@@ -173,7 +180,7 @@ def _level_without_color(pixels: np.ndarray) -> float:
         unclipped = valid & (share < MAX_CLIPPED)
         chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
         if chosen.any():
-            levels.append(_less_texture(coefficients[chosen] / _remaining(share[chosen]), float(pixels.max())))
+            levels.append(_less_texture(coefficients[chosen] / _remaining(share[chosen]), peak(pixels)))
     return sum(levels) / max(1, len(levels))
 
 
@@ -194,52 +201,6 @@ def _rise(coefficients: np.ndarray) -> float:
     return float(coarsest / max(fine, 1e-12))
 
 
-def sample_parts(pixels: np.ndarray) -> np.ndarray:
-    """A large picture as a mosaic of evenly spaced parts: noise is the same everywhere, and time is not."""
-    height, width = pixels.shape[:2]
-    if height * width <= 2 * (SAMPLES * SAMPLE_SIDE) ** 2 or min(height, width) < SAMPLES * SAMPLE_SIDE:
-        return pixels
-    tops, lefts = (np.linspace(0, side - SAMPLE_SIDE, SAMPLES).astype(int) for side in (height, width))
-    rows = [
-        np.concatenate([pixels[top : top + SAMPLE_SIDE, left : left + SAMPLE_SIDE] for left in lefts], axis=1)
-        for top in tops
-    ]
-    return np.concatenate(rows)
-
-
-def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
-    """Whether a picture is drawn, not taken: text, line art, a screenshot. Edges there look like noise to estimators.
-
-    Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
-    black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
-    are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern.
-
-    Args:
-        pixels: Float (H, W, C) in [0, 1].
-        spread: Blocks whose values differ by no more count as constant: of noise weaker than this little is left to do.
-    """
-    rows, columns = (side // CONSTANT_BLOCK for side in pixels.shape[:2])
-    if rows * columns < MIN_BLOCKS:
-        return False
-    cut = pixels[: rows * CONSTANT_BLOCK, : columns * CONSTANT_BLOCK]
-    blocks = cut.reshape(rows, CONSTANT_BLOCK, columns, CONSTANT_BLOCK, -1)
-    # Rows first: of whole rows numpy takes the least many times faster than over two axes.
-    low, high = blocks.min(1).min(2), blocks.max(1).max(2)
-    constant = (high - low <= spread).all(-1)
-    between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
-    if (constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05):
-        return True
-    return all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2]))
-
-
-def _has_few_values(plane: np.ndarray) -> bool:
-    """Whether a plane (H, W) in [0, 1] has a few values far apart; its first row tells most at once."""
-    if len(np.unique(plane[0])) > FEW_VALUES:
-        return False
-    values = np.unique(plane)
-    return len(values) <= FEW_VALUES and bool(np.diff(values).min(initial=1) > MIN_GAP)
-
-
 def largest_difference(pixels: np.ndarray) -> float:
     """The largest difference between the planes of (H, W, C)."""
     planes = np.moveaxis(pixels, -1, 0)
@@ -248,10 +209,15 @@ def largest_difference(pixels: np.ndarray) -> float:
 
 def color_directions(pixels: np.ndarray) -> np.ndarray:
     """Principal directions (C, directions) of the colors with a deviation above one level: only they hold noise."""
-    every = max(1, int((pixels.shape[0] * pixels.shape[1] / MAX_COLORS) ** 0.5))
+    every = _stride(pixels)
     flat = pixels[::every, ::every].reshape(-1, pixels.shape[2])
     spread, directions = np.linalg.eigh(np.atleast_2d(np.cov(flat, rowvar=False)))
     return directions[:, spread > 1 / 255**2].astype(pixels.dtype)
+
+
+def _stride(pixels: np.ndarray) -> int:
+    """The distance of the pixels across and down that stand for all of (H, W, C)."""
+    return max(1, int((pixels.shape[0] * pixels.shape[1] / MAX_COLORS) ** 0.5))
 
 
 def windows(plane: np.ndarray, patch: int = PATCH) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ..images.picture import Picture
+from .measured_parts import measured_parts
 from .noise_level import (
     FINE,
     FINEST,
@@ -15,7 +16,6 @@ from .noise_level import (
     frequencies,
     highest_level,
     largest_difference,
-    sample_parts,
     windows,
 )
 from .noise_model import PoissonGaussian
@@ -64,7 +64,7 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     level = estimate_sigma(picture)
     if level < MIN_WORTH:
         return level
-    pixels = sample_parts(picture.pixels)
+    pixels = measured_parts(picture)
     measured = _measure(pixels)
     if measured is None:
         return level

@@ -29,8 +29,8 @@ MAX_PIXELS = 100_000_000
 # limit, they are on another scale (0..255, 0..65535).
 _FLOAT_LIMIT = 8.0
 
-# Beyond these limits no noise takes a value: it is a highlight, which passes by the network.
-_NETWORK_RANGE = -1.0, 2.0
+NETWORK_RANGE = -1.0, 2.0
+"""Beyond these limits no noise takes a value: it is a highlight, or says that there is no data. It stays as it is."""
 
 ImageLike = str | os.PathLike[str] | IO[bytes] | Frame | Image.Image | np.ndarray | torch.Tensor
 """What :func:`read` takes."""
@@ -48,7 +48,7 @@ class Picture:
         info: Color profile, EXIF and the like, see :attr:`denoiser.images.frame.Frame.info`.
         like: An empty array or tensor of the kind, dtype and number of dimensions of the result; :class:`Frame` where
             that is one; None for a PIL image.
-        beyond: What floats have beyond the range of ``pixels``, (H, W, C), or None: highlights, added to the result.
+        beyond: The values of floats beyond the range of ``pixels``, (H, W, C), and 0 elsewhere, or None. They stay.
     """
 
     pixels: np.ndarray
@@ -78,9 +78,8 @@ class Picture:
             planes /= np.float32(frame.maximum)
         alpha = planes[..., -1] if frame.has_alpha else None
         pixels = np.ascontiguousarray(planes if alpha is None else planes[..., :-1])
-        if frame.planes.dtype.kind == "f" and (pixels.min() < _NETWORK_RANGE[0] or pixels.max() > _NETWORK_RANGE[1]):
-            inside = np.clip(pixels, *_NETWORK_RANGE)
-            pixels, beyond = inside, pixels - inside
+        if frame.planes.dtype.kind == "f":
+            pixels, beyond = _within_range(pixels)
         return cls(pixels, alpha, frame.maximum, frame.planes.dtype, frame.info, beyond=beyond)
 
     def to_frame(self) -> Frame:
@@ -91,7 +90,8 @@ class Picture:
             band = slice(top, top + 256)
             planes[band, :, :channels] = self._values(self.pixels[band])
             if self.beyond is not None:
-                planes[band, :, :channels] += self.beyond[band].astype(self.dtype)
+                kept = self.beyond[band]
+                np.copyto(planes[band, :, :channels], kept, where=kept != 0, casting="unsafe")
             if self.alpha is not None:
                 planes[band, :, -1] = self._values(self.alpha[band])
         return Frame(planes, self.maximum, self.info)
@@ -184,9 +184,9 @@ class Picture:
 
     def _apply(self, function: Callable[[np.ndarray], np.ndarray]) -> "Picture":
         """``function`` over pixels and alpha."""
-        pixels = np.ascontiguousarray(function(self.pixels))
+        whole = self.pixels if self.beyond is None else np.where(self.beyond != 0, self.beyond, self.pixels)
+        pixels, beyond = _within_range(np.ascontiguousarray(function(whole)))
         alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
-        beyond = None if self.beyond is None else np.ascontiguousarray(function(self.beyond))
         return dataclasses.replace(self, pixels=pixels, alpha=alpha, beyond=beyond)
 
     def _quantize(self, planes: np.ndarray) -> np.ndarray:
@@ -256,6 +256,14 @@ def read_frames(
             f"a picture is a path, a file, a PIL image, a numpy array or a torch tensor, not {type(source).__name__}"
         )
     return codecs.load(source, max_pixels, page, single)
+
+
+def _within_range(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """``pixels`` and ``beyond`` of a :class:`Picture`."""
+    if pixels.min() >= NETWORK_RANGE[0] and pixels.max() <= NETWORK_RANGE[1]:
+        return pixels, None
+    inside = np.clip(pixels, *NETWORK_RANGE)
+    return inside, np.where(inside == pixels, np.float32(0), pixels)
 
 
 def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:

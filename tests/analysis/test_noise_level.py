@@ -10,9 +10,10 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks import noise_level as drawn
 from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
-from denoiser.analysis import noise_level
+from denoiser.analysis import measured_parts
+from denoiser.analysis.measured_parts import is_graphic
 from denoiser.analysis.metrics import psnr
-from denoiser.analysis.noise_level import MAX_PATCHES, is_graphic
+from denoiser.analysis.noise_level import MAX_PATCHES
 from denoiser.analysis.signal_dependence import estimate_noise
 from denoiser.images.picture import read
 
@@ -262,7 +263,7 @@ def test_a_large_picture_is_measured_by_parts_of_it(photo, sigma, monkeypatch):
     large = np.tile(clean(photo, 3), (9, 9, 1))
     noisy = add_noise(large, "gaussian", sigma=sigma)
     by_parts = estimate_sigma(noisy)
-    monkeypatch.setattr(noise_level, "SAMPLE_SIDE", 10_000)
+    monkeypatch.setattr(measured_parts, "SAMPLE_SIDE", 10_000)
     assert by_parts == pytest.approx(estimate_sigma(noisy), rel=0.1)
 
 

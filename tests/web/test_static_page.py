@@ -186,8 +186,11 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     fine = scene[..., :1] - gaussian_filter(scene[..., :1], (1, 1, 0))
     uneven = (random.standard_normal((110, 150, 1)) + 0.2 * fine).repeat(3, 2)
     dither = 255 * (scene > 255 * random.random(scene.shape)) + 9 * random.standard_normal(scene.shape)
+    framed, captioned = strong.clip(0, 255), weak.clip(0, 255)
+    framed[:, :20] = framed[:, -20:] = (114, 114, 120)
+    captioned[80:] = 30
     gray = (120 + texture, 110 + texture / 20, 120 + uneven, strong[..., :1].repeat(3, 2), text)
-    for one in (weak, strong, dark, dither, weak[:3], *gray):
+    for one in (weak, strong, dark, dither, framed, captioned, weak[:3], *gray):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
         found = page.evaluate(estimate, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]])

@@ -1,0 +1,86 @@
+"""What holds no noise of a picture says nothing of its noise."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from denoiser import Denoiser, estimate_sigma
+from denoiser.analysis.metrics import psnr
+from tests.conftest import PHOTO
+
+TONES = [(230, 225, 210), (1, 1, 1), (114, 114, 114), (30, 60, 200), (0, 128, 255)]
+PLACES = {
+    "frame": lambda rows, columns: (np.minimum(rows, 287 - rows) < 24) | (np.minimum(columns, 287 - columns) < 24),
+    "wide frame": lambda rows, columns: np.minimum(rows, 287 - rows) < 70,
+    "caption": lambda rows, columns: rows > 260,
+    "logo": lambda rows, columns: (abs(rows - 40) < 20) & (abs(columns - 90) < 60),
+}
+
+
+@pytest.fixture(scope="module")
+def clean():
+    with Image.open(PHOTO) as image:
+        return np.asarray(image.convert("RGB"))[100:388, 100:388]
+
+
+def noisy_of(clean, sigma):
+    noise = sigma * np.random.default_rng(0).standard_normal(clean.shape)
+    return np.rint(clean + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tone", TONES)
+@pytest.mark.parametrize("sigma", [3, 25])
+def test_an_area_of_one_tone_hides_no_noise(clean, place, tone, sigma):
+    """It is the quietest of the picture: the level was read as 0, and nothing was removed."""
+    noisy = noisy_of(clean, sigma)
+    alone = estimate_sigma(noisy[..., 0])
+    noisy[PLACES[place](*np.mgrid[:288, :288])] = tone
+    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.1)
+    assert estimate_sigma(noisy[..., 0]) == pytest.approx(alone, rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["color-base", "photo"])
+@pytest.mark.parametrize("quality", [None, 90])
+def test_a_framed_picture_is_denoised(clean, name, quality):
+    noisy = noisy_of(clean, 25)
+    frame = PLACES["frame"](*np.mgrid[:288, :288])
+    noisy[frame] = (230, 225, 210)
+    if quality:
+        file = io.BytesIO()
+        Image.fromarray(noisy).save(file, "JPEG", quality=quality)
+        noisy = np.asarray(Image.open(file))
+    before, after = (
+        psnr(clean[~frame] / 255, one[~frame] / 255) for one in (noisy, Denoiser.from_pretrained(name)(noisy))
+    )
+    assert after > before + 2
+
+
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: x // 4, lambda x: x // 16 * 16, lambda x: x * 0 + 90])
+@pytest.mark.parametrize("band", [2, 5, 20])
+def test_a_clean_picture_with_a_smooth_sky_stays_whole(clean, change, band):
+    """Without the sky only texture would be measured."""
+    rows = np.arange(288, dtype=np.uint8)[:, None, None]
+    picture = change(np.concatenate([clean, np.broadcast_to(100 + rows // band, clean.shape)], axis=1))
+    assert estimate_sigma(picture) < 0.5
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.8])
+@pytest.mark.parametrize("name", ["color-base", "photo"])
+def test_of_a_cutout_what_is_seen_is_measured(clean, share, name):
+    """Its hidden part is replaced by streaks of the visible one, which were read as no noise."""
+    rows, columns = np.ogrid[:288, :288]
+    visible = (rows - 144) ** 2 + (columns - 144) ** 2 < share * 288**2 / np.pi
+    noisy = np.dstack([noisy_of(clean, 25) * visible[..., None], 255 * visible]).astype(np.uint8)
+    assert estimate_sigma(noisy) == pytest.approx(25, rel=0.1)
+    result = Denoiser.from_pretrained(name)(noisy)
+    before, after = (psnr(clean[visible] / 255, one[visible][:, :3] / 255) for one in (noisy, result))
+    assert after > before + 4 and np.array_equal(result[~visible], noisy[~visible])
+
+
+def test_a_strip_of_a_picture_at_its_edge_is_measured(clean):
+    visible = np.zeros((288, 288, 1), np.uint8)
+    visible[:, :24] = 255
+    assert estimate_sigma(np.dstack([noisy_of(clean, 25), visible])) == pytest.approx(25, rel=0.1)
