@@ -181,6 +181,7 @@ class Run:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    has_output = sys.stdout is not None
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, as by `2>&-`
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
@@ -194,6 +195,8 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")
     try:
         check_options(options)
+        if options.output == STREAM and not has_output:
+            raise ValueError("standard output is closed; give a file with -o")
         jobs = plan_jobs(options.inputs, options.output, FORMATS.get(options.format))
         denoise = load_method(options)
     except (DenoiserError, ValueError, RuntimeError, OSError) as error:

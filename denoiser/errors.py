@@ -48,6 +48,9 @@ class SeveralFrames(ImageUnreadable):
         super().__init__(message)
         self.count = count
 
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:  # to and from other processes
+        return type(self), (str(self), self.count)
+
 
 class ImageTooLarge(DenoiserError, ValueError):
     """The picture has more pixels than the limit allows."""

@@ -230,7 +230,7 @@ class Denoiser:
     @overload
     def __call__(
         self,
-        image: str | os.PathLike[str] | IO[bytes] | Image.Image,
+        image: str | os.PathLike[str] | IO[bytes] | Image.Image | Picture,
         sigma: Sigma = None,
         strength: float = 1.0,
         progress: Callable[[float], object] | None = None,
@@ -256,9 +256,9 @@ class Denoiser:
         """Denoise a picture.
 
         Args:
-            image: A path or an open file, a frame of :func:`read_frames`, a PIL image, a numpy array (H, W[, C]) of
-                uint8, uint16 or float with white 1, or a torch tensor (H, W), (C, H, W) or (B, C, H, W) likewise. EXIF
-                orientation is applied; alpha stays as it is.
+            image: A path or an open file, a frame of :func:`read_frames`, a :class:`Picture`, a PIL image, a numpy
+                array (H, W[, C]) of uint8, uint16 or float with white 1, or a torch tensor (H, W), (C, H, W) or
+                (B, C, H, W) likewise. EXIF orientation is applied; alpha stays as it is.
             sigma: The noise in 8-bit units (0..255): its standard deviation, a map of it (H, W), or a
                 :class:`PoissonGaussian`; for a batch also one number or map for each picture. ``None`` estimates a
                 level, or a model where the noise depends on the signal. Blind checkpoints ("photo") ignore it.

@@ -59,7 +59,7 @@ class Tuned:
 
 def tune(
     denoiser: Denoiser,
-    image: ImageLike | Picture,
+    image: ImageLike,
     sigma: float | PoissonGaussian | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Tuned:

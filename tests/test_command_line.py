@@ -405,6 +405,9 @@ def test_closed_streams_lose_nothing(tiny_checkpoint, pictures, tmp_path):
     done = subprocess.run(f"{command.replace(f'{pictures}/a.png', '-')} -o {tmp_path}/y.png <&-", shell=True, stderr=-1)
     assert done.returncode == 1 and b"Traceback" not in done.stderr and not (tmp_path / "y.png").exists()
 
+    done = subprocess.run(f"{command} -o - >&-", shell=True, stderr=-1)
+    assert done.returncode == 2 and b"standard output is closed" in done.stderr
+
 
 def test_a_link_to_nothing_is_an_existing_output(run, pictures, tmp_path):
     (tmp_path / "x.png").symlink_to(tmp_path / "nowhere.png")

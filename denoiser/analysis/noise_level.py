@@ -56,7 +56,7 @@ def estimate_sigma(
 ) -> float: ...
 @overload
 def estimate_sigma(picture: torch.Tensor) -> float | list[float]: ...
-def estimate_sigma(picture: ImageLike | Picture) -> float | list[float]:
+def estimate_sigma(picture: ImageLike) -> float | list[float]:
     """Estimate the standard deviation of white noise in a picture.
 
     Patches of 8x8 pixels are ordered by the energy of their coarse cosine coefficients, which is texture; in those that

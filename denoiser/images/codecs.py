@@ -143,6 +143,8 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     """The frames of a PIL image."""
     refuse_reduced(image, request.name)
     info = metadata.from_pil(image)
+    if segments := metadata.left_out(image):
+        request.warn(f"what other programs have put into it ({', '.join(segments)}) is left out")
     if is_only_page(image, request):
         request = Request(request.name, request.max_pixels)
         request.choose(1, *image.size)
@@ -296,7 +298,8 @@ def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
             raise ValueError(f"{path.suffix} cannot hold 16 bits; write {path.stem}.png or .tif instead")
         if frame.has_alpha and form in ("JPEG", "BMP"):
             raise ValueError(f"{path.suffix} cannot hold transparency; write {path.stem}.png instead")
-    if len(frames) > 1 and (form in ("JPEG", "BMP") or (form != "TIFF" and frames[0].planes.dtype != np.uint8)):
+    deep = any(frame.planes.dtype != np.uint8 for frame in frames)
+    if len(frames) > 1 and (form in ("JPEG", "BMP") or (form != "TIFF" and deep)):
         raise ValueError(f"{path.suffix} cannot hold {len(frames)} such pages; write {path.stem}.tif instead")
     equal = any(np.array_equal(one.planes, other.planes) for one, other in itertools.pairwise(frames))
     if form != "TIFF" and equal and "duration" not in frames[0].info:  # an animation shows them as one for longer

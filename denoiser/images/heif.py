@@ -1,7 +1,8 @@
 """AVIF at all depths, by imagecodecs; HEIC, by pi-heif, an extra. Both are read only."""
 
 import io
-from typing import IO
+import struct
+from typing import IO, Any
 
 import imagecodecs
 import numpy as np
@@ -19,6 +20,8 @@ def read_avif(file: IO[bytes], request: Request) -> list[Frame]:
     flags = content[content.index(b"av1C") + 6]  # of the AV1 configuration: high bit depth, twelve bits
     with Image.open(io.BytesIO(content), formats=["AVIF"]) as image:
         info = metadata.from_pil(image)
+        at = content.find(b"colrnclx") + 8
+        info |= _color_space(info, *struct.unpack_from(">HH", content, at)) if at > 7 else {}
         if not flags & 0x40:
             return pil_frames(image, request, info)
         if getattr(image, "n_frames", 1) > 1:
@@ -45,6 +48,13 @@ def _without_damaged_exif(content: bytes, request: Request) -> bytes:
     return content[:start] + content[start:end].replace(b"Exif", b"none") + content[end:]
 
 
+def _color_space(info: dict[str, Any], primaries: int, transfer: int) -> dict[str, bytes]:
+    """A color space that a file names by the numbers of H.273, as a chunk cICP; none if it is sRGB or has a profile."""
+    if "icc_profile" in info or (primaries, transfer) in ((1, 13), (2, 2)) or max(primaries, transfer) > 255:
+        return {}
+    return {"cicp": bytes((primaries, transfer, 0, 1))}  # of RGB, full range, as which it is decoded
+
+
 def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
     """The pictures of a HEIC, or the one that is requested; thumbnails and depth maps are none."""
     try:
@@ -60,6 +70,8 @@ def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
         planes = np.array(image)  # a copy: the library frees its own
         maximum = float(2 ** int(image.info.get("bit_depth", 8)) - 1)
         info = {key: image.info[key] for key in ("icc_profile", "exif", "xmp") if image.info.get(key)}
+        if named := image.info.get("nclx_profile"):
+            info |= _color_space(info, named["color_primaries"], named["transfer_characteristics"])
         info = metadata.without_orientation(info, request)  # the library has turned it
         frames.append(Frame(planes if planes.ndim == 3 else planes[..., None], maximum, info))
     return frames

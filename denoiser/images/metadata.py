@@ -52,6 +52,14 @@ _TOO_MUCH = {"resolution": " without a unit or as fine as this"}
 # Bytes in the one segment that each has; XMP and profiles may have several. Pillow has less room for comments.
 _JPEG_SEGMENTS = {"exif": 65_533, "iptc": 65_507, "comment": 60_000}
 _IPTC_RESOURCE = 0x0404
+# Segments that hold what is kept, what Pillow decodes by, or pictures that are said to be left out.
+_KNOWN_SEGMENTS = {
+    "APP0": (b"JFIF\0", b"JFXX\0"),
+    "APP1": (b"Exif\0", b"http://ns.adobe.com/x"),
+    "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
+    "APP13": (b"Photoshop 3.0\0",),
+    "APP14": (b"Adobe",),
+}
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _XMP_PART = 65_000
 _XMP_POINTER = (
@@ -89,6 +97,12 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
         parts.sort(key=lambda body: body[at + 4 : at + 8])
         info["xmp_extended"] = b"".join(body[at + 8 :] for body in parts)
     return {key: value for key, value in info.items() if value not in (None, b"", "")}
+
+
+def left_out(image: Image.Image) -> list[str]:
+    """The segments of a JPEG that are not kept, by their names, such as "APP11"."""
+    segments = [(name, body) for name, body in getattr(image, "applist", ()) if name.startswith("APP")]
+    return sorted({name for name, body in segments if not body.startswith(_KNOWN_SEGMENTS.get(name, ()))})
 
 
 def to_pil(info: dict[str, Any]) -> dict[str, Any]:

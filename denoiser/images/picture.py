@@ -32,9 +32,6 @@ _FLOAT_LIMIT = 8.0
 NETWORK_RANGE = -1.0, 2.0
 """Beyond these limits no noise takes a value: it is a highlight, or says that there is no data. It stays as it is."""
 
-ImageLike = str | os.PathLike[str] | IO[bytes] | Frame | Image.Image | np.ndarray | torch.Tensor
-"""What :func:`read` takes."""
-
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -198,13 +195,17 @@ class Picture:
         return values.astype(np.float32, copy=False)
 
 
+ImageLike = str | os.PathLike[str] | IO[bytes] | Frame | Picture | Image.Image | np.ndarray | torch.Tensor
+"""What :func:`read` takes."""
+
+
 def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = None) -> Picture:
     """Read a picture.
 
     Args:
-        source: A path or an open file; a frame of one; a PIL image; a numpy array (H, W), (H, W, C) of uint8, uint16
-            or float with white 1, where C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); or a torch tensor (H, W)
-            or (C, H, W) likewise.
+        source: A path or an open file; a frame of one; a :class:`Picture`; a PIL image; a numpy array (H, W), (H, W, C)
+            of uint8, uint16 or float with white 1, where C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); or a
+            torch tensor (H, W) or (C, H, W) likewise.
         max_pixels: Larger pictures are refused before they are decoded.
         page: The page or frame of a file that has several, from 1. Without it they are refused.
 
@@ -215,12 +216,14 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
     """
     if isinstance(source, Frame):
         return dataclasses.replace(Picture.from_frame(source), like=Frame)
+    if isinstance(source, Picture):
+        return dataclasses.replace(source, pixels=source.pixels.copy(), like=None)
     if isinstance(source, np.ndarray):
         array = np.asarray(source)  # no matrix or masked array
         return _from_array(array, array[:0].copy(), max_pixels)
     if isinstance(source, torch.Tensor):
         planes = source.detach().cpu()
-        planes = planes.float() if planes.dtype in (torch.bfloat16, torch.float16) else planes
+        planes = planes.float() if planes.is_floating_point() and planes.dtype != torch.float64 else planes
         planes = np.moveaxis(planes.numpy(), 0, -1) if source.ndim == 3 else planes.numpy()
         return _from_array(planes, source.new_empty((0,) * source.ndim), max_pixels, tuple(source.shape))
     if isinstance(source, Image.Image):

@@ -103,8 +103,8 @@ def _directory(file: IO[bytes], order: str, offset: int, big: bool = False) -> D
             room -= size
             file.seek(start)
             data = file.read(size)
-        if size:
-            found[tag] = kind, data[:size]
+        if size:  # of equal tags the first: tifffile adds its own description behind that of the user
+            found.setdefault(tag, (kind, data[:size]))
     return found
 
 

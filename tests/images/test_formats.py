@@ -236,6 +236,17 @@ def test_a_comment_keeps_its_letters(tmp_path, caplog):
     assert "comment of more than 64 kB" in caplog.text
 
 
+def test_what_other_programs_have_put_into_a_jpeg_is_named(tmp_path, caplog):
+    save_image(picture(), tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    read(tmp_path / "a.jpg")
+    assert not caplog.text
+    more = b"\xff\xeb\0\x08JP\0\0ab" + b"\xff\xec\0\x08Ducky\0" + b"\xff\xe1\0\x07other"
+    (tmp_path / "a.jpg").write_bytes(content[:2] + more + content[2:])
+    read(tmp_path / "a.jpg")
+    assert "(APP1, APP11, APP12) is left out" in caplog.text
+
+
 @pytest.mark.parametrize("source", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png"])
 def test_captions_in_iptc_travel_or_are_named(tmp_path, caplog, source, target):
@@ -542,6 +553,15 @@ def test_a_damaged_index_of_pictures_does_not_block_the_first(tmp_path, damage):
         assert np.array_equal(read_frames(tmp_path / "a.jpg")[0].planes / np.float32(255), whole)
 
 
+def test_pages_of_two_depths_need_tiff(tmp_path):
+    frames = [picture(dtype, 3, maximum).to_frame() for dtype, maximum in ((np.uint8, 255), (np.uint16, 65535))]
+    for name in ("a.png", "a.webp"):
+        with pytest.raises(ValueError, match=r"\.tif instead"):
+            save_image(frames, tmp_path / name)
+    save_image(frames, tmp_path / "a.tif")
+    assert [frame.planes.dtype for frame in read_frames(tmp_path / "a.tif")] == [np.uint8, np.uint16]
+
+
 # AVIF and HEIC
 
 
@@ -557,6 +577,19 @@ def test_avif_is_read_at_its_depth(tmp_path, bits, channels):
     assert np.abs(frame.planes.astype(int) - source).max() <= 2
     save_image(Picture.from_frame(frame), tmp_path / "b.png")
     assert np.allclose(read(tmp_path / "b.png").pixels, read(tmp_path / "a.avif").pixels, atol=1 / 65535)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize(("primaries", "transfer"), [(9, 16), (12, 2), (1, 13)])
+def test_the_color_space_that_an_avif_names_travels(tmp_path, caplog, bits, primaries, transfer):
+    planes = picture(np.uint8 if bits == 8 else np.uint16, 3, 2**bits - 1).to_frame().planes
+    options = {"bitspersample": bits, "primaries": primaries, "transfer": transfer}
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(planes, level=100, **options))
+    save_image(read_frames(tmp_path / "a.avif"), tmp_path / "b.png")
+    found = read(tmp_path / "b.png").info.get("cicp")
+    assert found == (None if (primaries, transfer) == (1, 13) else bytes((primaries, transfer, 0, 1)))
+    save_image(read_frames(tmp_path / "a.avif"), tmp_path / "b.tif")
+    assert ("cICP" in caplog.text) == bool(found)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,5 +1,6 @@
 import io
 import os
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from denoiser import ImageTooLarge, ImageUnreadable
+from denoiser import ImageTooLarge, ImageUnreadable, errors
 from denoiser.images.picture import read
 
 
@@ -357,3 +358,17 @@ def test_subclasses_of_arrays_are_taken_as_arrays(kind):
     assert type(picture.restore(picture.pixels)) is np.ndarray and np.array_equal(
         picture.to_frame().planes[..., 0], plane
     )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_errors_reach_other_processes(kind):
+    error = kind("a sentence", 3) if kind is errors.SeveralFrames else kind("a sentence")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind and str(again) == "a sentence" and vars(again) == vars(error)
+
+
+def test_a_picture_is_a_picture(photo):
+    deep = read(photo.astype(np.uint16) * 257)
+    again = read(deep)
+    assert np.array_equal(again.pixels, deep.pixels) and not np.shares_memory(again.pixels, deep.pixels)
+    assert again.dtype == np.uint16 and again.maximum == deep.maximum

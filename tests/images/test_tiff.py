@@ -578,3 +578,12 @@ def test_tags_that_share_their_bytes_take_no_more_than_the_file():
     file = io.BytesIO(struct.pack("<H", many) + entries + bytes(size))
     found = tiff_tags._directory(file, "<", 0)
     assert 0 < sum(len(data) for _, data in found.values()) <= len(file.getvalue())
+
+
+def test_the_description_of_a_user_is_the_one_that_stays(tmp_path):
+    """tifffile writes its own behind it, under the same tag."""
+    colors = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="rgb", description="Sample A, 10 ms")
+    save_image(read_frames(tmp_path / "a.tif"), tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tif:
+        assert tif.pages.first.description == "Sample A, 10 ms" and np.array_equal(tif.asarray(), colors)
