@@ -16,8 +16,7 @@ FEW = {
 
 @pytest.mark.parametrize("name", ["color-base", "gray-base", "photo"])
 @pytest.mark.parametrize("kind", FEW)
-@pytest.mark.parametrize("brightness", [0.01, 0.05])
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize(("brightness", "dtype"), [(0.01, np.uint16), (0.05, np.float32)])
 def test_a_few_bright_values_leave_a_dim_picture_dim(name, kind, brightness, dtype):
     """Its brightness was taken from its highest value, and nothing of its noise was found."""
     white = 65535 if dtype == np.uint16 else 1
