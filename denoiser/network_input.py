@@ -8,13 +8,13 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from .analysis.clipping import undo_clipping
-from .analysis.measured_parts import is_graphic, measured_parts
+from .analysis.measured_parts import hidden_pixels, is_graphic, measured_parts
 from .analysis.noise_level import brighten
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
 from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
-from .images.picture import NETWORK_RANGE, Picture
+from .images.picture import Picture
 
 Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
 """Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
@@ -89,7 +89,7 @@ class NetworkInput:
     ):
         blind = infer is not None
         self._picture, self._stabilizer = picture, None
-        self.hidden: np.ndarray | None = _hidden(picture)
+        self.hidden: np.ndarray | None = hidden_pixels(picture)
         nothing = self.hidden is not None and bool(self.hidden.all())
         pixels = picture.pixels if self.hidden is None or nothing else fill_hidden(picture.pixels, self.hidden)
         self._is_gray = pixels.shape[2] == 3 and is_gray(pixels)
@@ -148,17 +148,6 @@ class NetworkInput:
     def restore(self, pixels: np.ndarray) -> np.ndarray:
         """Denoised ``pixels`` with the planes of the picture."""
         return pixels.repeat(3, axis=2) if self._is_gray else pixels
-
-
-def _hidden(picture: Picture) -> np.ndarray | None:
-    """Pixels that nobody sees, and those of which some value is at the end of what a network is given; None if none."""
-    hidden = np.zeros(picture.pixels.shape[:2], bool)
-    if picture.alpha is not None:
-        hidden |= picture.alpha == 0
-    low, high = NETWORK_RANGE
-    if picture.pixels.max() >= high or picture.pixels.min() <= low:
-        hidden |= ((picture.pixels >= high) | (picture.pixels <= low)).any(2)
-    return hidden if hidden.any() else None
 
 
 def removable_noise(picture: Picture) -> float | PoissonGaussian:

@@ -10,8 +10,9 @@ const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16;
-const SIDES = [32, 16], MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.3;
-const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5;
+const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
+const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5, MIN_TONES = 32, MIN_COLORS = 256, SEEN_COLORS = 100000;
+const STRONGEST = [0.05, 0.25], MAX_SHARE = [0.6, 0.88], FINE_CYCLES = 0.125;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(whole, wholeHeight, wholeWidth, deviation) {
@@ -143,12 +144,11 @@ function quantile(values, share) {
 // The picture without areas of one tone, as denoiser/analysis/measured_parts.py leaves them out; or the whole picture.
 export function measuredParts(rgba, height, width) {
   const rows = Math.floor(height / CONSTANT_BLOCK), columns = Math.floor(width / CONSTANT_BLOCK);
-  const flat = new Uint8Array(rows * columns), ranges = new Float64Array(rows * columns), tones = new Map(), highs = new Set();
+  const flat = new Uint8Array(rows * columns), tones = new Map(), highs = new Set();
   let flats = 0, peak = 0;
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) {
       const ends = blockEnds(rgba, width, r, c), range = Math.max(...ends.map(([low, high]) => high - low));
-      ranges[r * columns + c] = range;
       for (const [, high] of ends) highs.add(high);
       peak = Math.max(peak, ...ends.map(([, high]) => high));
       if (range || ends.every(([low]) => low === 0 || low === 255)) continue;
@@ -160,23 +160,100 @@ export function measuredParts(rgba, height, width) {
   const frequent = [...tones.values()].sort((a, b) => b - a).slice(0, FEW_TONES).reduce((sum, count) => sum + count, 0);
   const whole = { rgba, height, width };
   if (flats <= MIN_FLAT * flat.length || frequent < MOST * flats) return whole;
+  const clear = largestClear(spreadOut(flat, rows, columns), rows, columns, flat.length - flats);
+  if (!clear) return whole;
   const values = [...highs].sort((a, b) => a - b), steps = values.slice(1).map((value, i) => value - values[i]);
-  const least = Math.max((MIN_RANGE * peak) / 255, MIN_STEPS * Math.min(255, ...steps));
-  const leftOut = spreadOut(flat, rows, columns);
-  for (const side of SIDES) {
-    const count = side / CONSTANT_BLOCK, kept = [], left = [];
-    for (let top = 0; top + count <= rows; top += count)
-      for (let start = 0; start + count <= columns; start += count) {
-        const places = Array.from({ length: count * count }, (_, i) =>
-          (top + Math.floor(i / count)) * columns + start + (i % count));
-        if (places.some((place) => leftOut[place])) continue;
-        kept.push([CONSTANT_BLOCK * top, CONSTANT_BLOCK * start]);
-        for (const place of places) left.push(ranges[place]);
+  const part = crop(rgba, width, clear), step = Math.min(255, ...steps);
+  return holdsNoise(part, Math.max((MIN_RANGE * Math.min(peak, 255)) / 255, MIN_STEPS * step)) ? part : whole;
+}
+
+// The largest rectangle of clear blocks, in pixels; null if it is small beside the `others`.
+function largestClear(leftOut, rows, columns, others) {
+  const step = Math.max(1, Math.round(Math.sqrt(leftOut.length / MAX_CELLS)));
+  const down = Math.floor(rows / step), across = Math.floor(columns / step), heights = new Array(across).fill(0);
+  let best = [0, 0, 0, 0, 0];
+  for (let row = 0; row < down; row++) {
+    const open = []; // [first column, height], ever higher
+    for (let column = 0; column <= across; column++) {
+      let height = 0, first = column;
+      if (column < across) {
+        let out = false;
+        for (let i = 0; i < step * step; i++)
+          out ||= leftOut[(row * step + Math.floor(i / step)) * columns + column * step + (i % step)] > 0;
+        height = heights[column] = out ? 0 : heights[column] + 1;
       }
-    if (!kept.length || left.length < MIN_LEFT * (flat.length - flats)) continue;
-    if (quantile(left, QUIETEST) >= least) return mosaic(rgba, width, kept, side);
+      while (open.length && open[open.length - 1][1] >= height) {
+        const [start, tall] = open.pop(), found = [tall * (column - start), row + 1 - tall, row + 1, start, column];
+        const place = found.findIndex((value, i) => value !== best[i]);
+        if (place >= 0 && found[place] > best[place]) best = found;
+        first = start;
+      }
+      open.push([first, height]);
+    }
   }
-  return whole;
+  const [area, ...ends] = best, [top, bottom, left, right] = ends.map((end) => end * step * CONSTANT_BLOCK);
+  const small = area * step ** 2 < MIN_LEFT * others || Math.min(bottom - top, right - left) < MIN_SIDE;
+  return small ? null : { top, bottom, left, right };
+}
+
+function crop(rgba, width, { top, bottom, left, right }) {
+  const part = new Uint8ClampedArray(4 * (bottom - top) * (right - left));
+  for (let y = top; y < bottom; y++)
+    part.set(rgba.subarray(4 * (y * width + left), 4 * (y * width + right)), 4 * (y - top) * (right - left));
+  return { rgba: part, height: bottom - top, width: right - left };
+}
+
+function holdsNoise({ rgba, height, width }, least) {
+  const ranges = [];
+  for (let r = 0; r + 1 <= height / CONSTANT_BLOCK; r++)
+    for (let c = 0; c + 1 <= width / CONSTANT_BLOCK; c++)
+      ranges.push(Math.max(...blockEnds(rgba, width, r, c).map(([low, high]) => high - low)));
+  if (quantile(ranges, QUIETEST) < least) return false;
+  const colors = new Set(), count = height * width;
+  let gray = true;
+  for (let i = 0; i < count; i += Math.max(1, Math.floor(count / SEEN_COLORS))) {
+    const [r, g, b] = [rgba[4 * i], rgba[4 * i + 1], rgba[4 * i + 2]];
+    gray &&= r === g && g === b;
+    colors.add((r << 16) + (g << 8) + b);
+  }
+  if (colors.size < (gray ? MIN_TONES : MIN_COLORS)) return false;
+  const side = Math.min(32, ...[height, width].map((size) => CONSTANT_BLOCK * Math.floor(size / CONSTANT_BLOCK)));
+  const spectra = [];
+  for (let top = 0; top + side <= height; top += side)
+    for (let left = 0; left + side <= width; left += side) spectra.push(fineEnergies(rgba, width, top, left, side));
+  const totals = spectra.map((one) => one.reduce((sum, value) => sum + value, 0)), most = quantile(totals, 0.25);
+  const quiet = spectra[0].map((_, i) => spectra.reduce((sum, one, n) => sum + (totals[n] <= most ? one[i] : 0), 0));
+  quiet.sort().reverse();
+  const sum = (values) => values.reduce((all, value) => all + value, 0);
+  return STRONGEST.every((share, i) =>
+    sum(quiet.slice(0, Math.round(share * quiet.length))) < MAX_SHARE[i] * Math.max(sum(quiet), 1e-12));
+}
+
+// The energies of the brightness of a square at frequencies above FINE_CYCLES.
+function fineEnergies(rgba, width, top, left, side) {
+  const real = new Float64Array(side * side), imaginary = new Float64Array(side * side), found = [];
+  const cosine = Float64Array.from({ length: side }, (_, i) => Math.cos((2 * Math.PI * i) / side));
+  const sine = Float64Array.from({ length: side }, (_, i) => Math.sin((2 * Math.PI * i) / side));
+  for (let y = 0; y < side; y++)
+    for (let v = 0; v < side; v++)
+      for (let x = 0; x < side; x++) {
+        const at = 4 * ((top + y) * width + left + x), value = rgba[at] + rgba[at + 1] + rgba[at + 2];
+        real[y * side + v] += value * cosine[(v * x) % side];
+        imaginary[y * side + v] -= value * sine[(v * x) % side];
+      }
+  const cycles = (i) => Math.min(i, side - i) / side;
+  for (let u = 0; u < side; u++)
+    for (let v = 0; v < side; v++) {
+      if (Math.hypot(cycles(u), cycles(v)) <= FINE_CYCLES) continue;
+      let [a, b] = [0, 0];
+      for (let y = 0; y < side; y++) {
+        const [c, s] = [cosine[(u * y) % side], sine[(u * y) % side]];
+        a += real[y * side + v] * c + imaginary[y * side + v] * s;
+        b += imaginary[y * side + v] * c - real[y * side + v] * s;
+      }
+      found.push(a ** 2 + b ** 2);
+    }
+  return Float64Array.from(found);
 }
 
 // The lowest and the highest value of a block in each of the three planes.
@@ -202,20 +279,6 @@ function spreadOut(flat, rows, columns) {
         found.fill(1, y * columns + Math.max(c - NEAR, 0), y * columns + Math.min(c + NEAR, columns - 1) + 1);
     }
   return found;
-}
-
-// Squares beside each other, as many as fill a rectangle.
-function mosaic(rgba, width, squares, side) {
-  const across = Math.floor(Math.sqrt(squares.length)), down = Math.floor(squares.length / across);
-  const joined = new Uint8ClampedArray(4 * across * side * down * side);
-  for (let i = 0; i < across * down; i++) {
-    const [top, left] = squares[i], to = Math.floor(i / across) * side * across * side + (i % across) * side;
-    for (let y = 0; y < side; y++) {
-      const from = 4 * ((top + y) * width + left);
-      joined.set(rgba.subarray(from, from + 4 * side), 4 * (to + y * across * side));
-    }
-  }
-  return { rgba: joined, height: down * side, width: across * side };
 }
 
 // The picture, or of a large one a mosaic of evenly spaced parts; `spread` is the largest difference of a pixel's colors.

@@ -1,11 +1,9 @@
 """What of a picture its noise is measured in: nothing of graphics, no area of one tone, of a large picture a sample."""
 
-import itertools
-
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from ..images.picture import Picture
+from ..images.picture import NETWORK_RANGE, Picture
 
 SAMPLES, SAMPLE_SIDE = 4, 384
 """Parts across and down that a large picture is measured by, and their side, pixels."""
@@ -15,49 +13,102 @@ MIN_BLOCKS = 64
 """Blocks that a picture must have to be called a graphic."""
 FEW_VALUES, MIN_GAP = 4, 16 / 255
 """So few values, so far apart, are a drawn pattern: noise has those between them, too."""
-SIDES = 32, 16
-"""Sides of the squares that what is measured is put together from, pixels: the first that leave enough."""
 MIN_FLAT, FEW_TONES, MOST = 0.003, 4, 0.9
 """Least share of the blocks that areas of one tone have; most of them are of so few tones, unlike those of a sky."""
 NEAR = 4
 """JPEG takes a flat area's colors to blocks up to so many away."""
-MIN_LEFT = 0.3
-"""Least share of all other blocks that the squares must hold: graphics have their areas of one tone everywhere."""
+MIN_LEFT, MIN_SIDE = 0.15, 16
+"""Least share of all other blocks that a rectangle must hold, and its least side, pixels: graphics have their areas of
+one tone everywhere."""
 QUIETEST, MIN_RANGE, MIN_STEPS = 0.005, 3 / 255, 2.5
-"""The quietest of the squares' blocks have values at least so far apart, also in steps between values: a clean picture
-also has areas that are nearly of one tone, which must be measured."""
+"""The quietest of its blocks have values at least so far apart, also in steps between values: a clean picture also has
+areas that are nearly of one tone, which must be measured."""
+MIN_TONES, MIN_COLORS, MAX_COLORS = 32, 256, 100_000
+"""Tones or colors that it must have: a posterized picture and one with a palette have fewer; how many are looked at."""
+STRONGEST, MAX_SHARE, FINE = (0.05, 0.25), (0.6, 0.88), 0.125
+"""Shares of the frequencies above ``FINE`` (cycles a pixel), and the most of the energy that they may have in its quiet
+parts: a drawn pattern has more."""
+MAX_CELLS = 10_000
 
 
 def measured_parts(picture: Picture) -> np.ndarray:
-    """The pixels that the noise of a picture is measured in, (H, W, C) of another size, or all of them.
+    """The pixels that the noise of a picture is measured in: all of them, or a part (H, W, C).
 
     A large picture is sampled: noise is the same everywhere, and time is not. Frames, captions and logos of one exact
-    tone that somebody has put on a noisy picture hold none of its noise, nor does what is fully transparent. Where such
-    areas are, the rest is put together as a mosaic of squares without them, if enough is left.
+    tone that somebody has put on a noisy picture hold none of its noise, nor does what :func:`hidden_pixels` has. Where
+    such areas are, it is the largest rectangle without them, if there is noise all over it.
     """
     pixels = _sample(picture.pixels)
     if min(pixels.shape[:2]) < BLOCK:
         return pixels
     low, high = _ends(pixels)
     hidden = np.zeros(low.shape[:2], bool)
-    if picture.alpha is not None:
-        hidden |= _blocks(_sample(picture.alpha[..., None]) == 0).any(axis=(1, 3, 4))
+    if (unseen := hidden_pixels(picture)) is not None:
+        hidden |= _blocks(_sample(unseen[..., None])).any(axis=(1, 3, 4))
     flat = (low == high).all(-1) & ((np.abs(low) > 0.5 / 255) & (np.abs(low - 1) > 0.5 / 255)).any(-1)
-    # Each: what is not measured, the same with what lies near it, the least range of the values of the other blocks.
-    choices = [(hidden, hidden, 0.0)] if hidden.any() else []
     if flat.mean() > MIN_FLAT and _are_of_few_tones(low[flat]):
-        least = max(MIN_RANGE * peak(pixels), MIN_STEPS * float(np.diff(np.unique(high)).min(initial=1)))
-        choices.insert(0, (hidden | flat, hidden | np.asarray(maximum_filter(flat, 2 * NEAR + 1)), least))
-    for (areas, left_out, least), side in itertools.product(choices, SIDES):
-        count = side // BLOCK
-        rows, columns = (length // count for length in left_out.shape)
-        squares = left_out[: rows * count, : columns * count].reshape(rows, count, columns, count)
-        kept = ~np.any(squares, axis=(1, 3))
-        if not kept.any() or kept.sum() * count**2 < MIN_LEFT * (~areas).sum():
-            continue
-        if np.quantile(_squares((high - low).max(-1), kept, count), QUIETEST) >= least:
-            return _mosaic(_squares(pixels, kept, side))
-    return pixels
+        part = _largest_clear(hidden | np.asarray(maximum_filter(flat, 2 * NEAR + 1)), hidden | flat)
+        if part and _holds_noise(pixels[part], float(np.diff(np.unique(high)).min(initial=1))):
+            return pixels[part]
+    part = _largest_clear(hidden, hidden) if hidden.any() else None
+    return pixels[part] if part else pixels
+
+
+def hidden_pixels(picture: Picture) -> np.ndarray | None:
+    """Pixels (H, W) that nobody sees, and those of which a value is at an end of the network's range; None if none."""
+    low, high = NETWORK_RANGE
+    hidden = np.zeros(picture.pixels.shape[:2], bool)
+    if picture.alpha is not None:
+        hidden |= picture.alpha == 0
+    if picture.pixels.max() >= high or picture.pixels.min() <= low:
+        hidden |= ((picture.pixels >= high) | (picture.pixels <= low)).any(2)
+    return hidden if hidden.any() else None
+
+
+def _largest_clear(left_out: np.ndarray, areas: np.ndarray) -> tuple[slice, slice] | None:
+    """The largest rectangle, in pixels, without blocks that are left out; None if it is small beside all but ``areas``.
+
+    Row by row: of the columns of clear cells that end there, each is as wide as its neighbors are at least as high.
+    """
+    step = max(1, round((left_out.size / MAX_CELLS) ** 0.5))
+    rows, columns = (length // step for length in left_out.shape)
+    cells = np.any(left_out[: rows * step, : columns * step].reshape(rows, step, columns, step), axis=(1, 3))
+    best, heights = (0, 0, 0, 0, 0), [0] * columns
+    for row in range(rows):
+        heights = [0 if out else height + 1 for out, height in zip(cells[row], heights)]
+        open_ones: list[tuple[int, int]] = []  # (first column, height), ever higher
+        for column, height in enumerate([*heights, 0]):
+            first = column
+            while open_ones and open_ones[-1][1] >= height:
+                first, tall = open_ones.pop()
+                best = max(best, (tall * (column - first), row + 1 - tall, row + 1, first, column))
+            open_ones.append((first, height))
+    area, top, bottom, left, right = best
+    scale = step * BLOCK
+    if area * step**2 < MIN_LEFT * (~areas).sum() or min(bottom - top, right - left) * scale < MIN_SIDE:
+        return None
+    return slice(top * scale, bottom * scale), slice(left * scale, right * scale)
+
+
+def _holds_noise(pixels: np.ndarray, step: float) -> bool:
+    """Whether noise is all over ``pixels``, and no drawn pattern; ``step``: between the picture's values."""
+    low, high = _ends(pixels)
+    if np.quantile((high - low).max(-1), QUIETEST) < max(MIN_RANGE * peak(pixels), MIN_STEPS * step):
+        return False
+    colors = pixels.reshape(-1, pixels.shape[2])
+    colors = colors[:: max(1, len(colors) // MAX_COLORS)]
+    if len(np.unique(_keys(colors))) < (MIN_TONES if (colors == colors[:, :1]).all() else MIN_COLORS):
+        return False
+    side = min(32, *(length // BLOCK * BLOCK for length in pixels.shape[:2]))
+    rows, columns = (length // side for length in pixels.shape[:2])
+    squares = pixels[: rows * side, : columns * side].mean(2).reshape(rows, side, columns, side).swapaxes(1, 2)
+    energies = np.abs(np.fft.fft2(squares.reshape(-1, side, side))) ** 2
+    fine = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side)] * 2)) > FINE
+    energies = energies[:, fine]
+    total = energies.sum(1)
+    quiet = np.sort(energies[total <= np.quantile(total, 0.25)].mean(0))[::-1]
+    shares = (quiet[: round(share * len(quiet))].sum() / max(quiet.sum(), 1e-12) for share in STRONGEST)
+    return all(share < most for share, most in zip(shares, MAX_SHARE))
 
 
 def peak(pixels: np.ndarray) -> float:
@@ -96,8 +147,13 @@ def _has_few_values(plane: np.ndarray) -> bool:
 
 def _are_of_few_tones(colors: np.ndarray) -> bool:
     """Whether most of the colors (N, C) are the same few."""
-    _, counts = np.unique(colors.astype(float) @ 1e4 ** np.arange(colors.shape[1]), return_counts=True)
+    _, counts = np.unique(_keys(colors), return_counts=True)
     return bool(np.sort(counts)[-FEW_TONES:].sum() >= MOST * len(colors))
+
+
+def _keys(colors: np.ndarray) -> np.ndarray:
+    """A number for each of the colors (N, C)."""
+    return colors.astype(float) @ 1e4 ** np.arange(colors.shape[1])
 
 
 def _sample(planes: np.ndarray) -> np.ndarray:
@@ -124,18 +180,3 @@ def _ends(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks = _blocks(pixels)
     # Rows first: of whole rows numpy takes the least many times faster than over two axes.
     return blocks.min(1).min(2), blocks.max(1).max(2)
-
-
-def _squares(values: np.ndarray, kept: np.ndarray, side: int) -> np.ndarray:
-    """The ``kept`` (rows, columns) squares of (H, W, ...), (count, side, side, ...)."""
-    rows, columns = kept.shape
-    cut = values[: rows * side, : columns * side].reshape(rows, side, columns, side, *values.shape[2:])
-    return cut.swapaxes(1, 2)[kept]
-
-
-def _mosaic(squares: np.ndarray) -> np.ndarray:
-    """Squares (count, side, side, C) beside each other, as many as fill a rectangle that is nearly a square."""
-    across = int(len(squares) ** 0.5)
-    down, side = len(squares) // across, squares.shape[1]
-    joined = squares[: down * across].reshape(down, across, *squares.shape[1:]).swapaxes(1, 2)
-    return joined.reshape(down * side, across * side, -1)

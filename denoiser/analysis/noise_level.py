@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from ..images.frame import Frame
 from ..images.picture import NETWORK_RANGE, ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
-from .measured_parts import is_graphic, measured_parts, peak
+from .measured_parts import hidden_pixels, is_graphic, measured_parts, peak
 
 MAX_CLIPPED = 0.1
 """Share of clipped values around a patch up to which it is preferred: what is left of its noise is known well."""
@@ -119,11 +119,14 @@ def brighten(picture: Picture) -> tuple[Picture, float]:
 
 
 def _brightness(picture: Picture) -> float:
-    """The highest value that is seen, but for a few far above it: hot pixels, stars, lamps, a scale bar."""
-    pixels, alpha = picture.pixels, picture.alpha
-    highest = float(np.max(pixels, where=True if alpha is None else alpha[..., None] > 0, initial=0))
+    """The highest value that is seen, in a deep picture but for a few far above it: hot pixels, stars, a scale bar."""
+    pixels, hidden = picture.pixels, hidden_pixels(picture)
+    highest = float(np.max(pixels, where=True if hidden is None else ~hidden[..., None], initial=0))
+    if picture.dtype == np.uint8:
+        return highest
     every = _stride(pixels)
-    values = pixels[::every, ::every] if alpha is None else pixels[::every, ::every][alpha[::every, ::every] > 0]
+    values = pixels[::every, ::every]
+    values = values if hidden is None else values[~hidden[::every, ::every]]
     if values.size == 0 or values.mean() > (1 / FAR_ABOVE + FEW) * highest:
         return highest
     usual = float(np.quantile(values, 1 - FEW))

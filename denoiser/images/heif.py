@@ -49,8 +49,12 @@ def _without_damaged_exif(content: bytes, request: Request) -> bytes:
 
 
 def _color_space(info: dict[str, Any], primaries: int, transfer: int) -> dict[str, bytes]:
-    """A color space that a file names by the numbers of H.273, as a chunk cICP; none if it is sRGB or has a profile."""
-    if "icc_profile" in info or (primaries, transfer) in ((1, 13), (2, 2)) or max(primaries, transfer) > 255:
+    """A color space that a file names by the numbers of H.273, as a chunk cICP; none if it is sRGB or has a profile.
+
+    What is unspecified, 2, is that of sRGB.
+    """
+    primaries, transfer = (1 if primaries == 2 else primaries), (13 if transfer == 2 else transfer)
+    if "icc_profile" in info or (primaries, transfer) == (1, 13) or max(primaries, transfer) > 255:
         return {}
     return {"cicp": bytes((primaries, transfer, 0, 1))}  # of RGB, full range, as which it is decoded
 

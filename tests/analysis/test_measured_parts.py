@@ -84,3 +84,38 @@ def test_a_strip_of_a_picture_at_its_edge_is_measured(clean):
     visible = np.zeros((288, 288, 1), np.uint8)
     visible[:, :24] = 255
     assert estimate_sigma(np.dstack([noisy_of(clean, 25), visible])) == pytest.approx(25, rel=0.1)
+
+
+PATTERNS = {
+    "hatching": lambda y, x: 128 + 90 * np.clip(3 * np.cos(2 * np.pi * (x + 0.37 * y) / 5), -1, 1),
+    "moire": lambda y, x: 128 + 60 * np.cos(2 * np.pi * (x / 3.1 + y / 7.3)),
+    "screen": lambda y, x: 128 + 100 * np.clip(4 * np.cos(np.pi * (x + y) / 4) * np.cos(np.pi * (x - y) / 4), -1, 1),
+    "tiles": lambda y, x: np.random.default_rng(0).integers(90, 115, (16, 16))[y % 16, x % 16],
+}
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_drawn_pattern_beside_a_flat_area_is_no_noise(kind, channels):
+    """As in comics and games: nothing of it is quiet, but it is the same everywhere."""
+    picture = np.full((300, 300, channels), 200, np.uint8)
+    picture[50:260, 50:260] = PATTERNS[kind](*np.mgrid[:210, :210])[..., None].astype(np.uint8)
+    assert estimate_sigma(picture) == 0
+
+
+@pytest.mark.parametrize("colors", [8, 16, 32])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_areas_of_a_palette_are_no_frames(clean, colors, mode):
+    image = Image.fromarray(clean).convert(mode).quantize(colors, dither=Image.Dither.NONE).convert(mode)
+    assert estimate_sigma(image) < 1.5
+
+
+def test_what_means_no_data_is_not_measured(clean):
+    for scale in (1, 0.05):
+        noisy = clean.astype(np.float32) / 255 + np.float32(0.06) * np.random.default_rng(0).standard_normal(
+            clean.shape
+        )
+        noisy = np.float32(scale) * noisy.astype(np.float32)
+        noisy[60:120, 60:120] = 1e6
+        noisy[200:220, 60:120, 1] = -9999
+        assert estimate_sigma(noisy) == pytest.approx(scale * 0.06 * 255, rel=0.1)
