@@ -35,7 +35,7 @@ from .network_input import NetworkInput, Sigma, scaled, sigma_of_each
 
 Same = TypeVar("Same", np.ndarray, torch.Tensor, Frame)
 
-TILE = 832
+TILE = 768
 """Side of a square tile without its margin, pixels. Pictures up to its area with margins are computed whole."""
 MARGIN = 96
 """Margin of a tile, pixels. What lies beyond changes the estimate of a pixel by less than one 8-bit level in float32;
