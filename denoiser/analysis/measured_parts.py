@@ -29,6 +29,7 @@ STRONGEST, MAX_SHARE, FINE = (0.05, 0.25), (0.6, 0.88), 0.125
 """Shares of the frequencies above ``FINE`` (cycles a pixel), and the most of the energy that they may have in its quiet
 parts: a drawn pattern has more."""
 MAX_CELLS = 10_000
+"""Cells that the largest rectangle is looked for in, about: blocks, or squares of several in a large picture."""
 
 
 def measured_parts(picture: Picture) -> np.ndarray:
@@ -76,13 +77,13 @@ def _largest_clear(left_out: np.ndarray, areas: np.ndarray) -> tuple[slice, slic
     best, heights = (0, 0, 0, 0, 0), [0] * columns
     for row in range(rows):
         heights = [0 if out else height + 1 for out, height in zip(cells[row], heights)]
-        open_ones: list[tuple[int, int]] = []  # (first column, height), ever higher
+        growing: list[tuple[int, int]] = []  # (first column, height), ever higher
         for column, height in enumerate([*heights, 0]):
             first = column
-            while open_ones and open_ones[-1][1] >= height:
-                first, tall = open_ones.pop()
+            while growing and growing[-1][1] >= height:
+                first, tall = growing.pop()
                 best = max(best, (tall * (column - first), row + 1 - tall, row + 1, first, column))
-            open_ones.append((first, height))
+            growing.append((first, height))
     area, top, bottom, left, right = best
     scale = step * BLOCK
     if area * step**2 < MIN_LEFT * (~areas).sum() or min(bottom - top, right - left) * scale < MIN_SIDE:
