@@ -147,12 +147,14 @@ def _pictures_text(run: dict[str, Any]) -> str:
 
 def procedure(run: dict[str, Any]) -> str:
     """How the weights were trained."""
-    stages = "; ".join(
-        f"{stage['loss'].upper()}"
-        + (f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else "")
-        + f" on {stage['batch']} crops of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
-        for stage in run["config"]["stages"]
-    )
+    stages, before = "", ""
+    for stage in run["config"]["stages"]:
+        taught = f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else ""
+        what = f"{stage['loss'].upper()}{taught} on {stage['batch']} crops"
+        separator = "; " if stages else ""
+        stages += "," if what == before else f"{separator}{what}"
+        stages += f" of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
+        before = what
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
     crops = "Crops flipped and turned at random"
     if method := run.get("self_supervised"):
@@ -199,7 +201,7 @@ def _optimizer_text(settings: dict[str, Any]) -> str:
     if settings.get("kind") == "muon":
         return (
             f"Muon at a learning rate of {settings['rate']:g} for the convolutions, AdamW at {settings['ends_rate']:g} "
-            "for what is left (biases, and a U-Net's first and last layer)"
+            "for the rest (biases, and a U-Net's first and last layer)"
             + (", kernels trained as if a 1x1 convolution ran beside each" if settings.get("center_update") else "")
         )
     return f"AdamW at a learning rate of {settings['rate']:g}"
@@ -230,7 +232,7 @@ def _teacher(run: dict[str, Any]) -> list[str]:
     if not (teacher := run.get("teacher")):
         return []
     size = f"{teacher['parameters'] / 1e6:.2f} M parameters"
-    return [f"- Teacher, whose output was learned from beside the clean crops: {_weights_text(teacher)}, {size}."]
+    return [f"- Teacher, learned from beside the clean crops: {_weights_text(teacher)}, {size}."]
 
 
 def _weights_text(checkpoint: dict[str, Any]) -> str:
@@ -247,7 +249,9 @@ def _initial_weights(run: dict[str, Any]) -> list[str]:
         if not (card := run.get("init_card")):  # of a run by an earlier version
             return [f"- Started from the weights of `{run['init']}`."]
         return [f"- Started from {_weights_text(card)}."]
-    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes on {earlier['machine']}"
+    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes"
+    if earlier["machine"] != run["machine"]:
+        length += f" on {earlier['machine']}"
     teacher = f", with {_weights_text(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
     line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
     return [line, *_initial_weights(earlier)]
