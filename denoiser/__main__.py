@@ -21,7 +21,7 @@ from .adaptation import adapt
 from .command_line import FORMATS, check_options, parse_arguments
 from .errors import DenoiserError
 from .export import command as export
-from .file_jobs import STREAM, Job, plan_jobs, read_source, write_result
+from .file_jobs import STREAM, Job, OutputExists, plan_jobs, read_source, write_result
 from .images.frame import Frame
 from .pipeline import Denoiser
 from .techniques import apply_technique
@@ -75,6 +75,7 @@ class Run:
         self.options: argparse.Namespace = options
         self.results: list[dict[str, Any]] = []
         self.interrupted: bool = False
+        self.lost: str = ""
 
     def run(self) -> None:
         """Do them all; what became of each is in ``results``."""
@@ -143,7 +144,10 @@ class Run:
         try:
             return step()
         except (DenoiserError, ValueError, OSError) as error:
-            self._report(job, "failed", reason=str(error))
+            if isinstance(error, OutputExists) and self.options.skip_existing:  # its name depends on what it holds
+                self._report(job, "skipped", reason="its output exists")
+            else:
+                self._report(job, "failed", reason=str(error))
         except Exception as error:  # out of memory, a driver error: other pictures may succeed
             self._report(job, "failed", reason=f"{type(error).__name__}: {error}")
         return None
@@ -155,7 +159,9 @@ class Run:
         if self.options.json:
             try:
                 tqdm.write(json.dumps(entry), file=sys.stdout)
-            except BrokenPipeError:  # whoever read the lines has gone: the other pictures are still done
+            except OSError as error:  # whoever read the lines has gone, or a full disk: the pictures are still done
+                if not isinstance(error, BrokenPipeError):
+                    self.lost = f"the lines of --json cannot be written: {error.strerror}"
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def summary(self) -> int:
@@ -175,7 +181,9 @@ class Run:
         if failures:
             lines = [f"{entry['input']}: {entry['reason']}" for entry in failures]
             print(f"{len(failures)} of {len(self.jobs)} pictures failed:", *lines, sep="\n  ", file=sys.stderr)
-        return 130 if self.interrupted else 1 if failures else 0
+        if self.lost:
+            print(f"error: {self.lost}", file=sys.stderr)
+        return 130 if self.interrupted else 1 if failures or self.lost else 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -185,11 +193,14 @@ def main(arguments: list[str] | None = None) -> int:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, as by `2>&-`
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
-    if arguments[:1] == [export.NAME]:
-        return export.main(arguments[1:])
-    options = parse_arguments(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as by Ctrl-C: nothing half-written
+    if arguments[:1] == [export.NAME]:
+        try:
+            return export.main(arguments[1:])
+        except KeyboardInterrupt:
+            return 130
+    options = parse_arguments(arguments)
     # What they say of damaged files is said by read().
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", module="PIL")

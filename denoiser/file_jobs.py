@@ -2,11 +2,12 @@
 
 import glob
 import io
+import logging
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,16 @@ from .images.codecs import EXTENSIONS, READ_EXTENSIONS, WRITTEN, check_format, p
 from .images.frame import Frame
 from .images.picture import read_frames
 
+_logger = logging.getLogger(__name__)
+
 STREAM = "-"
 """Standard input or output."""
 MAX_NAME = 255
 """Length of a file's name that file systems take, bytes."""
+
+
+class OutputExists(ValueError):
+    """What a picture becomes is there."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,25 @@ class Job:
         source: The file; None is standard input.
         target: What it becomes; None is standard output.
         alternatives: What may be written where the target's format cannot hold the picture.
+        problem: Why nothing can be read, if that is known.
     """
 
     source: Path | None
     target: Path | None
     alternatives: tuple[Path, ...] = ()
+    problem: str = ""
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """What it becomes, whatever the picture is. A file with the name of another alternative may be of another one:
+        "a.png" of "a.png" and not of "a.jpg"."""
+        if self.target is None:
+            return ()
+        return (self.target, *(() if self.target.suffix.lower() in WRITTEN else self.alternatives))
 
     def exists(self) -> bool:
-        """Whether its output is there, also in another format."""
-        # Of a name that is too long os.path says that there is none.
-        return self.target is not None and any(map(os.path.exists, (self.target, *self.alternatives)))
+        """Whether its output is there."""
+        return any(map(os.path.exists, self.outputs))  # of a name that is too long os.path says that there is none
 
 
 def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) -> list[Job]:
@@ -64,6 +80,8 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         if several:
             raise ValueError("standard output takes one picture; several need a folder")
         return [Job(sources[0], None, () if extension else _alternatives(Path("picture.png")))]
+    if not output:
+        raise ValueError("the name of the output is empty")
     _check_length(folder)
     into_folder = several or folder.is_dir() or output.endswith(("/", os.sep))
     if into_folder and folder.exists() and not folder.is_dir():
@@ -76,14 +94,25 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         if sources[0] and not os.path.exists(sources[0]) and folder.suffix.lower() not in WRITTEN:
             raise ValueError(f"there is no {sources[0]}")  # a folder, had its name been right
         check_format(folder)
-        jobs = [Job(sources[0], folder)]
+        jobs, unreadable = [Job(sources[0], folder)], []
     else:
-        pictures = [(path, folder / name) for source in sources if source for path, name in _pictures(source, folder)]
-        jobs = name_results(list(dict.fromkeys(pictures)), extension)  # one may be named, and in a folder too
-    if not jobs:
+        pictures: dict[tuple[Path, Path], tuple[Path, Path]] = {}  # one may be named, and in a folder too
+        unreadable: list[Job] = []
+        for source in filter(None, sources):
+            before = len(pictures) + len(unreadable)
+            for path, problem in _pictures(source, folder):
+                name = path.relative_to(source) if path != source else path.name
+                if problem:
+                    unreadable.append(Job(path, folder / name, problem=problem))
+                else:
+                    pictures.setdefault((path.resolve(), folder / name), (path, folder / name))
+            if source.is_dir() and len(pictures) + len(unreadable) == before:
+                _logger.warning("there are no pictures in %s", source)
+        jobs = name_results(list(pictures.values()), extension)
+    if not jobs and not unreadable:
         raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
     check_outputs(jobs, {job.source.resolve() for job in jobs if job.source})
-    return jobs
+    return jobs + unreadable
 
 
 def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = None) -> list[Job]:
@@ -101,18 +130,36 @@ def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = 
     ]
 
 
-def _pictures(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Each picture of a file or folder, and its name in the output folder, which is left out itself."""
+def _pictures(source: Path, output: Path) -> Iterator[tuple[Path, str]]:
+    """Each picture of a file or folder but those in the output folder, and why it cannot be read, if it is a folder."""
     if not source.is_dir():
-        return [(source, Path(source.name))]
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in READ_EXTENSIONS and path.is_file())
-    # macOS puts ._a.jpg beside a.jpg, and file managers keep .thumbnails.
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts)]
+        yield source, ""
+        return
     inside = output.resolve()
     within = source.resolve() in inside.parents
-    return [
-        (path, path.relative_to(source)) for path in found if not (within and path.resolve().is_relative_to(inside))
-    ]
+    for path, problem in walk(source):
+        if path.suffix.lower() not in READ_EXTENSIONS and not problem:
+            continue
+        if not (within and path.resolve().is_relative_to(inside)):
+            yield path, problem
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files of a folder and its subfolders, sorted, and subfolders that cannot be read, with the reason.
+
+    Links to folders are not followed: they can lead round in a circle. Names that begin with a dot are left out: macOS
+    puts ._a.jpg beside a.jpg, and file managers keep .thumbnails.
+    """
+    found: list[tuple[Path, str]] = []
+
+    def report(error: OSError) -> None:
+        found.append((Path(error.filename), f"it cannot be read: {error.strerror}"))
+
+    for where, folders, names in os.walk(folder, onerror=report):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(where, name) for name in names if not name.startswith("."))
+        found += ((path, "") for path in paths if path.is_file())
+    yield from sorted(found)
 
 
 def check_outputs(jobs: list[Job], originals: set[Path]) -> None:
@@ -145,12 +192,16 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
 
     Raises:
         DenoiserError: It cannot be read.
-        ValueError: The file's format cannot hold the picture, its name is too long, or the file exists.
+        OutputExists: The file exists.
+        ValueError: The file's format cannot hold the picture, or its name is too long.
+        OSError: It is a folder that cannot be read.
     """
+    if job.problem:
+        raise OSError(job.problem)
     if job.target:
         _check_length(job.target)
         if os.path.lexists(job.target) and not overwrite:
-            raise ValueError(f"{job.target} exists; --overwrite replaces it")
+            raise OutputExists(f"{job.target} exists; --overwrite replaces it")
         folder = next(one for one in job.target.absolute().parents if one.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ValueError(f"nothing can be written to {folder}; choose another output")
@@ -200,7 +251,7 @@ def _choose_target(
         for other in alternatives:
             if _can_hold(other, frames):
                 if other.exists() and not overwrite:
-                    raise ValueError(f"{other} exists; --overwrite replaces it") from error
+                    raise OutputExists(f"{other} exists; --overwrite replaces it") from error
                 reason = f"{error}; " if target.suffix.lower() in EXTENSIONS else ""
                 return other, f"{target.name}: {reason}written as {other}"
         raise

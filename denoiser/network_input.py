@@ -16,7 +16,8 @@ from .analysis.weak_noise import blend, blind_share
 from .images.alpha import fill_hidden
 from .images.picture import Picture
 
-Sigma = float | Sequence[float] | np.ndarray | torch.Tensor | PoissonGaussian | None
+_Level = float | np.ndarray | torch.Tensor | PoissonGaussian | None
+Sigma = _Level | Sequence[_Level]
 """Noise in 8-bit units: a level, a map of levels (H, W), a model; one of each picture of a batch; None estimates."""
 
 
@@ -30,9 +31,12 @@ def sigma_of_each(
     """
     if sigma is None or isinstance(sigma, PoissonGaussian):
         return [sigma] * count
+    apart = None | PoissonGaussian | np.ndarray | torch.Tensor
+    if isinstance(sigma, list | tuple) and len(sigma) == count and any(isinstance(one, apart) for one in sigma):
+        return [sigma_of_each(one, 1, height, width)[0] for one in sigma]
     levels = np.asarray(sigma.detach().cpu().float() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
     if not ((levels >= 0) & (levels <= 255)).all():  # False for NaN too
-        bad = f"{levels:g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
+        bad = f"{levels:.7g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {bad}")
     if levels.size == 1:  # a number keeps its last bit: given, an estimated level does what it does unasked
         return [float(sigma) if isinstance(sigma, int | float) else levels.item()] * count

@@ -317,6 +317,10 @@ class Denoiser:
         in_place: bool = False,
     ) -> list[np.ndarray]:
         """Denoised pixels of pictures of one size; ``in_place`` overwrites theirs, where nothing else needs them."""
+        try:
+            strength = float(strength)
+        except (TypeError, ValueError, RuntimeError):  # a word, an array, a tensor of several values
+            raise ValueError(f"strength must be one number, from 0 to 1, got {type(strength).__name__}") from None
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be from 0 to 1, got {strength:g}")
         height, width = pictures[0].pixels.shape[:2]
@@ -332,6 +336,8 @@ class Denoiser:
                 alike = list(group)
                 if clean:
                     results += [one.restore(one.pixels if in_place else one.pixels.copy()) for one in alike]
+                    if progress:
+                        progress(len(results) / len(pictures))
                     continue
                 first, share = len(results) / len(pictures), len(alike) / len(pictures)
                 report = progress and (lambda done, first=first, share=share: progress(first + share * done))

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -280,16 +281,62 @@ def test_what_became_another_format_is_not_written_twice_in_two(run, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
-def test_a_reader_of_the_lines_that_goes_away_stops_no_picture(run, pictures, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("lost", "expected", "message"),
+    [
+        (BrokenPipeError(), 0, "wrote 3 pictures"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "--json cannot be written: No space left on device"),
+    ],
+)
+def test_lines_that_nobody_can_read_stop_no_picture(run, pictures, tmp_path, monkeypatch, lost, expected, message):
     def gone(text, file=None):
         if file is not sys.stderr:
-            raise BrokenPipeError
+            raise lost
 
     with open(os.devnull, "w") as stdout, monkeypatch.context() as patch:
         patch.setattr("denoiser.__main__.tqdm.write", gone)
         patch.setattr("sys.stdout", stdout)
         status, error = run(pictures, "-o", tmp_path / "out", "--json")
-    assert status == 0 and "wrote 3 pictures" in error
+    assert status == expected and "wrote 3 pictures" in error and message in error
+
+
+def test_the_result_of_another_picture_is_not_taken_for_a_picture_s_own(run, tmp_path, photo):
+    Image.fromarray(photo[:32, :40]).save(tmp_path / "a.png")
+    Image.fromarray(photo[40:72, :50]).save(tmp_path / "a.jpg")
+    for name in ("a.png", "a.jpg"):
+        status, error = run(tmp_path / name, "-o", f"{tmp_path / 'out'}/", "--skip-existing")
+        assert status == 0 and "wrote" in error and "skipped" not in error
+    assert [Image.open(tmp_path / "out" / name).width for name in ("a.png", "a.jpg")] == [40, 50]
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(run, pictures, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deeper"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 1 and "wrote 2 pictures" in error
+    assert f"{pictures / 'deeper'}: it cannot be read: Permission denied" in error
+
+
+def test_a_picture_named_twice_is_done_once_and_an_empty_folder_is_named(run, pictures, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(pictures)
+    (pictures / "empty").mkdir()
+    (pictures / "itself").symlink_to(pictures)
+    status, error = run("a.png", pictures / "a.png", pictures, "empty", "-o", tmp_path / "out")
+    assert status == 0 and "wrote 3 pictures" in error and "there are no pictures in empty" in caplog.text
+
+
+def test_an_export_that_is_interrupted_ends_as_a_run_does(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("denoiser.__main__.export.main", interrupted)
+    assert main(["export", "color-small", "-o", "a.onnx"]) == 130
 
 
 @pytest.mark.parametrize("option", [None, "--overwrite", "--skip-existing"])
@@ -377,6 +424,7 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
     ("arguments", "message"),
     [
         (["-", "-o", "out/"], "standard input has no name"),
+        (["a.png", "-o", ""], "the name of the output is empty"),
         (["a.png", "b.jpg", "-o", "-"], "standard output takes one picture"),
         (["a.png", "-o", "-", "--json"], "cannot both go to standard output"),
         (["a.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude each other"),

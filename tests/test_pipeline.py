@@ -179,7 +179,10 @@ def test_threads_share_one_denoiser(tiny, photo):
         ({"sigma": -1}, "sigma must be from 0 to 255"),
         ({"sigma": 256}, "sigma must be from 0 to 255"),
         ({"sigma": float("nan")}, "sigma must be"),
+        ({"sigma": 255.0001}, "got 255.0001"),
         ({"strength": 1.2}, "strength must be from 0 to 1"),
+        ({"strength": np.ones((8, 8))}, "strength must be one number, from 0 to 1, got ndarray"),
+        ({"strength": None}, "strength must be one number"),
     ],
 )
 def test_parameters_out_of_range_are_refused(tiny, photo, arguments, message):
@@ -187,9 +190,41 @@ def test_parameters_out_of_range_are_refused(tiny, photo, arguments, message):
         tiny(photo, **arguments)
 
 
-def test_a_bad_picture_is_refused(tiny):
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((8, 8), np.int64),
+        np.array(0.5),
+        torch.zeros(3, 8, 8, device="meta"),
+        torch.zeros(8, 8).to_sparse(),
+        torch.nested.nested_tensor([torch.zeros(8, 8), torch.zeros(9, 8)], layout=torch.strided),
+    ],
+    ids=lambda picture: f"{picture.dtype}, {getattr(picture, 'device', 'cpu')}",
+)
+def test_a_bad_picture_is_refused(tiny, picture):
     with pytest.raises(ImageUnreadable):
-        tiny(np.zeros((8, 8), np.int64))
+        tiny(picture)
+
+
+def test_a_clean_picture_is_done_too(tiny):
+    done = []
+    tiny(torch.stack([torch.rand(24, 32), torch.zeros(24, 32)])[:, None].expand(2, 3, 24, 32), None, 1.0, done.append)
+    assert done[-1] == 1
+    tiny(torch.zeros(3, 24, 32), 0, 1.0, done.append)
+    assert done[-1] == 1
+
+
+def test_a_tensor_that_is_negated_when_it_is_read(tiny):
+    negated = torch.complex(torch.zeros(3, 16, 16), -torch.rand(3, 16, 16)).conj().imag
+    assert negated.is_neg() and torch.equal(tiny(negated, 25), tiny(negated.clone().resolve_neg(), 25))
+
+
+def test_a_batch_takes_a_noise_of_its_own_for_each_picture(tiny):
+    batch = torch.rand(3, 3, 16, 24)
+    noises = [PoissonGaussian(2.0, 5.0), np.full((16, 24), 12.0), 25]
+    together = tiny(batch, noises)
+    alone = [tiny(picture, noise) for picture, noise in zip(batch, noises)]
+    assert (together - torch.stack(alone)).abs().max() < 1e-2  # bfloat16, of other batches
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8", "nonsense", torch.float64])

@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DenoiserError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    there = {} if options.overwrite else {str(job.source): name for job in jobs if (name := existing(job, set(names)))}
+    there = {} if options.overwrite else existing(jobs, set(names), manifest.entries)
     waiting = [job for job in jobs if str(job.source) not in there]
     for name, result in there.items():
         if manifest.entries.get(name, {}).get("status") != "written":

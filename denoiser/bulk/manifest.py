@@ -31,7 +31,7 @@ class Manifest:
         if FILE in names:
             try:
                 with output.open(FILE) as file:
-                    lines = [json.loads(line) for line in file.read().decode().splitlines()]
+                    lines = [json.loads(line) for line in file.read().decode().split("\n") if line]
                 self.entries = {line["input"]: line for line in lines}
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{FILE} is damaged: delete it, results that are there stay ({error})") from error
@@ -52,7 +52,7 @@ class Manifest:
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE
-            lines = [json.dumps(self.entries[name], ensure_ascii=False) for name in sorted(self.entries)]
+            lines = [json.dumps(self.entries[name]) for name in sorted(self.entries)]
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             self._output.store(path, FILE)
         self._saved = time.monotonic()

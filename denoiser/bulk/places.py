@@ -28,6 +28,7 @@ class Place:
 
     Raises:
         ValueError: There is no such kind of address here; the message says what to install.
+        OSError: Its store cannot be reached.
     """
 
     def __init__(self, address: str):
@@ -36,15 +37,28 @@ class Place:
         self._files, self.root = _open(address)
         self.is_local: bool = isinstance(self._files, fs.LocalFileSystem)
         self.only: str | None = None
-        kind = self._files.get_file_info(self.root).type
+        try:
+            kind = self._files.get_file_info(self.root).type
+        except Exception as error:
+            if type(error).__module__.startswith("http"):  # of httpx or httpx2, by the version of huggingface_hub
+                raise OSError(f"{address} cannot be reached: check the network") from error
+            raise
         self.exists: bool = kind != fs.FileType.NotFound
         if kind == fs.FileType.File:
             self.root, _, self.only = self.root.rpartition("/")
 
     def names(self) -> list[str]:
-        """The files, relative to the folder, sorted; [] where there is no such folder."""
+        """The files, relative to the folder, sorted; [] where there is no such folder.
+
+        Raises:
+            OSError: A folder in it cannot be read.
+        """
         if self.only:
             return [self.only]
+        if self.is_local:  # pyarrow follows links to folders, even in circles, and takes names in UTF-8 only
+            root = Path(self.root)
+            files = (Path(at, name) for at, _, names in os.walk(root, onerror=_refuse) for name in names)
+            return sorted(path.relative_to(root).as_posix() for path in files if path.is_file())
         found = self._files.get_file_info(fs.FileSelector(self.root, allow_not_found=True, recursive=True))
         start = len(self.root.rstrip("/")) + 1
         return sorted(info.path[start:] for info in found if info.type == fs.FileType.File)
@@ -96,7 +110,12 @@ class Place:
         """Delete what runs that were killed have left of ``names``."""
         for name in names:
             if name.rpartition("/")[2].startswith(PARTIAL):
-                self._files.delete_file(f"{self.root}/{name}")
+                self.path(name).unlink() if self.is_local else self._files.delete_file(f"{self.root}/{name}")
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise OSError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _open(address: str) -> tuple[fs.FileSystem, str]:

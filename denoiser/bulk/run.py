@@ -14,7 +14,7 @@ from ..file_jobs import Job, check_outputs, name_results
 from ..images.codecs import READ_EXTENSIONS
 from ..models import DenoisingAutoencoder
 from .places import Place
-from .worker import SHARD, Shared, Worker
+from .worker import SHARD, Shared, Worker, is_shard
 
 TOGETHER = 4
 """Jobs that are handed to a worker at a time: as many are done again when it dies."""
@@ -38,16 +38,29 @@ def plan(source: Place, output: Place, names: list[str], extension: str | None) 
         raise ValueError(
             f"there are no pictures and no shards ({', '.join((*READ_EXTENSIONS, SHARD))}) in {source.address}"
         )
-    pictures = [(Path(name), Path(name)) for name in wanted if not name.endswith(SHARD)]
-    jobs = name_results(pictures, extension) + [Job(Path(name), Path(name)) for name in wanted if name.endswith(SHARD)]
+    pictures = [(Path(name), Path(name)) for name in wanted if not is_shard(name)]
+    jobs = name_results(pictures, extension) + [Job(Path(name), Path(name)) for name in wanted if is_shard(name)]
     check_outputs(jobs, set())
     return jobs
 
 
-def existing(job: Job, names: set[str]) -> str | None:
-    """The result of a job, in any of its formats, among the files of the output."""
-    assert job.target
-    return next((path.as_posix() for path in (job.target, *job.alternatives) if path.as_posix() in names), None)
+def existing(jobs: list[Job], names: set[str], entries: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The results that are there, by the name of the input.
+
+    Args:
+        jobs: Whose results.
+        names: The files of the output.
+        entries: Of the manifest: a file that is another input's result by it is not taken for one.
+    """
+    owners = {entry["output"]: name for name, entry in entries.items() if "output" in entry}
+    found: dict[str, str] = {}
+    for job in jobs:
+        source, recorded = str(job.source), entries.get(str(job.source), {}).get("output")
+        others = [path for path in job.alternatives if path.as_posix() == recorded]
+        for name in (path.as_posix() for path in (*job.outputs, *others)):
+            if name in names and owners.get(name, source) == source:
+                found.setdefault(source, name)
+    return found
 
 
 def count_workers(options: argparse.Namespace) -> tuple[int, float | None]:
@@ -72,8 +85,8 @@ def run(network: DenoisingAutoencoder, jobs: list[Job], options: argparse.Namesp
     """
     workers, gpus = count_workers(options)
     device = ("cuda" if gpus else "cpu") if options.device == "auto" else options.device
-    rows = [
-        {"source": str(job.source), "target": str(job.target), "alternatives": [str(path) for path in job.alternatives]}
+    rows = [  # as JSON: Arrow takes no names that are not UTF-8
+        {"job": json.dumps([str(job.source), str(job.target), [str(path) for path in job.alternatives]])}
         for job in jobs
     ]
     context = ray.data.DataContext.get_current()

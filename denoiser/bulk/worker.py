@@ -15,6 +15,7 @@ import ray  # pyright: ignore[reportMissingImports]
 
 from ..errors import DenoiserError
 from ..file_jobs import Job, name_results, read_source, write_result
+from ..images.codecs import READ_EXTENSIONS
 from ..images.frame import Frame
 from ..models import DenoisingAutoencoder
 from ..pipeline import Denoiser
@@ -24,6 +25,11 @@ from .shards import denoise_shard
 SHARD = ".parquet"
 ATTEMPTS = 4
 """How many workers may die of a job: Ray gives it to another one without end."""
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is a Parquet shard, by its name."""
+    return name.lower().endswith(SHARD)
 
 
 @ray.remote(num_cpus=0)
@@ -72,35 +78,35 @@ class Worker:
         self._call, self._extension, self._column = call, extension, column
         self._computing = threading.Lock()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
         """Do a job of ``row``; returns a report, as JSON. Nothing is raised: the others go on."""
-        started, report = time.time(), {"input": row["source"], "worker": f"{platform.node()}/{os.getpid()}"}
+        source, target, alternatives = json.loads(row["job"])
+        started, report = time.time(), {"input": source, "worker": f"{platform.node()}/{os.getpid()}"}
         try:
-            attempt: Any = ray.get(self._shared.begin.remote(row["source"]))
+            attempt: Any = ray.get(self._shared.begin.remote(row["job"]))
             if attempt > ATTEMPTS:
                 raise MemoryError(f"{ATTEMPTS} workers died of it: it may need more memory than there is")
-            do = self._shard if row["source"].endswith(SHARD) else self._file
             with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
-                report |= do(row, Path(folder)) | {"status": "written"}
+                if is_shard(source):
+                    done = self._shard(source, target, Path(folder))
+                else:
+                    done = self._file(source, (target, *alternatives), Path(folder))
+            report |= done | {"status": "written"}
         except (DenoiserError, ValueError, OSError) as error:
             report |= {"status": "failed", "reason": str(error)}
         except Exception as error:  # out of memory, a driver error: other pictures may succeed
             report |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
         return {"report": json.dumps(report | {"started": started, "seconds": round(time.time() - started, 3)})}
 
-    def _file(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
-        source = self._source.fetch(row["source"], folder)
-        if self._output.is_local:
-            path, figures = self._denoise(Job(source, *(self._paths(row, Path(self._output.root)))))
-            return {"output": path.relative_to(self._output.root).as_posix()} | figures
-        (folder / "out").mkdir()
-        path, figures = self._denoise(Job(source, *self._paths(row, folder / "out")))
-        name = path.relative_to(folder / "out").as_posix()
-        self._output.store(path, name)
-        return {"output": name} | figures
-
-    def _paths(self, row: dict[str, Any], folder: Path) -> tuple[Path, tuple[Path, ...]]:
-        return folder / row["target"], tuple(folder / name for name in row["alternatives"])
+    def _file(self, name: str, targets: tuple[str, ...], folder: Path) -> dict[str, Any]:
+        source = self._source.fetch(name, folder)
+        results = Path(self._output.root) if self._output.is_local else folder / "out"
+        first, *others = (results / target for target in targets)
+        path, figures = self._denoise(Job(source, first, tuple(others)))
+        written = path.relative_to(results).as_posix()
+        if not self._output.is_local:
+            self._output.store(path, written)
+        return {"output": written} | figures
 
     def _denoise(self, job: Job) -> tuple[Path, dict[str, Any]]:
         """One file, as the command line does it; returns the file that was written, and figures."""
@@ -114,23 +120,24 @@ class Worker:
         }
         return path, figures | ({"note": note} if note else {})
 
-    def _shard(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def _shard(self, name: str, target: str, folder: Path) -> dict[str, Any]:
         figures: list[dict[str, Any]] = []
 
-        def denoise(encoded: bytes, name: str) -> tuple[bytes, str]:
-            source = folder / (Path(name).name or "picture.png")
+        def denoise(encoded: bytes, stated: str) -> tuple[bytes, str]:
+            ending = Path(stated).suffix  # of the rest no file needs to be able to have it as its name
+            source = folder / f"picture{ending if ending.lower() in READ_EXTENSIONS else '.png'}"
             source.write_bytes(encoded)
             (job,) = name_results([(source, folder / "out" / source.name)], self._extension)
             path, one = self._denoise(job)
             figures.append(one)
             result = path.read_bytes()
             path.unlink()
-            return result, Path(name).with_name(path.name).as_posix() if name else path.name
+            return result, (stated.removesuffix(source.suffix) or path.stem) + path.suffix
 
-        with self._source.open(row["source"]) as source:
+        with self._source.open(name) as source:
             pictures, failures = denoise_shard(source, folder / "shard", self._column, denoise)
-        self._output.store(folder / "shard", row["target"])
-        report: dict[str, Any] = {"output": row["target"], "pictures": pictures}
+        self._output.store(folder / "shard", target)
+        report: dict[str, Any] = {"output": target, "pictures": pictures}
         report["megapixels"] = round(sum(one["megapixels"] for one in figures), 6)
         if figures:
             report["removed"] = round(float(np.mean([one["removed"] for one in figures])), 3)

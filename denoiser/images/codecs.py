@@ -80,7 +80,7 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
     Raises:
         ImageUnreadable, ImageTooLarge: The message says why, and what to do.
     """
-    name = source.name if isinstance(source, Path) else str(getattr(source, "name", "the file"))
+    name = source.name or str(source) if isinstance(source, Path) else str(getattr(source, "name", "the file"))
     request = Request(name, max_pixels, page, single)
     if isinstance(source, Path):
         if not os.path.exists(source):  # unlike source.exists() also of a name that is too long
@@ -92,6 +92,8 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
             raise ImageUnreadable(f"{name} is a folder, not a picture.")
     elif isinstance(source, io.TextIOBase):
         raise TypeError("a picture file must be opened as binary: open(path, 'rb')")
+    elif getattr(source, "closed", False):
+        raise ImageUnreadable(f"{name} is closed: open it again.")
     with translate_decode_errors(name):
         if isinstance(source, Path):
             with open(source, "rb") as file:

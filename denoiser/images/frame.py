@@ -142,6 +142,7 @@ def pil_planes(image: Image.Image, name: str) -> np.ndarray:
     if image.mode != target and target != "I;16":
         image = image.convert(target)
     planes = np.asarray(image)
+    planes = planes.astype(planes.dtype.newbyteorder("="), copy=False)
     return planes if planes.ndim == 3 else planes[..., None]
 
 

@@ -220,9 +220,11 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
         return dataclasses.replace(source, pixels=source.pixels.copy(), like=None)
     if isinstance(source, np.ndarray):
         array = np.asarray(source)  # no matrix or masked array
-        return _from_array(array, array[:0].copy(), max_pixels)
+        return _from_array(array, np.empty((0,) * array.ndim, array.dtype), max_pixels)
     if isinstance(source, torch.Tensor):
-        planes = source.detach().cpu()
+        if source.is_meta or source.is_nested or source.layout != torch.strided:
+            raise ImageUnreadable("the picture is no dense tensor with values: it is on meta, sparse or nested.")
+        planes = source.detach().cpu().resolve_conj().resolve_neg()
         planes = planes.float() if planes.is_floating_point() and planes.dtype != torch.float64 else planes
         planes = np.moveaxis(planes.numpy(), 0, -1) if source.ndim == 3 else planes.numpy()
         return _from_array(planes, source.new_empty((0,) * source.ndim), max_pixels, tuple(source.shape))

@@ -152,12 +152,15 @@ def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
     (source / "deeper").mkdir(parents=True)
     for index in range(20):
         name = f"{'deeper/' * (index % 2)}{index}.png"
+        name = {1: "deeper/line\u2028end.png", 2: os.fsdecode(b"not utf-8 \xff.png")}.get(index, name)
         pictures[name] = photo[index : index + 40, index : index + 150]
         (source / name).write_bytes(encode(pictures[name]))
-    rows = [{"bytes": encode(photo[:30, :20]), "path": "a/0.png"}, {"bytes": b"x", "path": "1.png"}, None]
+    (source / "itself").symlink_to(source)
+    (source / "pair.gif").write_bytes(encode(photo[:20, :30], "gif"))
+    rows = [{"bytes": encode(photo[:30, :20]), "path": "a/" + 300 * "0"}, {"bytes": b"x", "path": "1.png"}, None]
     rows += [{"bytes": encode(photo[:20, :40], "bmp"), "path": "2.bmp"}]
     shard = pa.table({"label": [1, 2, 3, 4], "image": rows})
-    parquet.write_table(shard, source / "shard.parquet")
+    parquet.write_table(shard, source / "shard.PARQUET")
     command = [str(source), str(output), "--checkpoint", str(tiny_checkpoint), "--sigma", "20"]
     killed: list[int] = []
     killer = threading.Thread(target=kill_first_worker, args=(output, killed))
@@ -165,24 +168,25 @@ def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
     status = main(command)
     killer.join()
     error = capsys.readouterr().err
-    assert status == 1 and len(killed) == 1 and "wrote 21 files" in error and "shard.parquet, row 1: " in error
+    assert status == 1 and len(killed) == 1 and "wrote 22 files" in error and "shard.PARQUET, row 1: " in error
 
     denoiser = Denoiser.from_pretrained(tiny_checkpoint, device="cpu")
     for name, pixels in pictures.items():
         with Image.open(output / name) as result:
             assert np.array_equal(np.asarray(result), denoiser(pixels, 20)), name
-    done = parquet.read_table(output / "shard.parquet")
+    done = parquet.read_table(output / "shard.PARQUET")
     assert done.schema.equals(shard.schema) and done["label"].to_pylist() == [1, 2, 3, 4]
     cells = done["image"].to_pylist()
     assert cells[1]["bytes"] is None and cells[2] is None and cells[3]["path"] == "2.bmp"
+    assert cells[0]["path"] == f"a/{300 * '0'}.png"
     with Image.open(io.BytesIO(cells[0]["bytes"])) as result:
         assert np.array_equal(np.asarray(result), denoiser(photo[:30, :20], 20))
     written = manifest(output)
-    assert written.keys() == {*pictures, "shard.parquet"} and all(
+    assert written.keys() == {*pictures, "pair.gif", "shard.PARQUET"} and all(
         one["status"] == "written" for one in written.values()
     )
     assert written["0.png"]["megapixels"] == 0.006 and written["0.png"]["removed"] > 0.1
-    assert written["shard.parquet"]["pictures"] == 4 and written["shard.parquet"]["failures"][0]["row"] == 1
+    assert written["shard.PARQUET"]["pictures"] == 4 and written["shard.PARQUET"]["failures"][0]["row"] == 1
     workers = {one["worker"].rpartition("/")[2] for one in written.values()}
     assert len(workers - {str(killed[0])}) == 1 and not list(output.rglob(".partial-*"))
 
@@ -191,11 +195,16 @@ def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
     (output / "deeper" / "3.png").unlink()
     (output / "deeper" / ".partial-0-5.png").write_bytes(b"of a run that was killed")
     (source / "bad.jpg").write_bytes(b"x")
+    (source / "pair.png").write_bytes(encode(photo[:20, 30:80]))  # pair.gif became pair.png, now it is pair.gif.png
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.p*")}
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "wrote 1 files" in error and "20 of 22 files skipped" in error and "bad.jpg is not a picture" in error
-    assert all(path.stat().st_mtime_ns == when for path, when in before.items() if not path.name.startswith(".partial"))
+    assert "wrote 3 files" in error and "20 of 24 files skipped" in error and "bad.jpg is not a picture" in error
+    kept = [path for path in before if not path.name.startswith((".partial", "pair"))]
+    assert all(path.stat().st_mtime_ns == before[path] for path in kept)
+    for name, width in (("pair.png", 50), ("pair.gif.png", 30)):
+        with Image.open(output / name) as result:
+            assert result.width == width
     assert (output / "deeper" / "3.png").is_file() and not list(output.rglob(".partial-*"))
     again = manifest(output)
-    assert again["bad.jpg"]["status"] == "failed" and again["0.png"] == written["0.png"] and len(again) == 22
+    assert again["bad.jpg"]["status"] == "failed" and again["0.png"] == written["0.png"] and len(again) == 24

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from denoiser import ImageTooLarge, ImageUnreadable, errors
+from denoiser import ImageTooLarge, ImageUnreadable, errors, save_image
 from denoiser.images.picture import read
 
 
@@ -42,6 +42,16 @@ def test_pil_pictures_come_back_as_they_were(mode):
     picture = read(image)
     back = picture.restore(picture.pixels)
     assert back.mode == mode and np.array_equal(np.asarray(back), array)
+
+
+def test_big_endian_pil_pictures_can_be_written(tmp_path):
+    array = np.random.default_rng(0).integers(0, 65536, (7, 9), np.uint16)
+    image = Image.frombytes("I;16B", (9, 7), array.astype(">u2").tobytes())
+    picture = read(image)
+    save_image(picture.restore(picture.pixels), tmp_path / "a.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), array)
+    with pytest.raises(ValueError, match="cannot hold 16 bits"):
+        save_image(image, tmp_path / "a.jpg")
 
 
 @given(
@@ -240,6 +250,13 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read("https://example.com/a.png")
     with pytest.raises(ImageUnreadable, match="the file is empty"):
         read(io.BytesIO())
+    with pytest.raises(ImageUnreadable, match=r"^\. is a folder"):
+        read("")
+    (tmp_path / "a.png").touch()
+    with open(tmp_path / "a.png", "rb") as file:
+        pass
+    with pytest.raises(ImageUnreadable, match="is closed: open it again"):
+        read(file)
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
