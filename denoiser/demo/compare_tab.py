@@ -51,6 +51,13 @@ MAX_ROWS = 50
 """That are kept for a page."""
 LEAST_SIGMA = 0.05
 """8-bit levels; weaker noise is none."""
+NO_NOISE = "There is no noise to remove: raise it on the first tab."
+NO_LEVEL = (
+    "No noise is found here that each pixel has by itself: a camera leaves grain that neighbors share, and these "
+    "techniques and the estimate of their error are for the other kind. The first tab removes grain; to compare, take "
+    "a clean photo and add noise there."
+)
+"""What is said instead of a comparison, of noise that was added and of a photo's own."""
 
 
 @dataclass
@@ -132,7 +139,7 @@ class CompareTab:
         techniques = self._techniques(names, wanted)  # checkpoints by name alone
         crop = self._crop.take(wanted)
         if crop.sigma < LEAST_SIGMA:
-            raise gr.Error("There is no noise to remove: raise it on the first tab.")
+            raise gr.Error(NO_NOISE if crop.clean else NO_LEVEL, print_exception=False)
         if kept is None or kept.key != wanted.key or not Path(kept.head["noisy"]["path"]).exists():
             kept = Kept(wanted.key, self._head(crop))
         rules = {name: technique.settings(crop.sigma) for name, technique in TECHNIQUES.items()}

@@ -66,7 +66,7 @@ function connect() {
 async function load(path) {
   const { root: base, api_prefix } = window.gradio_config;
   const image = new Image();
-  image.src = `${base}${api_prefix}/file=${path}`;
+  image.src = `${base}${api_prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
   await image.decode();
   const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -59,7 +59,7 @@ class ControlValues:
         return {
             "noise": None if self.noisy_already else self.noise,
             "parameters": {parameter.name: level for parameter, level in chosen},
-            "seed": abs(self.seed or 0),
+            "seed": self.seed or 0,
         }
 
     @property

@@ -31,6 +31,10 @@ DIFFERENCE_INFO = (
 )
 
 
+NO_FILE_LABEL = "Download the denoised picture (lossless)"
+"""Of the button for the file while there is none."""
+
+
 class DenoiseLayout:
     """Makes the components, within the gr.Blocks that is open; each is an attribute.
 
@@ -197,9 +201,7 @@ class DenoiseLayout:
                 scale=0,
                 min_width=100,
             )
-            self.download = gr.DownloadButton(
-                "Download the denoised picture (lossless)", interactive=False, elem_id="download", variant="primary"
-            )
+            self.download = gr.DownloadButton(NO_FILE_LABEL, interactive=False, elem_id="download", variant="primary")
             self.full_size = gr.Button("Denoise the full size", visible=False, elem_id="full-size", variant="primary")
         with gr.Row(visible=False, elem_id="job") as self.job:
             self.job_message = gr.HTML(elem_id="job-message", padding=False)

@@ -16,7 +16,7 @@ from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import ControlValues
-from .denoise_layout import DenoiseLayout
+from .denoise_layout import NO_FILE_LABEL, DenoiseLayout
 from .figures import formula_of, render_figures, render_info, render_message
 from .guard import FAILED, current_call
 from .model_pool import Loaded
@@ -224,7 +224,7 @@ class DenoiseTab:
             if not isinstance(error, gr.Error):
                 logging.exception("a run of the page failed")
             message = render_message(error.message if isinstance(error, gr.Error) else FAILED, failed=photo is not None)
-            download = gr.update(value=None, interactive=False)
+            download = gr.update(value=None, label=NO_FILE_LABEL, interactive=False)
             yield unless_late({ui.viewer: "", ui.figures: message, ui.download: download})
         finally:
             with self._lock:

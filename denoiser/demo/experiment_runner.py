@@ -108,6 +108,7 @@ class ExperimentRunner:
         with _explained(), self._gate.turn(long, is_cancelled, call.report_position) as turn:
             small = False
             try:
+                progress(0.0)
                 picture = (
                     self._uploads.open_live(photo, area, loaded) if live else self._uploads.open(photo, area, floats)
                 )
@@ -264,6 +265,8 @@ def _explained() -> Iterator[None]:
     """Turns what can go wrong with an experiment into a sentence."""
     try:
         yield
+    except gr.Error:  # a ValueError, too
+        raise
     except CallCancelled:
         raise gr.Error("Nobody waits for this any more.", print_exception=False) from None
     except FormatLibraryMissing as error:

@@ -92,7 +92,7 @@ def render_figures(result: Experiment, checkpoint: str, sigma_mode: str, live: b
         sigma_added="" if result.sigma_added is None else f"{result.sigma_added:.1f}",
         sigma=f"{result.removed if blind else result.sigma_used:.1f}",
         sigma_source="removed" if blind else SIGMA_SOURCES[sigma_mode],
-        megapixels=f"{width * height / 1e6:.2f}",
+        amount=f"{width * height / 1e6:.2f} MP" if width * height >= 10_000 else f"{width} \u00d7 {height} pixels",
         seconds=f"{result.seconds:.2f}",
         width=width,
         height=height,

@@ -50,7 +50,7 @@ class Progress:
     def describe(self) -> str:
         """A sentence for who waits."""
         if self.begun is None:
-            return "Waiting for its turn: other photos are before it \u2026"
+            return "Waiting for its turn \u2026"
         if self.share >= 1:
             return "Writing the file \u2026"
         if not self.share:

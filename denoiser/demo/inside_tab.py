@@ -127,7 +127,7 @@ class InsideTab:
             if looked and looked.key == key and Path(looked.picture).exists():
                 yield {self._message: ""}
                 return
-            yield {self._message: render_message("Computing \u2026"), self._sweep.plot: self._sweep.empty}
+            yield self._nothing | {self._message: render_message("Computing \u2026")}
             crop = self._crop.take(wanted)
             for part in (self._show_path, lambda *given: self._show_filters(key, *given)):
                 yield {self._message: "", **part(loaded, crop)}
@@ -136,7 +136,13 @@ class InsideTab:
             yield self._show_latent(crop, int(kept))
         except Exception as error:
             if self._runs.latest(session) == number:
-                yield {self._message: explain(error)}
+                yield self._nothing | {self._message: explain(error)}
+
+    @property
+    def _nothing(self) -> dict:
+        """No picture is shown: none of one photo stays beside another."""
+        empty: dict = dict.fromkeys((self._path, self._filters, self._latent), "")
+        return empty | {self._looked: None, self._sweep.plot: self._sweep.empty}
 
     def on_planes_moved(self, kept: float, *values: Any) -> dict:
         """The picture through the planes of the latent that are kept."""

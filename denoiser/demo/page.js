@@ -35,7 +35,10 @@ window.addEventListener("input", (event) => {
   if (isNumber(event.target) && !event.finished) event.stopImmediatePropagation();
 }, true);
 const finish = (box) => {
-  if (box.value === "" || box.value === box.dataset.finished) return;
+  // What is used is shown: the number before where there is none, and a whole one as the seed.
+  if (box.value === "") box.value = box.dataset.finished ?? "";
+  else if (box.closest("#seed")) box.value = Math.abs(Math.round(box.value));
+  if (box.value === box.dataset.finished) return;
   box.dataset.finished = box.value;
   box.dispatchEvent(Object.assign(new Event("input", { bubbles: true }), { finished: true }));
   setTimeout(() => { // a slider's box that is left reports a release by itself
@@ -68,6 +71,13 @@ document.addEventListener("keydown", (event) => {
     open.querySelector("summary").focus();
   } else togglePanel(false);
 });
+
+// -- menus -------------------------------------------------------------------------------------------------------------
+// gradio takes any other key as the beginning of a search, after the menu has lost the focus, too: Tab would open it again.
+const MENU_KEYS = ["ArrowUp", "ArrowDown", "Home", "End", "Enter", "Escape"];
+window.addEventListener("keydown", (event) => {
+  if (event.target.matches?.("input[role=combobox][readonly]") && !MENU_KEYS.includes(event.key)) event.stopImmediatePropagation();
+}, true);
 
 // -- names for what gradio leaves without one --------------------------------------------------------------------------
 new MutationObserver(() => {

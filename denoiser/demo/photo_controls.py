@@ -41,7 +41,7 @@ class PhotoControls:
             on_noisy: The event after the photo is said to be noisy already.
         """
         ui = self.layout
-        inspected = (ui.photo_facts, ui.notice, ui.area, ui.overview, ui.part, ui.offer, ui.file)
+        inspected = (ui.photo_facts, ui.notice, ui.area, ui.overview, ui.part, ui.offer, ui.file, ui.job)
         ui.photo.change(
             self.on_photo_changed,
             [ui.photo, ui.noisy_already],
@@ -68,9 +68,10 @@ class PhotoControls:
 
     # -- a photo ----------------------------------------------------------------------------------------------------
 
-    def on_photo_changed(self, photo: str | None, noisy_already: bool) -> dict:
-        """What there is to know of a photo just dropped, before it is denoised."""
+    def on_photo_changed(self, photo: str | None, noisy_already: bool, request: gr.Request) -> dict:
+        """What there is to know of a photo just dropped, before it is denoised. The file of the one before ends."""
         ui = self.layout
+        self.full_size.cancel(request.session_hash or "")
         nothing: dict = {
             ui.photo_facts: None,
             ui.notice: gr.update(visible=False),
@@ -79,6 +80,7 @@ class PhotoControls:
             ui.part: MIDDLE,
             ui.offer: gr.update(visible=False),
             ui.file: gr.update(visible=False, value=None),
+            ui.job: gr.update(visible=False),
         }
         if photo is None:
             return nothing
@@ -181,7 +183,7 @@ class PhotoControls:
         job = ui.full_size.click(
             self.on_full_size,
             [*ui.controls, ui.file_format],
-            [ui.job, ui.job_message, ui.full_size, ui.file],
+            [ui.job, ui.job_message, ui.cancel, ui.full_size, ui.file],
             concurrency_id="file",
             concurrency_limit=None,  # they wait for their turn at the ComputeGate
             show_progress="hidden",
@@ -206,7 +208,11 @@ class PhotoControls:
     async def on_full_size(self, request: gr.Request, *values: Any) -> AsyncIterator[dict]:
         """Denoise the whole photo; yields how far it is, and the file in the end unless it was cancelled."""
         ui, (controls, (file_format,)) = self.layout, ControlValues.read(values)
-        working = {ui.job: gr.update(visible=True), ui.full_size: gr.update(interactive=False)}
+        working = {
+            ui.job: gr.update(visible=True),
+            ui.cancel: gr.update(visible=True),
+            ui.full_size: gr.update(interactive=False),
+        }
         try:
             if controls.photo is None:
                 raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
@@ -225,6 +231,7 @@ class PhotoControls:
         except gr.Error as error:
             yield working | {
                 ui.job_message: render_message(error.message, failed=True),
+                ui.cancel: gr.update(visible=False),
                 ui.full_size: gr.update(interactive=True),
                 ui.file: gr.update(visible=False),
             }

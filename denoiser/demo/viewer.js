@@ -44,7 +44,7 @@ window.expectPictures = (values) => {  // page.js has read an answer, which grad
 };
 function request(path) {
   const image = new Image(), { root, api_prefix } = window.gradio_config;
-  image.src = `${root}${api_prefix}/file=${path}`;
+  image.src = `${root}${api_prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
   image.alt = "";
   return image;
 }
@@ -74,17 +74,18 @@ function subtract(first, second, gain) {  // first - second, as experiment.diffe
   difference.putImageData(a, 0, 0);
   return difference.canvas;
 }
+function clear() {
+  held = {};
+  result = 0;
+  cleans.clear();
+  for (const name of NAMES) frames[name].replaceChildren();
+  draw();
+}
 async function take(text) {
   const value = text ? JSON.parse(text) : null;
   if (isLate(value?.live)) return;
   const number = ++arrived;
-  if (!value) {
-    held = {};
-    result = 0;
-    cleans.clear();
-    for (const name of NAMES) frames[name].replaceChildren();
-    return draw();
-  }
+  if (!value) return clear();
   const next = {};
   try {
     await Promise.all(Object.entries(value.paths).map(async ([name, path]) => {
@@ -97,9 +98,9 @@ async function take(text) {
     const { minuend, gain, exact } = value.difference ?? {};
     if (exact)
       next.difference = { element: subtract(next[minuend].element, next.denoised.element, gain), result: number };
-  } catch (error) {  // a file that a newer result has outlived
+  } catch (error) {  // a file that a newer result has outlived; else no other picture stays beside these figures
     console.warn(error);
-    return;
+    return number === arrived ? clear() : undefined;
   }
   result = number;
   available = NAMES.filter((name) => name !== "clean" || value.original);

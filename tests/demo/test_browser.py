@@ -69,7 +69,15 @@ def test_keys_on_a_slider_and_in_a_number_box_act_and_half_typed_numbers_do_not(
     # A number out of range is brought into it.
     visitor.after(lambda: (field.fill("5000"), field.press("Enter"), field.blur()))
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.2))
-    visitor.after(lambda: (seed.fill("-7"), seed.press("Enter")))
+    for typed, used in (("-7", "7"), ("2.6", "3")):
+        visitor.after(lambda typed=typed: (seed.fill(typed), seed.press("Enter")))
+        assert seed.input_value() == used
+        visitor.page.wait_for_function("used => location.search.endsWith(`seed=${used}`)", arg=used)
+    for box in (seed, field):
+        used = box.input_value()
+        box.fill("")
+        visitor.page.keyboard.press("Tab")
+        assert box.input_value() == used
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.3))
 
 
@@ -404,6 +412,38 @@ def test_a_menu_that_is_left_without_a_choice_changes_nothing(visitor):
     visitor.page.wait_for_function("() => !document.querySelector('#about .wrap:not(.hide)')")
     visitor.after(lambda: visitor.page.click("#reroll"))
     assert len(joined) == 2  # the menu's, and the run for another seed
+
+
+def test_a_menu_closes_when_it_is_left_by_keyboard_and_keys_choose_from_all_of_it(visitor):
+    menu, options = visitor.page.locator("#noise input"), visitor.page.get_by_role("option")
+    menu.focus()
+    assert options.count() == 10
+    for key in ("g", "Shift"):
+        menu.press(key)
+    visitor.page.wait_for_timeout(200)
+    assert options.count() == 10
+    visitor.page.keyboard.press("Tab")
+    options.first.wait_for(state="detached")
+    visitor.page.wait_for_timeout(300)
+    assert not options.count()
+    visitor.after(lambda: (menu.focus(), menu.press("ArrowDown"), menu.press("Enter")))
+    assert menu.input_value() == "Poisson (photons)"
+    visitor.page.wait_for_function("() => location.search.includes('noise=poisson')")
+
+
+def test_the_pictures_of_a_photo_with_any_name_are_shown(visitor, photo):
+    for name, pixels in {"a#b.png": photo[::-1], "Foto%20Pier.png": photo[:, ::-1], "x%41?.png": photo[40:]}.items():
+        visitor.after(lambda name=name, pixels=pixels: visitor.upload(name, png(pixels)))
+        assert np.array_equal(visitor.picture("clean"), pixels)
+
+
+def test_no_other_pictures_stand_above_figures_whose_own_do_not_arrive(visitor, photo):
+    visitor.page.route("**/lost-*.png", lambda route: route.abort())
+    visitor.upload("lost.png", png(photo[::-1]))
+    visitor.page.wait_for_function("() => !document.querySelector('#viewer .viewer-frame img')")
+    visitor.page.unroute("**/lost-*.png")
+    visitor.after(lambda: visitor.page.click("#reroll"))
+    assert visitor.picture("noisy").shape == photo.shape
 
 
 def test_who_waits_in_the_queue_sees_the_place(visitor):

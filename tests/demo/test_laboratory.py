@@ -182,6 +182,21 @@ def test_the_path_the_filters_and_the_latent_of_the_crop(laboratory):
     check_axe(page)
 
 
+def test_nothing_inside_is_of_a_photo_that_is_gone(laboratory, photo):
+    page = laboratory.page
+    laboratory.open("Denoise")
+    page.locator("#photo button[aria-label='Remove Image']").first.click()
+    page.locator("#figures").get_by_text("Drop a photo").wait_for()
+    laboratory.open("Inside the autoencoder")
+    message = page.locator("#inside-message")
+    message.get_by_text("Drop a photo first").wait_for()
+    assert "'" not in message.inner_text() and page.locator("#path img, #filters img, #latent img").count() == 0
+    laboratory.open("Denoise")
+    laboratory.after(lambda: laboratory.upload("small.png", png(photo[:96, :128])))
+    laboratory.open("Inside the autoencoder")
+    inside(laboratory, "Through 3 of 12 planes")
+
+
 def test_a_sweep_fills_a_plot_and_its_table(laboratory):
     page = laboratory.page
     laboratory.open("Inside the autoencoder")
@@ -239,6 +254,15 @@ def test_without_a_clean_picture_the_psnr_is_estimated(laboratory, photo):
         })"""
     )
     assert len({pixels for pixels, _ in shades}) == len(shades) and not any(colored for _, colored in shades)
+
+
+def test_of_a_photo_without_noise_of_a_level_that_is_said(laboratory, photo):
+    laboratory.open("Denoise")
+    laboratory.after(
+        lambda: laboratory.upload("clean.png", png(np.kron(photo[:48, :64], np.ones((2, 2, 1), np.uint8))))
+    )
+    laboratory.open("Compare techniques")
+    laboratory.page.locator("#compare-message").get_by_text("No noise is found here").wait_for()
 
 
 def test_level_and_strength_are_chosen_on_request(laboratory):

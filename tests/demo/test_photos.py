@@ -109,6 +109,31 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_p
     assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
 
 
+def test_the_file_of_a_photo_ends_with_it(demo, visitor, photo):
+    page = visitor.page
+    visitor.after(lambda: visitor.upload("before.tif", tiff(np.tile(photo, (4, 4, 1)))))
+    page.click("#file-format input")
+    page.get_by_role("option", name="TIFF").click()
+    demo.hold.touch()
+    try:
+        page.click("#full-size")
+        page.get_by_text("done, about").wait_for()
+        page.locator("#photo button[aria-label='Remove Image']").first.click()
+        visitor.hidden("#job")
+    finally:
+        demo.hold.unlink()
+    transparent = np.dstack([photo, np.full(photo.shape[:2], 128, np.uint8)])
+    visitor.after(lambda: visitor.upload("after.png", png(transparent)))
+    assert not page.is_visible("#file") and not list(demo.log.parent.rglob("before-denoised.tif"))
+    page.click("#file-format input")
+    page.get_by_role("option", name="JPEG").click()
+    page.click("#full-size")
+    page.get_by_text(".jpg files cannot hold").wait_for()
+    assert not page.is_visible("#cancel") and "'" not in page.inner_text("#job-message").replace("photo's", "")
+    visitor.after(lambda: visitor.upload("good.png", png(photo)))
+    visitor.hidden("#job")
+
+
 def test_a_small_photo_can_be_had_as_jpeg(visitor):
     page = visitor.page
     assert page.is_visible("#download") and not page.is_visible("#full-size")
