@@ -1,5 +1,6 @@
 """The sections of a model card that are made from the records of a run, as Markdown."""
 
+import itertools
 import re
 from collections import Counter
 from typing import Any
@@ -147,14 +148,15 @@ def _pictures_text(run: dict[str, Any]) -> str:
 
 def procedure(run: dict[str, Any]) -> str:
     """How the weights were trained."""
-    stages, before = "", ""
-    for stage in run["config"]["stages"]:
+
+    def task(stage: dict[str, Any]) -> str:
         taught = f" ({share:.0%} of it against the teacher)" if (share := stage.get("distill")) else ""
-        what = f"{stage['loss'].upper()}{taught} on {stage['batch']} crops"
-        separator = "; " if stages else ""
-        stages += "," if what == before else f"{separator}{what}"
-        stages += f" of {stage['patch']}x{stage['patch']} until {stage['until']:.0%}"
-        before = what
+        return f"{stage['loss'].upper()}{taught} on {stage['batch']} crops"
+
+    stages = "; ".join(  # the task is said once of stages that differ in the size alone
+        f"{said} " + ", ".join(f"of {one['patch']}x{one['patch']} until {one['until']:.0%}" for one in alike)
+        for said, alike in itertools.groupby(run["config"]["stages"], task)
+    )
     optimizer, data = run["config"]["optimizer"], run["config"]["data"]
     crops = "Crops flipped and turned at random"
     if method := run.get("self_supervised"):
