@@ -114,7 +114,7 @@ def training_data(run: dict[str, Any]) -> str:
     while earlier:
         earlier, stated = earlier.get("init_run"), (earlier.get("init_card") or {}).get("data")
         text = _pictures_text(earlier) if earlier else stated
-        for part in text.split(_OTHER_PICTURES) if text else ():
+        for part in map(_shortened, text.split(_OTHER_PICTURES)) if text else ():
             if _SIZES.sub("", part) not in {_SIZES.sub("", known) for known in texts}:
                 texts.append(part)
     return _OTHER_PICTURES.join(texts)
@@ -134,16 +134,31 @@ def _pictures_text(run: dict[str, Any]) -> str:
     lines = [
         f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
     ]
-    if data.get("licenses"):
-        alike: Counter[str] = Counter()  # some say in parentheses where it is stated
-        for license, count in data["licenses"].items():
-            alike[license.partition(" (")[0].replace("|", ", ")] += count
-        lines += ["", "| license, as stated where the photograph comes from | photographs |", "| --- | --- |"]
-        most = alike.most_common(MOST_LICENSES)
-        lines += [f"| {license} | {count} |" for license, count in most]
-        if len(alike) > len(most):
-            lines.append(f"| {len(alike) - len(most)} others | {alike.total() - sum(count for _, count in most)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_license_table(data.get("licenses") or {})])
+
+
+def _license_table(licenses: dict[str, int]) -> list[str]:
+    """The most common licenses, each with its number of photographs; the rest in one row."""
+    if not licenses:
+        return []
+    alike: Counter[str] = Counter()  # some say in parentheses where it is stated
+    for license, count in licenses.items():
+        alike[license.partition(" (")[0].replace("|", ", ")] += count
+    most = alike.most_common(MOST_LICENSES)
+    rows = [f"| {license} | {count} |" for license, count in most]
+    if len(alike) > len(most):
+        rows.append(f"| {len(alike) - len(most)} others | {alike.total() - sum(count for _, count in most)} |")
+    return ["", "| stated license | photographs |", "| --- | --- |", *rows]
+
+
+def _shortened(stated: str) -> str:
+    """The text of an earlier card, its table as here: cards of earlier versions list every license."""
+    text, _, table = stated.partition("\n\n|")
+    rows = dict(re.findall(r"^\| (.+) \| (\d+) \|$", table, re.M))
+    if len(rows) <= MOST_LICENSES + 1:
+        return stated
+    after = [line for line in table.splitlines()[1:] if not line.startswith("|")]
+    return "\n".join([text, *_license_table({license: int(count) for license, count in rows.items()}), *after])
 
 
 def procedure(run: dict[str, Any]) -> str:
