@@ -92,7 +92,9 @@ class Hub:
             Route("/{user}/{name}/resolve/{revision}/{path:path}", self.resolve),
         ]
         application = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=self.faulty)])
-        self._server = uvicorn.Server(uvicorn.Config(application, "127.0.0.1", port, log_level="error"))
+        # A client drops an idle connection after 5 s, as uvicorn does by itself: of two that do, one may lose a request.
+        config = uvicorn.Config(application, "127.0.0.1", port, log_level="error", timeout_keep_alive=600)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:
