@@ -92,7 +92,7 @@ class Hub:
             Route("/{user}/{name}/resolve/{revision}/{path:path}", self.resolve),
         ]
         application = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=self.faulty)])
-        # A client drops an idle connection after 5 s, as uvicorn does by itself: of two that do, one may lose a request.
+        # A client drops idle connections after 5 s, as uvicorn does by itself: where both do, a request may be lost.
         config = uvicorn.Config(application, "127.0.0.1", port, log_level="error", timeout_keep_alive=600)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -63,6 +63,9 @@ document.addEventListener("click", (event) => {
   for (const open of document.querySelectorAll("details.info[open]")) // one explanation at a time
     if (!open.contains(event.target)) open.open = false;
 });
+document.addEventListener("toggle", (event) => { // an explanation may open below the window's end
+  if (event.target.matches("details.info[open]")) event.target.lastElementChild.scrollIntoView({ block: "nearest" });
+}, true);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   const open = document.querySelector("details.info[open]");

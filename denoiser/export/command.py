@@ -1,6 +1,7 @@
 """The command ``denoise export``: a checkpoint as an ONNX file."""
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     )
     add("--int8", action="store_true", help="the coarse levels in 8-bit integers: faster, hardly any loss")
     add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
+    add("--overwrite", action="store_true", help="replace an existing file")
     options = parser.parse_args(arguments)
     if options.output.suffix.lower() != ".onnx":
         parser.error(
@@ -45,6 +47,9 @@ def main(arguments: list[str]) -> int:
         )
     if options.output.is_dir():
         parser.error(f"{options.output} is a folder: give the name of a file")
+    if os.path.lexists(options.output) and not options.overwrite:
+        print(f"error: {options.output} exists; --overwrite replaces it", file=sys.stderr)
+        return 2
     try:
         found = find_checkpoint(options.checkpoint, options.revision)
         options.output.parent.mkdir(parents=True, exist_ok=True)

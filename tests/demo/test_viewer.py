@@ -89,7 +89,8 @@ def test_explanations_stand_beside_their_labels_and_open_in_full(seen_in, width,
         assert 0 <= aside <= 16 and abs(below) <= 4
         mark.click()
         hidden = mark.evaluate(
-            """mark => {
+            """async (mark) => {
+              for (const _ of "12") await new Promise(requestAnimationFrame);
               const { left, right, top, bottom } = mark.nextElementSibling.getBoundingClientRect();
               const corners = [left + 9, right - 9].flatMap((x) => [[x, top + 9], [x, bottom - 9]]);
               return corners.filter(([x, y]) => !mark.nextElementSibling.contains(document.elementFromPoint(x, y)));

@@ -198,6 +198,15 @@ def test_what_cannot_be_exported_is_said(arguments, status, message, tmp_path, m
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def test_an_existing_file_is_replaced_on_request_alone(checkpoint, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine.onnx"
+    path.write_text("mine")
+    assert main(["export", str(checkpoint), "-o", str(path)]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err and path.read_text() == "mine"
+    monkeypatch.setattr("denoiser.export.command.export_onnx", lambda found, output, *_: output.write_text("new") and 0)
+    assert main(["export", str(checkpoint), "-o", str(path), "--overwrite"]) == 0 and path.read_text() == "new"
+
+
 def test_a_missing_package_is_named_with_the_command(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(CannotExport, match=r"pip install 'denoising-autoencoder\[export\]'"):
