@@ -41,7 +41,7 @@ gc.disable()
 
 
 def pytest_collection_finish():
-    """What the imports have made stays: to look through it for garbage again and again takes a tenth of the time."""
+    """What the imports have made stays: to look through it for garbage takes 2 of 15 s while tests are collected."""
     gc.freeze()
     gc.enable()
 

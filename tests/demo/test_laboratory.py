@@ -207,6 +207,10 @@ def test_the_path_the_filters_and_the_latent_of_the_crop(laboratory):
 
 def test_nothing_inside_is_of_a_photo_that_is_gone(laboratory, photo):
     page = laboratory.page
+    laboratory.open("Inside the autoencoder")
+    inside(laboratory, "planes")
+    laboratory.slide("planes", 0.26)
+    inside(laboratory, "Through 3 of 12 planes")
     laboratory.open("Denoise")
     page.locator("#photo button[aria-label='Remove Image']").first.click()
     page.locator("#figures").get_by_text("Drop a photo").wait_for()
@@ -216,7 +220,7 @@ def test_nothing_inside_is_of_a_photo_that_is_gone(laboratory, photo):
     assert "'" not in message.inner_text() and page.locator("#path img, #filters img, #latent img").count() == 0
     laboratory.take(photo[:96, :128])
     laboratory.open("Inside the autoencoder")
-    inside(laboratory, "of 12 planes")
+    inside(laboratory, "Through 3 of 12 planes")
 
 
 def test_a_sweep_fills_a_plot_and_its_table(laboratory):
