@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import hashlib
 import os
 import re
@@ -37,14 +36,6 @@ for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
 
 keep_stubs()
-gc.disable()
-
-
-def pytest_collection_finish():
-    """What the imports have made stays: to look through it for garbage takes 2 of 15 s while tests are collected."""
-    gc.freeze()
-    gc.enable()
-
 
 # Workers share the cores, and so do the processes they start: more threads than cores wait for each other.
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):

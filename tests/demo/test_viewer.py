@@ -69,7 +69,7 @@ def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page):
     assert visitor.page.evaluate("[scrollX, scrollY]") == [0, 0]
 
 
-@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (1366, 400), (390, 844)])
 def test_explanations_stand_beside_their_labels_and_open_in_full(seen_in, width, height):
     visitor = seen_in(width, height)
     marks = visitor.page.locator(".block.info-mark:visible summary")
@@ -90,7 +90,8 @@ def test_explanations_stand_beside_their_labels_and_open_in_full(seen_in, width,
         mark.click()
         hidden = mark.evaluate(
             """async (mark) => {
-              for (const _ of "12") await new Promise(requestAnimationFrame);
+              await new Promise(requestAnimationFrame); // it comes into sight in a task after the click
+              await new Promise(requestAnimationFrame);
               const { left, right, top, bottom } = mark.nextElementSibling.getBoundingClientRect();
               const corners = [left + 9, right - 9].flatMap((x) => [[x, top + 9], [x, bottom - 9]]);
               return corners.filter(([x, y]) => !mark.nextElementSibling.contains(document.elementFromPoint(x, y)));
