@@ -16,6 +16,7 @@ from .guard import GuardedBlocks, RequestLimits
 from .inside_tab import InsideTab
 from .mcp import McpLimits, bound_server, has_mcp
 from .on_device import OnDeviceTab, on_device_routes
+from .page_html import PageHtml
 from .settings import Settings
 from .state import DemoState
 
@@ -96,7 +97,8 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         app_kwargs={
             "routes": on_device_routes(settings.on_device),
             "middleware": [
-                Middleware(limits, max_bytes=settings.max_request_bytes) for limits in (RequestLimits, McpLimits)
+                *(Middleware(limits, max_bytes=settings.max_request_bytes) for limits in (RequestLimits, McpLimits)),
+                Middleware(PageHtml),
             ],
         },
         mcp_server=has_mcp(),

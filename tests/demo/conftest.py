@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import chromium
 
 from .stranger import Stranger
-from .visitor import COUNT_DECODING, Visitor
+from .visitor import COUNT, Visitor
 
 FLAGS = [
     "--no-sandbox",
@@ -38,7 +38,7 @@ def tabs(browser):
     contexts = [browser.new_context(), browser.new_context(is_mobile=True, has_touch=True)]
     for context in contexts:
         context.add_init_script(STILL)
-        context.add_init_script(COUNT_DECODING)
+        context.add_init_script(COUNT)
     yield [context.new_page() for context in contexts]
     for context in contexts:
         context.close()

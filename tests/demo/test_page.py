@@ -47,6 +47,15 @@ def small_photo(photo, tmp_path_factory):
     return path
 
 
+def test_the_page_comes_compressed_to_who_reads_that(demo):
+    packed = httpx.get(demo.url, headers={"accept-encoding": "gzip"}, **PATIENT)
+    plain = httpx.get(demo.url, headers={"accept-encoding": "identity"}, **PATIENT)
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 3
+    assert int(plain.headers["content-length"]) == len(plain.content)
+    assert packed.text.index("statustracker") < packed.text.index('type="module"')
+
+
 def call_denoise(
     client,
     picture,

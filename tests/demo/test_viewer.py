@@ -56,6 +56,13 @@ def seen_in(shared_visitor):
     shared_visitor.page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def test_an_idle_page_draws_nothing(visitor):
+    visitor.settle()
+    wait = "await new Promise((done) => setTimeout(done, 500))"
+    still = f"async () => {{ const asked = framesAsked; {wait}; return framesAsked === asked; }}"
+    assert any(visitor.page.evaluate(still) for _ in range(60))
+
+
 def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page):
     visitor = open_page(1366, 768)
     seen = [

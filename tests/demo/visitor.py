@@ -21,9 +21,14 @@ COMPLETE = f"""(number) => {{
 }}"""
 # Nothing more comes: every call is answered too, of which page.js keeps a list.
 SETTLED = f"() => !joining && !due.size && ({COMPLETE})(-1)"
-COUNT_DECODING = """(() => {
-  const decode = HTMLImageElement.prototype.decode;
-  window.decoding = 0;
+# Counts pictures that are being decoded, and the frames that the page has asked for.
+COUNT = """(() => {
+  const decode = HTMLImageElement.prototype.decode, frame = window.requestAnimationFrame;
+  window.decoding = window.framesAsked = 0;
+  window.requestAnimationFrame = (draw) => {
+    window.framesAsked += 1;
+    return frame(draw);
+  };
   HTMLImageElement.prototype.decode = function () {
     window.decoding += 1;
     return decode.call(this).finally(() => { window.decoding -= 1; });
@@ -47,7 +52,7 @@ class Visitor:
     def __init__(self, browser, url, width=1280, height=900, page=None, **context):
         if page is None:
             page = browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
-            page.add_init_script(COUNT_DECODING)
+            page.add_init_script(COUNT)
         self.page, self.context = page, page.context
         self.page.set_default_timeout(180_000)  # no verdict depends on the machine's speed
         self.elsewhere, self.problems = [], []
