@@ -25,7 +25,8 @@ from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .export.openvino_network import OpenvinoNetwork
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
-from .hub.push import explain_failure, push, write_checkpoint
+from .hub.push import push, write_checkpoint
+from .hub.push_checks import raise_explained
 from .images.frame import Frame
 from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
@@ -193,9 +194,7 @@ class Denoiser:
         try:
             return push(HfApi(token=token), repo_id, fill, message, private, branch, tag, create_pr)
         except Exception as error:
-            if failure := explain_failure(error, repo_id):
-                raise failure from error
-            raise
+            raise_explained(error, repo_id)
 
     def in_float32(self) -> "Denoiser":
         """The same in float32, of the same weights: what takes small differences of results, as SURE does, needs it."""

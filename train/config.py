@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Data:
 
     def __post_init__(self):
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
-        _require(self.copies >= 1 and self.candidates >= 1, "copies and candidates must be at least 1")
+        _require(1 <= self.copies <= 100 and 1 <= self.candidates <= 100, "copies and candidates must be within 1..100")
         _require(self.window >= 0 and self.window_steps >= 1, "window must be at least 0, window_steps at least 1")
         for name in ("grayscale", "permute_channels", "flat", "clip", "quantize", "chroma_subsampling"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
@@ -91,7 +92,8 @@ class Stage:
 
     def __post_init__(self):
         _require(0 < self.until <= 1, "until must be a share of the budget in (0, 1]")
-        _require(self.patch >= 16 and self.batch >= 1, "patch must be at least 16 and batch at least 1")
+        _require(16 <= self.patch <= 4096, "patch must be within 16..4096")
+        _require(1 <= self.batch <= 65536, "batch must be within 1..65536")
         _require(0 <= self.distill <= 1, "distill must be a share in [0, 1]")
         _require(self.loss in LOSSES, f"loss must be {', '.join(LOSSES)}, not {self.loss!r}")
 
@@ -126,7 +128,8 @@ class Optimizer:
     def __post_init__(self):
         _require(self.kind in ("adamw", "muon"), f"kind must be adamw or muon, not {self.kind!r}")
         _require(0 < self.rate < 1 and 0 < self.ends_rate < 1, "rate and ends_rate must be between 0 and 1")
-        _require(self.warmup >= 0 and self.weight_decay >= 0, "warmup and weight_decay must be at least 0")
+        _require(self.warmup >= 0, "warmup must be at least 0")
+        _require(0 <= self.weight_decay < math.inf, "weight_decay must be at least 0, and finite")
         _require(self.clip > 0, "clip must be positive")
         _require(0 < self.decay <= 1, "decay must be a share of the budget in (0, 1]")
         _require(0 <= self.ema < 1, "ema must be in [0, 1)")
@@ -145,7 +148,7 @@ class Budget:
 
     def __post_init__(self):
         _require((self.minutes is None) != (self.steps is None), "give either minutes or steps")
-        _require((self.minutes or self.steps or 0) > 0, "the budget must be positive")
+        _require(0 < (self.minutes or self.steps or 0) < 1e12, "the budget must be positive, and finite")
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,10 @@ class Config:
             return None
         parameters = dict(self.objective)
         kind = parameters.pop("kind", None)
-        _require(kind in OBJECTIVES, f"objective: unknown kind {kind!r}; there are: {', '.join(OBJECTIVES)}")
+        _require(
+            isinstance(kind, str) and kind in OBJECTIVES,
+            f"objective: unknown kind {kind!r}; there are: {', '.join(OBJECTIVES)}",
+        )
         try:
             return _build(OBJECTIVES[kind], parameters, "objective")
         except ConfigError:

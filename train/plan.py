@@ -104,7 +104,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
         sources = [] if config.data.window else find_images(options.data)
     pictures = options.data[0] if config.data.window else fingerprint(sources + list(partners.values()))
     state = load_state(options.output)
-    if not state and options.decay_from:
+    if options.decay_from and not (state and state["decay_only"]):
+        if state:
+            raise ConfigError(f"--output {options.output} holds a run already, no branch of another: choose another")
         state = _branch(options.decay_from, options.output, config)
     if state:
         config = _resume_config(config, state, options.output)
@@ -147,10 +149,15 @@ def _check_options(options: argparse.Namespace, config: Config) -> None:
         raise ConfigError(f"--tracker {tracker} is not installed, or accelerate does not know it")
     if space and (tracker != "trackio" or space.count("/") != 1):
         raise ConfigError(f"--tracker {options.tracker}: only trackio takes a Space, as trackio:user/space")
-    if any(os.path.realpath(name) == os.path.realpath(options.output) for name in options.data + options.noisy):
-        raise ConfigError(f"--output {options.output} is the folder of the pictures: choose another")
+    output = Path(os.path.realpath(options.output))
+    if any(output.is_relative_to(os.path.realpath(name)) for name in options.data + options.clean + options.noisy):
+        raise ConfigError(f"--output {options.output} is in the folder of the pictures: choose another")
     if options.workers < 0:
         raise ConfigError(f"--workers must not be negative, got {options.workers}")
+    if not options.save_every >= 0:  # NaN, too
+        raise ConfigError(f"--save-every must be 0 or more seconds, got {options.save_every}")
+    if "" in (options.init, options.teacher):
+        raise ConfigError("--init and --teacher take the name of a checkpoint, got an empty one")
     if options.push_to_hub:
         check_target(options.push_to_hub)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -208,8 +215,14 @@ def _resume_config(config: Config, state: dict, run: Path) -> Config:
     known = Budget(**state["budget"])
     if state["decay_only"] or config.budget == known:
         return dataclasses.replace(config, budget=known)
-    if known.progress(state["step"], state["seconds"]) > 1 - config.optimizer.decay:
+    before, now = (budget.progress(state["step"], state["seconds"]) for budget in (known, config.budget))
+    if before > 1 - config.optimizer.decay:
         raise ConfigError(f"{run}: its rate is falling already, for {_describe(known)}; give the same budget")
+    if now > 1 - config.optimizer.decay:
+        raise ConfigError(
+            f"{run} was started for {_describe(known)}, and of {_describe(config.budget)} {now:.0%} are used already: "
+            f"give a larger budget, or --decay-from {run} with another --output to end now"
+        )
     return config
 
 

@@ -23,9 +23,8 @@ from denoiser.download.checkpoint_files import ONNX_FILE
 from denoiser.errors import CannotExport, CannotPublish, HubUnreachable
 from denoiser.export import export_onnx
 from denoiser.hub.checkpoints import Checkpoint
-from denoiser.hub.push import explain_failure, find_network_error
 from denoiser.hub.push import push as hub_push
-from denoiser.hub.push_checks import check_repo_id, existing_card
+from denoiser.hub.push_checks import check_repo_id, existing_card, explain_failure, find_network_error
 
 from .assemble import assemble
 from .state import escape_unprintable

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch.profiler import record_function
 from tqdm import tqdm
 
+from denoiser.errors import CheckpointInvalid
 from denoiser.hub.card_measurements import MIN_GAIN, mean_gain
 
 from . import evaluate, report
@@ -144,9 +145,14 @@ class Trainer:
 
     def save(self) -> dict[str, float] | None:
         """Validate, save the state and the averaged checkpoint, log. None, and nothing saved, if it has diverged."""
-        results = self.pictures.validation.measure(self.training_step.average)
+        if not math.isfinite(float(self.loss)):
+            return None
+        try:
+            results = self.pictures.validation.measure(self.training_step.average)
+        except CheckpointInvalid:  # what it computes is no picture
+            return None
         scores = group_means(results)
-        if not (math.isfinite(float(self.loss)) and statistics.fmean(scores.values()) >= self.best - DIVERGED):
+        if statistics.fmean(scores.values()) < self.best - DIVERGED:
             return None
         self.best = max(self.best, overall_psnr(results))
         try:

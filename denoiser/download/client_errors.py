@@ -50,6 +50,10 @@ def translate_errors(
         raise CheckpointInvalid(f"{name}{at} lacks a file of a checkpoint.") from error
     except hub_errors.LocalTokenNotFoundError as error:
         raise CheckpointNotFound(f"{name} was to be read with a token, and none is stored: `hf auth login`.") from error
+    except UnicodeEncodeError as error:  # in a header of the request
+        raise CheckpointNotFound(
+            f"{name} was to be read with a token that has characters no token has: `hf auth login` again."
+        ) from error
     except Exception as error:
         if getattr(getattr(error, "response", None), "status_code", None) == 401:
             raise CheckpointNotFound(

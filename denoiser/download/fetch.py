@@ -154,7 +154,7 @@ class _Repository:
                 )
                 if not _is_complete(info):
                     raise TypeError("a field is missing or of another type")
-            except hub_errors.HFValidationError:
+            except (hub_errors.HFValidationError, UnicodeEncodeError):
                 raise
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise HubUnreachable(not_the_hub_message(self.repo_id, self.revision)) from error

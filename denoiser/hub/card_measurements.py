@@ -7,10 +7,11 @@ from typing import Any
 SAMPLES_FILE = "samples.webp"
 MIN_GAIN = 1.0
 """Decibels by which a checkpoint must improve its noisy input on the mean: less, and it has learned nothing."""
-_PROTOCOL = (
-    "Protocol: clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
+_NOISE = "clean 8-bit picture / 255, y = x + n, n ~ N(0, (sigma/255)^2) in float32, neither clipped nor rounded; "
+_SEED = "; noise of picture i from `numpy.random.default_rng(i)`"
+_OUTPUT = (
     "output clipped to [0, 1] and rounded to 8 bits; PSNR over all pixels and channels with peak 255; mean over the "
-    "pictures; noise of picture i from `numpy.random.default_rng(i)`."
+    "pictures"
 )
 
 
@@ -34,7 +35,8 @@ def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
         lines.append(f"| {dataset_name(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
     machines = dict.fromkeys(f"{entry['machine']}, {entry['dtype']}" for entry in evaluation)
     again, levels = [], {}
-    lines += ["", _PROTOCOL]
+    added = any(entry["sigma"] is not None for entry in evaluation)
+    lines += ["", f"Protocol: {_NOISE * added}{_OUTPUT}{_SEED * added}."]
     for entry in evaluation:
         if entry["sigma"] is not None:
             options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}

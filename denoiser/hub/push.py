@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import errors as hub_errors
 
 from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
-from ..download.client_errors import is_network_error
-from ..errors import CannotPublish, DenoiserError, HubUnreachable
+from ..errors import CannotPublish
 from ..models import DenoisingAutoencoder, holds_weights
 from . import card
 from .card_sections import FAILURE_FILE
@@ -117,7 +115,10 @@ def push(
     check_options(api, repo_id, private, branch, tag)
     with tempfile.TemporaryDirectory() as folder:
         existing, commit = existing_card(api, repo_id, branch)
-        fill(Path(folder), existing)
+        try:
+            fill(Path(folder), existing)
+        except ValueError as error:  # the card that is there cannot be read
+            raise CannotPublish(str(error)) from error
         if not create_pr:
             api.create_repo(repo_id, private=private or None, exist_ok=True)
         if branch:
@@ -156,30 +157,3 @@ def _set_tag(api: huggingface_hub.HfApi, repo_id: str, tag: str, done: huggingfa
     tagged = {ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag}
     if tagged != {done.oid}:
         raise CannotPublish(f"pushed as {done.commit_url}, but {tag} is the tag of an earlier commit: use another")
-
-
-def explain_failure(error: Exception, repo_id: str) -> DenoiserError | None:
-    """An error of the Hub's client during a push as one of ours that says why; None for any other error."""
-    if isinstance(error, DenoiserError):
-        return None
-    if isinstance(error, hub_errors.HfHubHTTPError):
-        status = error.response.status_code
-        reason = {
-            401: "the token is wrong or has run out: log in again with `hf auth login`",
-            403: f"this token may not write to {repo_id}: it needs write access to that account",
-            404: f"{repo_id} cannot be written: no such account, or no access to it",
-            412: f"{repo_id} was changed meanwhile",
-        }.get(status)
-        if reason:
-            return CannotPublish(reason)
-        return HubUnreachable(f"the Hub answered {status}: {error.server_message or 'try again later'}")
-    if cause := find_network_error(error):
-        return HubUnreachable(f"the Hub cannot be reached ({type(cause).__name__}: {cause})")
-    return None
-
-
-def find_network_error(error: BaseException | None) -> BaseException | None:
-    """The network error that an error is or was raised from: the client wraps what goes wrong in an upload."""
-    while error and not is_network_error(error):
-        error = error.__cause__
-    return error

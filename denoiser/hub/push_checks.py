@@ -1,7 +1,8 @@
 """Checks before a push: the name, the token, and what the repository holds already."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
@@ -9,7 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..download.client_errors import is_network_error
-from ..errors import CannotPublish, HubUnreachable
+from ..errors import CannotPublish, DenoiserError, HubUnreachable
 from . import card
 
 
@@ -46,7 +47,7 @@ def check_target(repo_id: str, others: bool = False, api: huggingface_hub.HfApi 
     """
     owner, name = check_repo_id(repo_id)
     api = api or huggingface_hub.HfApi()
-    account = check_token(api)
+    account = check_token(api, repo_id)
     who = account["name"]
     if not others and owner not in {who, *(organization["name"] for organization in account.get("orgs") or ())}:
         raise CannotPublish(f"{repo_id} is not {who}'s to write: the token is for {who}, use {who}/{name}")
@@ -61,7 +62,7 @@ def check_target(repo_id: str, others: bool = False, api: huggingface_hub.HfApi 
     except (hub_errors.HFValidationError, hub_errors.HfHubHTTPError) as error:
         raise CannotPublish(f"{repo_id} cannot be published to: {error}") from error
     except Exception as error:
-        raise unreachable(error) from error
+        raise_explained(error, repo_id)
     files = {sibling.rfilename for sibling in info.siblings or ()} - {".gitattributes", "README.md"}
     tags = (info.card_data.tags if info.card_data else None) or []
     if files and card.TAGS[0] not in tags:
@@ -105,7 +106,7 @@ def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branc
         raise CannotPublish(f"{repo_id} has a tag {tag} already, on another commit: choose another, or delete that one")
 
 
-def check_token(api: huggingface_hub.HfApi) -> dict[str, Any]:
+def check_token(api: huggingface_hub.HfApi, repo_id: str) -> dict[str, Any]:
     """The account of the client's token, as the Hub describes it: name, orgs, auth.
 
     Raises:
@@ -121,11 +122,42 @@ def check_token(api: huggingface_hub.HfApi) -> dict[str, Any]:
             raise CannotPublish(f"the Hub answered {status}: try again later") from error
         raise CannotPublish("the Hub does not take this token: log in again with `hf auth login`") from error
     except Exception as error:
-        raise unreachable(error) from error
+        raise_explained(error, repo_id)
 
 
-def unreachable(error: Exception) -> Exception:
-    """HubUnreachable for a network error; any other error unchanged."""
-    if not is_network_error(error):
-        return error
-    return HubUnreachable(f"the Hub cannot be reached ({type(error).__name__}: {error})")
+def raise_explained(error: Exception, repo_id: str) -> NoReturn:
+    """Raise an error of the Hub's client as :func:`explain_failure` explains it, any other as it is."""
+    if failure := explain_failure(error, repo_id):
+        raise failure from error
+    raise error
+
+
+def explain_failure(error: Exception, repo_id: str) -> DenoiserError | None:
+    """An error of the Hub's client during a push as one of ours that says why; None for any other error."""
+    if isinstance(error, DenoiserError):
+        return None
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        status = error.response.status_code
+        reason = {
+            401: "the token is wrong or has run out: log in again with `hf auth login`",
+            403: f"this token may not write to {repo_id}: it needs write access to that account",
+            404: f"{repo_id} cannot be written: no such account, or no access to it",
+            412: f"{repo_id} was changed meanwhile",
+        }.get(status)
+        if reason:
+            return CannotPublish(reason)
+        return HubUnreachable(f"the Hub answered {status}: {error.server_message or 'try again later'}")
+    if isinstance(error, json.JSONDecodeError):
+        return HubUnreachable("the answer was not the Hub's: it may be the login page of a network")
+    if isinstance(error, UnicodeEncodeError):  # in a header of the request
+        return CannotPublish("the token has characters that no token has: log in again with `hf auth login`")
+    if cause := find_network_error(error):
+        return HubUnreachable(f"the Hub cannot be reached ({type(cause).__name__}: {cause})")
+    return None
+
+
+def find_network_error(error: BaseException | None) -> BaseException | None:
+    """The network error that an error is or was raised from: the client wraps what goes wrong in an upload."""
+    while error and not is_network_error(error):
+        error = error.__cause__
+    return error

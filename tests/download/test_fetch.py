@@ -411,6 +411,14 @@ def test_json_that_is_not_from_the_hub_counts_as_unreachable(hub, monkeypatch, a
         ModelPool().pull("user/tiny")
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_token_of_other_characters_is_not_the_hubs_fault(hub, cached):
+    if cached:
+        Denoiser.from_pretrained("user/tiny")
+    with pytest.raises(CheckpointNotFound, match="characters no token has"):
+        Denoiser.from_pretrained("user/tiny", token="t\u00f6k\u00e9n")
+
+
 class ResettingProxy:
     """In front of the Hub: the first connections that ask for weights end in the middle, by a reset."""
 

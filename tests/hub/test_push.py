@@ -105,6 +105,7 @@ def test_other_weights_leave_nothing_of_the_former_ones_behind(hub, tmp_path):
     ("token", "repo_id", "message"),
     [
         (None, "user/mine", "there is no token"),
+        ("t\u00f6k\u00e9n", "user/mine", "characters that no token has"),
         ("token-of-guest", "user/mine", "use guest/mine"),
         ("token-of-user", "mine", "must be user/name"),
     ],
@@ -114,6 +115,22 @@ def test_what_keeps_from_a_push_is_said(denoiser, hub, monkeypatch, token, repo_
     with pytest.raises(CannotPublish, match=message):
         denoiser.push_to_hub(repo_id, token=token)
     assert "user/mine" not in hub.repositories
+
+
+@pytest.mark.parametrize("asked", ["/api/whoami", "GET /api/models"])
+def test_a_login_page_is_not_taken_for_the_hub(denoiser, hub, asked):
+    hub.faults = [(asked, "login page")]
+    with pytest.raises(HubUnreachable, match="not the Hub's"):
+        denoiser.push_to_hub("user/mine")
+
+
+def test_a_card_whose_metadata_cannot_be_read_is_left_alone(denoiser, hub):
+    denoiser.push_to_hub("user/mine")
+    broken = {"README.md": b"---\n: : [bad\n---\n# mine\n"}
+    hub.repositories["user/mine"].commit(broken)
+    with pytest.raises(CannotPublish, match="card is not YAML"):
+        denoiser.push_to_hub("user/mine")
+    assert pushed(hub, "user/mine") == broken
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, CannotPublish), (500, HubUnreachable)])

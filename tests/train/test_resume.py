@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.train.conftest import TINY, weights
+from tests.train.conftest import ONE_STAGE, TINY, weights
 from train.__main__ import main
 from train.evaluate import main as evaluate
 from train.publish import main as publish
@@ -122,6 +122,14 @@ def test_divergence_stops_with_a_message_and_keeps_the_last_good_state(
     model = {"architecture": "unet", "widths": [8, 16], "blocks": [8, 8]}
     status = main(arguments(config(optimizer=wild, model=model, budget={"steps": 200}), photographs, tmp_path / "run"))
     assert status == 1 and "the run diverged by step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--save-every", "0"], ["--steps", "15"]], ids=["at a save", "at the end"])
+def test_a_run_whose_output_is_no_picture_any_more_has_diverged(config, photographs, tmp_path, capsys, arguments, more):
+    wild = {"rate": 0.99, "warmup": 0, "clip": 1e30, "ema": 0.0, "weight_decay": 1e5}
+    path = config(optimizer=wild, stages=[ONE_STAGE[0] | {"loss": "mse"}])
+    assert main(arguments(path, photographs, tmp_path / "run", *more)) == 1
+    assert "the run diverged by step" in capsys.readouterr().err
 
 
 def test_a_run_that_ruins_good_weights_before_its_first_save_stops_too(

@@ -33,11 +33,18 @@ def test_the_rate_warms_up_stays_and_decays():
     assert rates[1000] == pytest.approx(0)
 
 
-def test_a_run_in_its_constant_phase_goes_on_with_another_budget(config, photographs, tmp_path, arguments, stop_at):
+def test_a_run_in_its_constant_phase_goes_on_with_another_budget(
+    config, photographs, tmp_path, arguments, stop_at, capsys
+):
     path = config(stages=ONE_STAGE)
     assert main(arguments(path, photographs, tmp_path / "at once", "--steps", "20")) == 0
     stop_at(9)
     assert main(arguments(path, photographs, tmp_path / "run", "--steps", "12")) == 130
+    # One that would end it at once is a mistake.
+    assert main(arguments(path, photographs, tmp_path / "run", "--steps", "8")) == 2
+    assert "of 8 steps 112% are used already" in capsys.readouterr().err
+    assert main(arguments(path, photographs, tmp_path / "run", "--decay-from", str(tmp_path / "run"))) == 2
+    assert "holds a run already" in capsys.readouterr().err
     assert main(arguments(path, photographs, tmp_path / "run", "--steps", "20")) == 0
     at_once, run = weights(tmp_path / "at once"), weights(tmp_path / "run")
     assert all(torch.equal(tensor, run[name]) for name, tensor in at_once.items())

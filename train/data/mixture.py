@@ -1,10 +1,16 @@
 """Noise for training: one kind, or a mixture, drawn for each crop."""
 
+import math
+
 import torch
 
 from denoiser.noise import NOISES, TorchRandom
 
 from ..config import ConfigError
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class NoiseMixture:
@@ -23,15 +29,15 @@ class NoiseMixture:
         for index, component in enumerate(components):
             where, given = f"noise[{index}]", dict(component)
             kind, share = given.pop("kind", None), given.pop("share", 1)
-            if kind not in NOISES:
+            if not isinstance(kind, str) or kind not in NOISES:
                 raise ConfigError(f"{where}: unknown kind {kind!r}; there are: {', '.join(NOISES)}")
-            if not isinstance(share, int | float) or share <= 0:
+            if not (_is_number(share) and 0 < share < math.inf):
                 raise ConfigError(f"{where}: share must be a positive number, got {share!r}")
             ranges = {}
             for parameter in NOISES[kind].parameters:
                 value = given.pop(parameter.name, parameter.default)
                 bounds = value if isinstance(value, list) else [value, value]
-                if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+                if len(bounds) != 2 or not all(map(_is_number, bounds)):
                     raise ConfigError(f"{where}: {parameter.name} must be a number or [low, high], got {value!r}")
                 if not parameter.low <= bounds[0] <= bounds[1] <= parameter.high:
                     raise ConfigError(
