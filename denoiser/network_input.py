@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
-from .analysis.clipping import undo_clipping
+from .analysis.clipping import are_counts, undo_clipping
 from .analysis.measured_parts import hidden_pixels, is_graphic, measured_parts
 from .analysis.noise_level import brighten
 from .analysis.noise_model import PoissonGaussian, Stabilizer
@@ -34,7 +34,10 @@ def sigma_of_each(
     apart = None | PoissonGaussian | np.ndarray | torch.Tensor
     if isinstance(sigma, list | tuple) and len(sigma) == count and any(isinstance(one, apart) for one in sigma):
         return [sigma_of_each(one, 1, height, width)[0] for one in sigma]
-    levels = np.asarray(sigma.detach().cpu().float() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
+    try:
+        levels = np.asarray(sigma.detach().cpu().float() if isinstance(sigma, torch.Tensor) else sigma, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sigma must be a number, or numbers in an array, a tensor or a list: {error}") from error
     if not ((levels >= 0) & (levels <= 255)).all():  # False for NaN too
         bad = f"{levels:.7g}" if levels.ndim == 0 else f"values from {levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {bad}")
@@ -111,6 +114,9 @@ class NetworkInput:
         else:
             level = (sigma.read if isinstance(sigma, PoissonGaussian) else sigma) / 255
         self.level: float | np.ndarray | None = None if blind else level
+        lowest, step = float(self.pixels.min()), 1 / picture.maximum if picture.maximum > 1 else 0.0
+        self._counts = lowest == 0 and are_counts(self.pixels, float(np.max(level)), step)
+        self._is_uncut = self._counts or lowest < 0
         self.clean = self.clean or (self.level is not None and not np.any(self.level))
         # Noise that depends on the signal was found because it is strong.
         self.share: float = 1.0
@@ -137,16 +143,18 @@ class NetworkInput:
         Where the noise is weak ``change`` says how the estimate depends on the tile, see
         :func:`denoiser.analysis.weak_noise.blend`.
         """
-        if self._stabilizer is None and level is not None and np.max(level) > 0:
+        if self._stabilizer is None and level is not None and np.max(level) > 0 and not self._counts:
             estimate = undo_clipping(estimate, tile, level)
         if level is not None:
             if change is not None:
                 step = 1 / self._picture.maximum if self._picture.maximum > 1 else 0.0
                 estimate = blend(estimate, tile, level, change, step)
-        elif self._stabilizer:  # no level was given: a network that takes it for less shifts dark areas as a whole
-            estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         else:
-            estimate = tile + np.float32(self.share) * (estimate - tile)
+            if self._stabilizer is None:
+                estimate = tile + np.float32(self.share) * (estimate - tile)
+            # No level was given: a network that takes it for less, or for cut off, shifts dark areas as a whole.
+            if self._stabilizer or self._is_uncut:
+                estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         return self._stabilizer.keep_flux(self._stabilizer.invert(estimate), noisy) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:

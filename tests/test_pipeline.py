@@ -177,6 +177,7 @@ def test_threads_share_one_denoiser(tiny, photo):
     ("arguments", "message"),
     [
         ({"sigma": -1}, "sigma must be from 0 to 255"),
+        ({"sigma": (level for level in (5, 9))}, "sigma must be a number"),
         ({"sigma": 256}, "sigma must be from 0 to 255"),
         ({"sigma": float("nan")}, "sigma must be"),
         ({"sigma": 255.0001}, "got 255.0001"),

@@ -9,7 +9,7 @@ const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
-const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16;
+const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25;
 const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
 const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5, MIN_TONES = 32, MIN_COLORS = 256, SEEN_COLORS = 100000;
 const STRONGEST = [0.05, 0.25], MAX_SHARE = [0.6, 0.88], FINE_CYCLES = 0.125;
@@ -315,7 +315,20 @@ function isGraphic(rgba, height, width, spread = 0) {
     }
   const count = rows * columns;
   if (both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05)) return true;
-  return [0, 1, 2].every((channel) => hasFewValues(rgba, channel));
+  return [0, 1, 2].every((channel) => hasFewValues(rgba, channel)) || hasFewColors(rgba);
+}
+
+function hasFewColors(rgba) {
+  const colors = new Set(), values = [new Set(), new Set(), new Set()];
+  let colored = false;
+  for (let at = 0; at < rgba.length && colors.size <= FEW_COLORS; at += 4) {
+    const [red, green, blue] = rgba.subarray(at, at + 3);
+    colors.add((red << 16) | (green << 8) | blue);
+    [red, green, blue].forEach((value, channel) => values[channel].add(value));
+    colored ||= red !== green || red !== blue;
+  }
+  const possible = values.reduce((product, { size }) => product * size, 1);
+  return colored && colors.size <= Math.min(FEW_COLORS, FEW_OF_ALL * possible);
 }
 
 function hasFewValues(rgba, channel) {

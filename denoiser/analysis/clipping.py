@@ -22,6 +22,10 @@ CELL = 8
 TILE = 512
 MARGIN = 4 * CELL
 MIN_LEVEL = 1e-6
+ROWS = 512
+"""Rows that are looked at for values near zero."""
+COUNT = 0.45
+"""Least distance of the first count from zero, in standard deviations: of more than five on the mean few are zero."""
 
 # Mean and variance of clipped noise of deviation 1 around a true value ``_DISTANCE`` above the end of the range.
 _DISTANCE = np.linspace(0, 4, 2001)  # beyond 4 nothing is clipped
@@ -43,6 +47,19 @@ def _table(values: np.ndarray) -> torch.Tensor:
 _SHIFT = _table(np.append(_TRUE[:-1] - _GRID[:-1], 0))
 _SHARE = _table(np.append(ndtr(-_TRUE[:-1]), 0))
 _SPREAD = _table(np.where(np.arange(len(_GRID)) < _REACH, np.interp(_TRUE, _DISTANCE, _VARIANCE), 0))
+
+
+def are_counts(noisy: np.ndarray, level: float, step: float) -> bool:
+    """Whether zeros of a picture are counts, as of photons, and no noise that was cut off: that lies near them, too.
+
+    Args:
+        noisy: The picture (H, W, C) in [0, 1].
+        level: Standard deviation of its noise, on the same scale.
+        step: Between the values that its file can hold.
+    """
+    some = noisy[:: max(1, len(noisy) // ROWS)]
+    least = float(np.min(some, where=some > 0, initial=1))
+    return bool((some == 0).any()) and least > max(COUNT * level, 1.5 * step)
 
 
 def undo_clipping(

@@ -13,6 +13,8 @@ MIN_BLOCKS = 64
 """Blocks that a picture must have to be called a graphic."""
 FEW_VALUES, MIN_GAP = 4, 16 / 255
 """So few values, so far apart, are a drawn pattern: noise has those between them, too."""
+FEW_COLORS, FEW_OF_ALL = 64, 0.25
+"""So few colors, and of all that could be made of their values so small a share, are drawn: noise mixes them freely."""
 MIN_FLAT, FEW_TONES, MOST = 0.003, 4, 0.9
 """Least share of the blocks that areas of one tone have; most of them are of so few tones, unlike those of a sky."""
 NEAR = 4
@@ -122,7 +124,8 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
 
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
     black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
-    are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern.
+    are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern, and
+    one of few colors.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -135,7 +138,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
     if (constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05):
         return True
-    return all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2]))
+    return all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2])) or _has_few_colors(pixels)
 
 
 def _has_few_values(plane: np.ndarray) -> bool:
@@ -144,6 +147,15 @@ def _has_few_values(plane: np.ndarray) -> bool:
         return False
     values = np.unique(plane)
     return len(values) <= FEW_VALUES and bool(np.diff(values).min(initial=1) > MIN_GAP)
+
+
+def _has_few_colors(pixels: np.ndarray) -> bool:
+    """Whether a picture (H, W, C) has a few colors that are not gray; its first row tells most at once."""
+    if len(np.unique(_keys(pixels[0]))) > FEW_COLORS or (pixels == pixels[..., :1]).all():
+        return False
+    colors = len(np.unique(_keys(pixels.reshape(-1, pixels.shape[2]))))
+    possible = np.prod([len(np.unique(pixels[..., channel])) for channel in range(pixels.shape[2])])
+    return bool(colors <= min(FEW_COLORS, FEW_OF_ALL * possible))
 
 
 def _are_of_few_tones(colors: np.ndarray) -> bool:

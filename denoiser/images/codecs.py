@@ -84,10 +84,9 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
     request = Request(name, max_pixels, page, single)
     if isinstance(source, Path):
         if not os.path.exists(source):  # unlike source.exists() also of a name that is too long
-            address = re.match(r"\w\w+:", str(source))
-            raise ImageUnreadable(
-                f"{source} is an address: download it first." if address else f"There is no file {name}."
-            )
+            if address := re.match(r"(\w\w+:)/?(.*)", str(source)):  # a path has one slash of two
+                raise ImageUnreadable(f"{address[1]}//{address[2]} is an address: download it first.")
+            raise ImageUnreadable(f"There is no file {name}.")
         if source.is_dir():
             raise ImageUnreadable(f"{name} is a folder, not a picture.")
     elif isinstance(source, io.TextIOBase):
@@ -105,8 +104,9 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
 
 def _read(file: IO[bytes], request: Request) -> list[Frame]:
     """The frames as their reader gives them; the content decides which it is."""
-    if not file.seekable():
+    if not getattr(file, "seekable", bool)():
         file = io.BytesIO(file.read())
+    file.seek(0)
     head = file.read(64)
     if not head:
         raise ImageUnreadable(f"{request.name} is empty (0 bytes), or was read to its end before.")
@@ -192,7 +192,8 @@ def prepare(path: Path, frames: Sequence[Frame]) -> None:
         ValueError: It cannot hold their depth, transparency or number.
     """
     check_format(path, frames)
-    words = metadata.lost(frames[0].info, WRITTEN[path.suffix.lower()])
+    form = WRITTEN[path.suffix.lower()]
+    words = metadata.lost(frames[0].info, form) + metadata.lost_of_further(frames, form)
     if words:
         _logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
 

@@ -137,7 +137,7 @@ def pil_planes(image: Image.Image, name: str) -> np.ndarray:
         raise ImageUnreadable(f"{name} has color mode {image.mode}; convert it to RGB or gray first.")
     target = _MODES[image.mode]
     if "transparency" in image.info and target in ("L", "RGB"):
-        target = "LA" if image.mode == "L" else "RGBA"
+        target = "LA" if target == "L" else "RGBA"
     image.load()
     if image.mode != target and target != "I;16":
         image = image.convert(target)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ records in a JPEG.
 """
 
 _COMMON = ("icc_profile", "exif", "xmp", "resolution")
+_OF_A_PICTURE = {*_COMMON, "text", "comment", "iptc"}
 KEPT: dict[str, tuple[str, ...]] = {
     "PNG": tuple(key for key in LABELS if key not in ("xmp_extended", "iptc")),
     "TIFF": (*_COMMON, "iptc"),
@@ -48,7 +50,7 @@ KEPT: dict[str, tuple[str, ...]] = {
 """What each format that is written can hold."""
 _MAX_DPI = {"PNG": 1e8, "TIFF": 1e9, "JPEG": 65_535, "BMP": 1e8}
 
-_TOO_MUCH = {"resolution": " without a unit or as fine as this"}
+_TOO_MUCH = {"resolution": " without a unit or as fine as this", "icc_profile": " for gray"}
 # Bytes in the one segment that each has; XMP and profiles may have several. Pillow has less room for comments.
 _JPEG_SEGMENTS = {"exif": 65_533, "iptc": 65_507, "comment": 60_000}
 _IPTC_RESOURCE = 0x0404
@@ -87,6 +89,8 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
     if "dpi" in source:
         scale = 1 / 2.54 if unit == 3 else 1.0
         info["resolution"] = (float(source["dpi"][0]) * scale, float(source["dpi"][1]) * scale, 3 if unit == 3 else 2)
+    elif source.get("jfif_unit") == 0 and len(set(source["jfif_density"])) > 1:
+        info["resolution"] = (*map(float, source["jfif_density"]), 1)
     elif "aspect" in source or "resolution" in source:
         info["resolution"] = (*map(float, source.get("resolution") or source["aspect"]), 1)
     if image.format in ("JPEG", "MPO") and _IPTC_RESOURCE in source.get("photoshop", ()):
@@ -118,6 +122,8 @@ def to_pil(info: dict[str, Any]) -> dict[str, Any]:
 def kept(info: dict[str, Any], form: str) -> dict[str, Any]:
     """What of ``info`` a file of this format ("PNG") can hold."""
     found = {key: info[key] for key in KEPT[form] if key in info}
+    if form == "WEBP" and found.get("icc_profile", b"")[16:20] == b"GRAY":  # it holds colors only
+        del found["icc_profile"]
     if form == "JPEG":
         found = {key: found[key] for key in found if len(found[key]) <= _JPEG_SEGMENTS.get(key, np.inf)}
     if "resolution" in found:
@@ -135,6 +141,15 @@ def lost(info: dict[str, Any], form: str) -> list[str]:
         for key in info
         if key in LABELS and key not in holds
     ]
+
+
+def lost_of_further(frames: Sequence[Frame], form: str) -> list[str]:
+    """What is said of frames after the first alone, in words, where a file of this format says it once."""
+    if form == "TIFF":
+        return []
+    first, further = frames[0].info, [frame.info for frame in frames[1:]]
+    keys = {key for info in further for key in _OF_A_PICTURE & info.keys() if info[key] != first.get(key)}
+    return [f"{LABELS[key]} of further frames" for key in sorted(keys)]
 
 
 def checked(info: dict[str, Any], request: Request) -> dict[str, Any]:

@@ -68,15 +68,16 @@ class Picture:
         Raises:
             ImageUnreadable: It has values that are not finite, or floats on another scale.
         """
-        planes, beyond = frame.planes.astype(np.float32), None
+        with np.errstate(over="ignore"):  # of doubles, where there are no data
+            planes, beyond = frame.planes.astype(np.float32), None
         if frame.planes.dtype.kind == "f":
-            _check_floats(planes, name)
+            _check_floats(frame.planes, name)
         else:
             planes /= np.float32(frame.maximum)
         alpha = planes[..., -1] if frame.has_alpha else None
         pixels = np.ascontiguousarray(planes if alpha is None else planes[..., :-1])
         if frame.planes.dtype.kind == "f":
-            pixels, beyond = _within_range(pixels)
+            pixels, beyond = _within_range(pixels, frame.planes[..., : pixels.shape[2]])
         return cls(pixels, alpha, frame.maximum, frame.planes.dtype, frame.info, beyond=beyond)
 
     def to_frame(self) -> Frame:
@@ -182,7 +183,8 @@ class Picture:
     def _apply(self, function: Callable[[np.ndarray], np.ndarray]) -> "Picture":
         """``function`` over pixels and alpha."""
         whole = self.pixels if self.beyond is None else np.where(self.beyond != 0, self.beyond, self.pixels)
-        pixels, beyond = _within_range(np.ascontiguousarray(function(whole)))
+        whole = np.ascontiguousarray(function(whole))
+        pixels, beyond = _within_range(whole, whole)
         alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
         return dataclasses.replace(self, pixels=pixels, alpha=alpha, beyond=beyond)
 
@@ -263,12 +265,12 @@ def read_frames(
     return codecs.load(source, max_pixels, page, single)
 
 
-def _within_range(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """``pixels`` and ``beyond`` of a :class:`Picture`."""
+def _within_range(pixels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """``pixels`` and ``beyond`` of a :class:`Picture`, from its ``values`` and those as float32."""
     if pixels.min() >= NETWORK_RANGE[0] and pixels.max() <= NETWORK_RANGE[1]:
         return pixels, None
     inside = np.clip(pixels, *NETWORK_RANGE)
-    return inside, np.where(inside == pixels, np.float32(0), pixels)
+    return inside, np.where(inside == pixels, values.dtype.type(0), values)
 
 
 def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:

@@ -35,7 +35,7 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
     if others:
         request.warn(f"its {', '.join(others)} {'is' if len(others) == 1 else 'are'} left out")
     width, height, depth, color = struct.unpack(">IIBB", content[16:26])
-    animated = b"acTL" in pixels[:64]
+    animated = b"acTL" in pixels[: pixels.find(b"IDAT")]
     if depth == 16 and animated:
         raise ImageUnreadable(f"{request.name} is an animation of 16 bits. Save its frames as files of their own.")
     if color in (0, 2, 4, 6) and not animated:

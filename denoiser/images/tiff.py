@@ -9,9 +9,10 @@ from typing import IO, Any
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageTooLarge, ImageUnreadable
+from . import metadata
 from .frame import DEPTHS, Frame, Request, apply_cmyk_profile
 from .tiff_tags import IPTC, LAYOUT, XMP, Directory, append_directories, parse_exif, read_info
 
@@ -40,8 +41,10 @@ def read(file: IO[bytes], request: Request) -> list[Frame]:
                 page, file, request, request.page is not None and (tif.is_imagej or tif.is_ome or tif.is_shaped)
             )
             frames.append(_frame(values[wanted[0]], page, info, request))
-            info = {key: value for key, value in info.items() if key != "exif"}  # which the whole stack has once
-            frames += [_frame(values[index], page, info, request) for index in wanted[1:]]
+            for index in wanted[1:]:
+                frame = metadata.upright(_frame(values[index], page, info, request), request)
+                about = {key: value for key, value in frame.info.items() if key != "exif"}  # the stack has it once
+                frames.append(replace(frame, info=about))
         if stored[0][0].tags.get("MaxSampleValue") is None:
             frames = _twelve_bits(frames, first.photometric == 0, request)
         return frames
@@ -86,7 +89,13 @@ def _check_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage, request: Re
     height = min(height, page.imagelength) if not page.is_tiled else height
     for segment, _ in tif.filehandle.read_segments(page.dataoffsets, page.databytecounts, flat=True):
         if isinstance(segment, bytes) and segment:
-            with Image.open(io.BytesIO(segment), formats=["JPEG", "JPEG2000", "WEBP", "PNG"]) as part:
+            try:
+                part = Image.open(io.BytesIO(segment), formats=["JPEG", "JPEG2000", "WEBP", "PNG"])
+            except UnidentifiedImageError as error:
+                raise ImageUnreadable(
+                    f"{request.name} holds JPEG of 12 bits, or lossless, or damaged; save it with LZW or Deflate."
+                ) from error
+            with part:
                 if part.width * part.height > 4 * height * width + 4096:
                     raise ImageTooLarge(
                         f"{request.name} has a tile of {part.width} x {part.height} pixels, not as said."
@@ -120,8 +129,9 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
     else:
         declared = page.tags.valueof("MaxSampleValue")
         declared = declared[0] if isinstance(declared, tuple) else declared
-        bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
-        maximum = float(2**bits - 1)
+        sizes = {page.bitspersample} if isinstance(page.bitspersample, int) else set(page.bitspersample)
+        # Samples of different sizes come out of tifffile as whole bytes.
+        maximum = float(2 ** (sizes.pop() if len(sizes) == 1 else 8 * planes.dtype.itemsize) - 1)
         if isinstance(declared, int) and int(planes.max()) <= declared in (1023, 4095, 16383) and kind != "PALETTE":
             maximum = float(declared)
     colors = {"MINISBLACK": 1, "MINISWHITE": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "SEPARATED": 4}.get(kind)
@@ -138,7 +148,7 @@ def _frame(planes: np.ndarray, page: tifffile.TiffPage, info: dict[str, Any], re
         table = table >> 8 if table.max() > 255 else table  # some programs wrote 8 bits
         planes, maximum = table[planes[..., 0]].astype(np.uint8), 255.0
     if planes.dtype == np.uint8 and maximum != 255:
-        planes, maximum = (planes.astype(np.uint16) * 255 // int(maximum)).astype(np.uint8), 255.0
+        planes, maximum = np.rint(planes * np.float32(255 / maximum)).astype(np.uint8), 255.0
     frame = Frame(planes, maximum, info)
     if kind == "SEPARATED":
         frame = apply_cmyk_profile(frame, request)

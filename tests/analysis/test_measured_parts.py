@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from denoiser import Denoiser, estimate_sigma
+from denoiser.analysis.measured_parts import is_graphic
 from denoiser.analysis.metrics import psnr
+from denoiser.images.picture import read
 from tests.conftest import PHOTO
 
 TONES = [(230, 225, 210), (1, 1, 1), (0, 128, 255)]
@@ -101,6 +103,19 @@ def test_a_drawn_pattern_beside_a_flat_area_is_no_noise(kind, channels):
     picture = np.full((300, 300, channels), 200, np.uint8)
     picture[50:260, 50:260] = PATTERNS[kind](*np.mgrid[:210, :210])[..., None].astype(np.uint8)
     assert estimate_sigma(picture) == 0
+
+
+@pytest.mark.parametrize("colors", [3, 6, 16, 60])
+@pytest.mark.parametrize("ground", [0, 90, 255])
+def test_drawings_of_few_colors_are_no_noise_and_counts_of_few_values_are(colors, ground):
+    draw = np.random.default_rng(0)
+    palette = draw.integers(0, 256, (colors, 3), np.uint8)
+    sheet = palette[draw.integers(0, colors, (160, 160))]
+    sheet[draw.random((160, 160)) < 0.3] = (ground, 0, ground)
+    assert is_graphic(read(sheet).pixels) and estimate_sigma(sheet) == 0
+    for mean in (0.2, 1, 3):
+        counts = np.rint(draw.poisson(mean, (160, 160, 3)) * 255 / 40).astype(np.uint8)
+        assert not is_graphic(read(counts).pixels)
 
 
 @pytest.mark.parametrize("colors", [8, 16, 32])

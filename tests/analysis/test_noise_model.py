@@ -125,6 +125,19 @@ def test_a_dark_background_of_counts_keeps_its_mean(denoiser, photons, level):
     assert denoised[dark].mean() == pytest.approx(noisy[dark].mean(), rel=0.05)
 
 
+@pytest.mark.parametrize(("photons", "level"), [(60, 0.01), (40, 0.02), (20, 0.05), (255, 0.01), (20, 0.01)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_frame_of_nothing_but_few_counts_keeps_its_mean(denoiser, photons, level, dtype):
+    counts = (np.random.default_rng(3).poisson(np.full((192, 192), level * photons)) / photons).clip(0, 1)
+    noisy = np.rint(counts * 65535).astype(dtype) if dtype == np.uint16 else counts.astype(dtype)
+    assert denoiser(noisy).mean(dtype=float) == pytest.approx(noisy.mean(dtype=float), rel=0.01)
+
+
+def test_noise_below_black_that_is_not_cut_off_keeps_its_mean(denoiser):
+    noise = np.random.default_rng(1).standard_normal((192, 192, denoiser.model.config.channels))
+    assert denoiser((0.02 + 10 / 255 * noise).astype(np.float32)).mean() == pytest.approx(0.02, rel=0.03)
+
+
 @pytest.mark.parametrize("photons", [10, 30, 100])
 def test_counts_on_a_dark_ground_are_not_taken_for_read_noise(photons):
     """Zeros are counts there: with read noise they would be values cut off, and the ground would lose its mean."""

@@ -439,6 +439,44 @@ def test_gray_animations_stay_gray(tmp_path, mode, target):
         assert np.array_equal(before.planes, np.asarray(image).reshape(before.planes.shape))
 
 
+def test_an_animation_with_a_suggested_palette_keeps_its_frames(tmp_path):
+    images = frames_of()
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:], duration=100)
+    content = (tmp_path / "a.png").read_bytes()
+    body = b"PLTE" + bytes(range(96))
+    chunk = struct.pack(">I", 96) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    assert len(read_frames(tmp_path / "a.png")) == 3
+
+
+def test_what_is_said_of_further_pages_alone_is_named(tmp_path, caplog):
+    infos = {}, {"icc_profile": PROFILE}
+    pages = [Frame(np.full((8, 8, 3), tone, np.uint8), 255.0, info) for tone, info in enumerate(infos)]
+    save_image(pages, tmp_path / "a.tif")
+    assert [frame.info.get("icc_profile") for frame in read_frames(tmp_path / "a.tif")] == [None, PROFILE]
+    assert "cannot hold" not in caplog.text
+    save_image(pages, tmp_path / "a.png")
+    assert "cannot hold ICC color profile of further frames" in caplog.text
+
+
+def test_the_profile_of_a_gray_picture_is_not_given_to_colors(tmp_path, caplog):
+    gray = PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    save_image(Frame(np.full((8, 8, 1), 9, np.uint8), 255.0, {"icc_profile": gray}), tmp_path / "a.webp")
+    assert "cannot hold ICC color profile for gray" in caplog.text
+    with Image.open(tmp_path / "a.webp") as written:
+        assert "icc_profile" not in written.info
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    content[13:18] = b"\0\0\2\0\1"  # of JFIF: no unit, two to one
+    (tmp_path / "a.jpg").write_bytes(content)
+    for name in ("b.png", "b.tif"):
+        save_image(read_frames(tmp_path / "a.jpg"), tmp_path / name)
+        assert read_frames(tmp_path / name)[0].info["resolution"] == (2, 1, 1)
+
+
 def test_frame_times_keep_their_fractions(tmp_path):
     frames = [Frame(np.asarray(image), 255.0, {"duration": 1000 / 30}) for image in frames_of()]
     save_image(frames, tmp_path / "a.png")

@@ -4,6 +4,7 @@ import pickle
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,8 +247,9 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read(tmp_path)
     with pytest.raises(ImageUnreadable, match="no file"):
         read("x" * 5000)
-    with pytest.raises(ImageUnreadable, match="is an address: download it first"):
-        read("https://example.com/a.png")
+    for address in ("https://example.com/a.png", Path("https://example.com/a.png")):
+        with pytest.raises(ImageUnreadable, match=r"https://example\.com/a\.png is an address: download it first"):
+            read(address)
     with pytest.raises(ImageUnreadable, match="the file is empty"):
         read(io.BytesIO())
     with pytest.raises(ImageUnreadable, match=r"^\. is a folder"):
@@ -257,6 +259,27 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         pass
     with pytest.raises(ImageUnreadable, match="is closed: open it again"):
         read(file)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
+def test_a_file_is_read_from_its_beginning_wherever_it_stands(form):
+    image, buffer = Image.new("RGB", (9, 7), (90, 80, 70)), io.BytesIO()
+    image.save(buffer, form)
+    buffer.seek(8)
+    assert read(buffer).size == (9, 7)
+    assert read(SimpleNamespace(read=io.BytesIO(buffer.getvalue()).read)).size == (9, 7)
+
+
+def test_a_bilevel_image_with_transparency_stays_gray():
+    image = Image.new("1", (9, 7), 1)
+    image.info["transparency"] = 0
+    assert read(image).pixels.shape == (7, 9, 1) and read(image).alpha is not None
+
+
+def test_doubles_that_mean_no_data_stay_as_they_are():
+    values = np.full((40, 50), 0.5)
+    values[3, 4] = -np.finfo(np.float64).max
+    assert np.array_equal(np.asarray(read(values)), values)
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):

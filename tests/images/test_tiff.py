@@ -125,6 +125,31 @@ def test_jpeg_in_tiff_is_read_as_rgb(tmp_path, quality):
         assert read_back.shape == array.shape and np.abs(read_back - array).mean() < 3
 
 
+def test_samples_of_five_and_six_bits_fill_eight(tmp_path):
+    colors = values((20, 32, 3), np.uint8) >> [3, 2, 3]
+    packed = (colors @ [1 << 11, 1 << 5, 1]).astype("<u2").tobytes()
+    start = 8 + 2 + 9 * 12 + 4
+    about = [(256, 4, 1, 32), (257, 4, 1, 20), (258, 3, 3, start), (259, 4, 1, 1), (262, 4, 1, 2)]
+    about += [(273, 4, 1, start + 6), (277, 4, 1, 3), (278, 4, 1, 20), (279, 4, 1, len(packed))]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in about) + bytes(4)
+    head = b"II*\0" + struct.pack("<IH", 8, len(about)) + table + struct.pack("<3H", 5, 6, 5)
+    (tmp_path / "a.tif").write_bytes(head + packed)
+    assert np.abs(read_frames(tmp_path / "a.tif")[0].planes - colors * 255 / [31, 63, 31]).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [3, 5, 7])
+def test_fewer_bits_than_eight_are_stretched_to_the_nearest_value(tmp_path, bits):
+    array = values((16, 24), np.uint8) >> (8 - bits)
+    tifffile.imwrite(tmp_path / "a.tif", array, bitspersample=bits)
+    assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes[..., 0], np.rint(array * (255 / (2**bits - 1))))
+
+
+def test_jpeg_of_twelve_bits_in_tiff_is_not_said_to_be_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", values((64, 64), np.uint16) >> 4, compression="jpeg")
+    with pytest.raises(ImageUnreadable, match="JPEG of 12 bits"):
+        read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_fewer_bits_in_sixteen_keep_their_values_and_their_white(tmp_path, bits, caplog):
     array = values((40, 40), np.uint16) >> (16 - bits)
@@ -207,6 +232,15 @@ def test_floats_on_another_scale_are_refused(tmp_path):
 
 def stack(count=5, dtype=np.uint16, shape=(24, 30)):
     return values((count, *shape), dtype)
+
+
+@pytest.mark.parametrize("options", [{"metadata": {"axes": "TYX"}}, {"imagej": True}], ids=["shaped", "imagej"])
+def test_an_orientation_is_that_of_the_whole_stack(tmp_path, options):
+    turned = [(274, 3, 1, 6, True)]
+    tifffile.imwrite(tmp_path / "a.tif", stack(3), photometric="minisblack", extratags=turned, truncate=True, **options)
+    expected = np.rot90(stack(3), -1, (1, 2))
+    assert np.array_equal([frame.planes[..., 0] for frame in read_frames(tmp_path / "a.tif")], expected)
+    assert np.array_equal(read_frames(tmp_path / "a.tif", page=2)[0].planes[..., 0], expected[1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -190,7 +190,8 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     framed[:, :20] = framed[:, -20:] = (114, 114, 120)
     captioned[80:] = 30
     gray = (120 + texture, 110 + texture / 20, 120 + uneven, strong[..., :1].repeat(3, 2), text)
-    for one in (weak, strong, dark, dither, framed, captioned, weak[:3], *gray):
+    sheet = random.integers(0, 256, (7, 3))[random.integers(0, 7, (110, 150))]
+    for one in (weak, strong, dark, dither, framed, captioned, weak[:3], sheet, *gray):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
         found = page.evaluate(estimate, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]])
