@@ -82,6 +82,8 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         return [Job(sources[0], None, () if extension else _alternatives(Path("picture.png")))]
     if not output:
         raise ValueError("the name of the output is empty")
+    if "://" in output:
+        raise ValueError(f"{output} is an address: name a file or a folder")
     _check_length(folder)
     into_folder = several or folder.is_dir() or output.endswith(("/", os.sep))
     if into_folder and folder.exists() and not folder.is_dir():

@@ -425,6 +425,7 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
     [
         (["-", "-o", "out/"], "standard input has no name"),
         (["a.png", "-o", ""], "the name of the output is empty"),
+        (["a.png", "-o", "https://example.com/b.png"], "https://example.com/b.png is an address"),
         (["a.png", "b.jpg", "-o", "-"], "standard output takes one picture"),
         (["a.png", "-o", "-", "--json"], "cannot both go to standard output"),
         (["a.png", "-o", "x.png", "--overwrite", "--skip-existing"], "exclude each other"),
