@@ -93,7 +93,9 @@ class CropChoice:
         runner = self.state.experiment_runner
         area = controls.short_area(runner)
         key = f"{controls.photo} {area}"
-        if controls.photo is None or key == shown:
+        if controls.photo is None:
+            return ["", MIDDLE, ""]
+        if key == shown:
             return [gr.skip(), gr.skip(), gr.skip()]
         try:
             return [runner.crop_overview(controls.photo, area), MIDDLE, key]

@@ -17,8 +17,8 @@ SIGMA_MODES = {"Known": "known", "Estimated": "estimate", "Manual": "manual"}
 DIFFERENCES = {"What was removed": "removed", "What is missing": "missing"}
 SIGMA_LABEL = "Noise level (\u03c3) for the network"
 SIGMA_INFO = (
-    "Known: the true standard deviation of the noise that was added. Estimated: found from the noisy picture alone, as "
-    "for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
+    "Known: how the noise was made, by its standard deviation or how that depends on the brightness. Estimated: found "
+    "from the noisy picture alone, as for a photo of yours. Manual: what you say; too low leaves noise, too high blurs."
 )
 STRENGTH_INFO = (
     "1 is the network's picture, 0 the noisy one; between them some grain is kept. SURE, an estimate of the error "

@@ -213,6 +213,7 @@ class DenoiseTab:
 
         try:
             controls, others = self._read(inputs)
+            self.controls.full_size.compare(session, controls.file_settings)
             update, result = self._compute(controls, others)
             yield unless_late(update)
             if result:

@@ -18,6 +18,8 @@ from .result_files import ResultFiles
 
 FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 """Names of the formats, and their extensions."""
+EARLIER = ", with the settings before"
+"""What is said of a file for which the page has other settings by now."""
 TELL_SECONDS = 0.5
 """How often the visitor is told how far it is."""
 
@@ -30,8 +32,12 @@ class Progress:
         share: Of the tiles, 0 to 1; the last of it is the writing of the file.
         begun: When its turn came; None before that.
         cancelled: Whether nobody wants it any more.
+        settings: Those it is computed with.
+        outdated: Whether the page has others by now.
     """
 
+    settings: object = None
+    outdated: bool = False
     share: float = 0.0
     begun: float | None = None
     cancelled: bool = field(default=False)
@@ -56,7 +62,7 @@ class Progress:
         if not self.share:
             return "Reading the photo \u2026"
         left = (time.monotonic() - self.begun) * (1 - self.share) / self.share
-        return f"{self.share:.0%} done, about {_duration(left)} left"
+        return f"{self.share:.0%} done, about {_duration(left)} left{EARLIER * self.outdated}"
 
 
 def _duration(seconds: float) -> str:
@@ -82,8 +88,23 @@ class FullSize:
         if session in self._under_way:
             self._under_way[session].cancelled = True
 
+    def compare(self, session: str, settings: object) -> None:
+        """Take note of the settings that a session's page has now."""
+        if session in self._under_way:
+            self._under_way[session].outdated = settings != self._under_way[session].settings
+
+    def is_outdated(self, session: str) -> bool:
+        """Whether a session's job is computed with other settings than its page has."""
+        return session in self._under_way and self._under_way[session].outdated
+
     async def denoise(
-        self, photo: str, loaded: Loaded, file_format: str, options: dict[str, Any], session: str = ""
+        self,
+        photo: str,
+        loaded: Loaded,
+        file_format: str,
+        options: dict[str, Any],
+        session: str = "",
+        settings: object = None,
     ) -> AsyncIterator[str | Path]:
         """Denoise a photo in full.
 
@@ -93,6 +114,7 @@ class FullSize:
             file_format: A name in ``FILE_FORMATS``.
             options: ``noise`` to ``strength`` of :meth:`ExperimentRunner.run`.
             session: Whose it is, for :meth:`cancel`.
+            settings: What :meth:`compare` compares.
 
         Yields:
             Sentences that say how far it is, and the path of the file in the end, unless it is cancelled. To close the
@@ -101,7 +123,7 @@ class FullSize:
         Raises:
             gr.Error: It cannot be done; the message says why.
         """
-        call, progress = current_call(), Progress()
+        call, progress = current_call(), Progress(settings)
         self._under_way[session] = progress
         name = f"{Path(photo).stem[:60] or 'photo'}-denoised{FILE_FORMATS.get(file_format, '.png')}"
 

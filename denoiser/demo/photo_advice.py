@@ -29,12 +29,14 @@ class PhotoFacts:
         height: Upright, pixels.
         noisy: Whether it looks noisy already.
         frames: How many its file holds; the first is used.
+        fits_jpeg: Whether it has 8 bits and no transparency.
     """
 
     width: int
     height: int
     noisy: bool
     frames: int = 1
+    fits_jpeg: bool = True
 
 
 def describe_photo(picture: Picture, frames: int = 1, denoiser: Denoiser | None = None) -> PhotoFacts:
@@ -43,7 +45,7 @@ def describe_photo(picture: Picture, frames: int = 1, denoiser: Denoiser | None 
     # Of a small crop every part may be texture: it is not judged.
     judge = denoiser if min(width, height) >= GRID * PART_SIDE else None
     noisy = judge is not None and judge.noise_share(_middles(picture)) >= NOISY_SHARE
-    return PhotoFacts(width, height, noisy, frames)
+    return PhotoFacts(width, height, noisy, frames, picture.dtype == np.uint8 and picture.alpha is None)
 
 
 def has_color(picture: Picture) -> bool:

@@ -12,7 +12,7 @@ from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import PARAMETERS, ControlValues
 from .denoise_layout import DenoiseLayout
 from .figures import formula_of, render_info, render_message
-from .full_size import FullSize
+from .full_size import EARLIER, FullSize
 from .model_pool import Loaded
 from .photo_advice import PHOTO_CHECKPOINT, Advice, PhotoFacts, advise
 from .photo_parts import AREAS, MIDDLE
@@ -177,7 +177,7 @@ class PhotoControls:
             [ui.file_format.input, ui.area.change, ui.photo_facts.change],
             self.on_file_wanted,
             [ui.file_format, ui.area, ui.photo_facts],
-            [ui.download, ui.full_size],
+            [ui.download, ui.full_size, ui.job],
             **QUEUED,
         )
         job = ui.full_size.click(
@@ -193,12 +193,16 @@ class PhotoControls:
         ui.cancel.click(self.on_file_cancelled, None, None, **IMMEDIATE)
 
     def on_file_wanted(self, file_format: str, area: str, facts: PhotoFacts | None) -> list:
-        """The button for the file: what is shown is one already, or it is to be made."""
+        """The button for the file: what is shown is one already, or it is to be made. No error of another stays."""
         at_hand = file_format == "PNG" and (area == "all" or not self._is_large(facts))
+        fits = file_format != "JPEG" or not facts or facts.fits_jpeg
         size = f" ({facts.width} \u00d7 {facts.height})" if facts else ""
+        wanted = f"Denoise the full size{size}, {file_format}"
+        wanted = wanted if fits else "JPEG holds neither transparency nor more than 8 bits: choose PNG or TIFF"
         return [
             gr.update(visible=at_hand),
-            gr.update(visible=not at_hand, interactive=True, value=f"Denoise the full size{size}, {file_format}"),
+            gr.update(visible=not at_hand, interactive=fits, value=wanted),
+            gr.update(visible=False),
         ]
 
     def on_file_cancelled(self, request: gr.Request) -> None:
@@ -207,7 +211,7 @@ class PhotoControls:
 
     async def on_full_size(self, request: gr.Request, *values: Any) -> AsyncIterator[dict]:
         """Denoise the whole photo; yields how far it is, and the file in the end unless it was cancelled."""
-        ui, (controls, (file_format,)) = self.layout, ControlValues.read(values)
+        ui, session, (controls, (file_format,)) = self.layout, request.session_hash or "", ControlValues.read(values)
         working = {
             ui.job: gr.update(visible=True),
             ui.cancel: gr.update(visible=True),
@@ -218,14 +222,15 @@ class PhotoControls:
                 raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
             loaded = self.picker.loaded(controls.selection)
             job = self.full_size.denoise(
-                controls.photo, loaded, file_format, controls.options, request.session_hash or ""
+                controls.photo, loaded, file_format, controls.options, session, controls.file_settings
             )
             ended: dict = {ui.job: gr.update(visible=False), ui.full_size: gr.update(interactive=True)}
             async for told in job:
                 if isinstance(told, str):
                     yield working | {ui.job_message: render_message(told), ui.file: gr.update(visible=False)}
                 else:
-                    label = f"Download {told.name} ({told.stat().st_size / 1e6:.1f} MB)"
+                    before = EARLIER * self.full_size.is_outdated(session)
+                    label = f"Download {told.name} ({told.stat().st_size / 1e6:.1f} MB{before})"
                     ended[ui.file] = gr.update(value=str(told), label=label, visible=True)
             yield ended
         except gr.Error as error:

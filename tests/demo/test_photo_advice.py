@@ -244,6 +244,23 @@ def test_who_closes_it_ends_the_computation_between_tiles(tmp_path, large, loade
     assert not shares or shares[-1][1]  # the last look, if it came to one, found it cancelled
 
 
+def test_a_file_that_has_other_settings_than_the_page_says_so(tmp_path, large, loaded, monkeypatch):
+    monkeypatch.setattr(full_size_module, "TELL_SECONDS", 0.001)
+    job = full_size(tmp_path)
+
+    async def change():
+        outdated = []
+        async for told in job.denoise(str(large), loaded, "PNG", OPTIONS, "mine", "these"):
+            outdated.append((job.is_outdated("mine"), "with the settings before" in str(told)))
+            job.compare("another's", "others")
+            job.compare("mine", "others" if len(outdated) == 1 else "these" if isinstance(told, Path) else "others")
+        return outdated
+
+    found = run_async(change())
+    assert not found[0][0] and found[-1][0]
+    assert all(is_outdated for is_outdated, said in found if said) and not job.is_outdated("mine")
+
+
 def test_who_cancels_gets_no_file_and_nothing_after_the_end(tmp_path, large, loaded):
     job = full_size(tmp_path)
 

@@ -98,6 +98,7 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_p
         for seen in (other, visitor):  # in between
             seen.after(functools.partial(seen.page.click, "#reroll"))
         assert page.get_by_text("done, about").is_visible()
+        page.get_by_text("left, with the settings before").wait_for()
         page.click("#cancel")
         visitor.hidden("#job")
     finally:
@@ -231,6 +232,12 @@ def test_what_is_read_by_a_library_that_is_missing_is_said_to_a_visitor(tmp_path
 def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
     visitor.after(lambda: visitor.upload("float.tif", tiff(photo[..., 0].astype(np.float32) / 255)))
     assert "256 × 256" in visitor.figures()
+    for name, possible in (("JPEG", False), ("TIFF", True)):  # said before anything is computed
+        visitor.page.click("#file-format input")
+        visitor.page.get_by_role("option", name=name).click()
+        label = "Denoise the full size (256 × 256), TIFF" if possible else "JPEG holds neither transparency nor more"
+        visitor.page.locator("#full-size", has_text=label).wait_for()
+        assert visitor.page.is_enabled("#full-size") is possible
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()

@@ -132,9 +132,17 @@ def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone_and_n
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("width", [768, 1024, 1440, 1920])
-def test_nothing_is_wider_than_the_window(seen_in, width):
-    assert seen_in(width, 900).page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("width", [320, 360, 600, 700, 768, 800, 820, 859, 1024, 1440, 1920])
+def test_nothing_is_wider_than_the_window_and_no_choice_is_cut_off(seen_in, width):
+    page = seen_in(width, 900).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut_off = page.evaluate(
+        """() => [...document.querySelectorAll("#which label, #sigma-mode label")].filter((label) => {
+          const own = label.getBoundingClientRect(), group = label.closest(".block").getBoundingClientRect();
+          return own.right > Math.min(group.right, innerWidth) + 0.5 || label.scrollWidth > label.clientWidth + 1;
+        }).map((label) => label.innerText)"""
+    )
+    assert not cut_off
 
 
 def test_the_panel_about_checkpoints_opens_and_closes_by_keyboard(shared_visitor):
