@@ -5,12 +5,10 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 
-# What gradio takes as ``head`` runs after its own scripts. Its loading screen counts seconds in every frame, and goes
-# on when it is gone: an idle page would draw sixty times a second. What its other notices count is not shown here.
-SCRIPT = b"""<script>
-const nextFrame = requestAnimationFrame;
-window.requestAnimationFrame = (draw) => (new Error().stack.includes("/statustracker-") ? 0 : nextFrame(draw));
-</script>"""
+from .figures import render
+
+SCRIPT = render("first.html").encode()
+"""What gradio takes as ``head`` runs after its own scripts."""
 
 
 class PageHtml:
@@ -35,8 +33,8 @@ class PageHtml:
                 start.update(message)
                 return
             if start:
-                before, tag, after = message.get("body", b"").partition(b"<head>")
-                message = message | {"body": before + tag + (SCRIPT if tag else b"") + after}
+                before, tag, after = message.get("body", b"").partition(b"<meta")  # the first in the head
+                message = message | {"body": before + (SCRIPT if tag else b"") + tag + after}
                 MutableHeaders(raw=start["headers"])["content-length"] = str(len(message["body"]))
                 await send(start.copy())
                 start.clear()

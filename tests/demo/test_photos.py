@@ -128,11 +128,9 @@ def test_the_file_of_a_photo_ends_with_it(demo, visitor, photo):
     assert not page.is_visible("#file") and not list(demo.log.parent.rglob("before-denoised.tif"))
     page.click("#file-format input")
     page.get_by_role("option", name="JPEG").click()
-    page.click("#full-size")
-    page.get_by_text(".jpg files cannot hold").wait_for()
-    assert not page.is_visible("#cancel") and "'" not in page.inner_text("#job-message").replace("photo's", "")
+    page.locator("#full-size:disabled", has_text="JPEG holds neither transparency").wait_for()
     visitor.after(lambda: visitor.upload("good.png", png(photo)))
-    visitor.hidden("#job")
+    page.locator("#full-size:enabled", has_text="Denoise the full size (256 × 256), JPEG").wait_for()
 
 
 def test_a_small_photo_can_be_had_as_jpeg(visitor):
