@@ -88,6 +88,10 @@ class FullSize:
         if session in self._under_way:
             self._under_way[session].cancelled = True
 
+    def is_under_way(self, session: str) -> bool:
+        """Whether a session has a job."""
+        return session in self._under_way
+
     def compare(self, session: str, settings: object) -> None:
         """Take note of the settings that a session's page has now."""
         if session in self._under_way:

@@ -192,7 +192,7 @@ class PhotoControls:
         job.success(None, js="() => { setTimeout(() => document.querySelector('#file')?.click(), 300); }")
         ui.cancel.click(self.on_file_cancelled, None, None, **IMMEDIATE)
 
-    def on_file_wanted(self, file_format: str, area: str, facts: PhotoFacts | None) -> list:
+    def on_file_wanted(self, request: gr.Request, file_format: str, area: str, facts: PhotoFacts | None) -> list:
         """The button for the file: what is shown is one already, or it is to be made. No error of another stays."""
         at_hand = file_format == "PNG" and (area == "all" or not self._is_large(facts))
         fits = file_format != "JPEG" or not facts or facts.fits_jpeg
@@ -202,7 +202,7 @@ class PhotoControls:
         return [
             gr.update(visible=at_hand),
             gr.update(visible=not at_hand, interactive=fits, value=wanted),
-            gr.update(visible=False),
+            gr.skip() if self.full_size.is_under_way(request.session_hash or "") else gr.update(visible=False),
         ]
 
     def on_file_cancelled(self, request: gr.Request) -> None:
