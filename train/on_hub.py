@@ -79,6 +79,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     parser = argparse.ArgumentParser(description="Train on a rented GPU; other options go to python -m train.")
     parser.add_argument("--source", required=True, help="GitHub repository OWNER/NAME[@REVISION], or a .tar.gz")
     parser.add_argument("--push-to-hub", required=True, metavar="user/name", help="where the checkpoint goes")
+    parser.add_argument("--output", help="folder of the run; by default a temporary one")
     return parser.parse_known_args(arguments)
 
 
@@ -91,9 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         except (OSError, ValueError, tarfile.TarError) as error:
             print(f"error: the code cannot be had from {options.source}: {error}", file=sys.stderr)
             return 2
-        command = [sys.executable, "-m", "train", *passed_on, "--push-to-hub", options.push_to_hub]
-        if "--output" not in passed_on:
-            command += ["--output", str(Path(folder) / "run")]
+        output = options.output or str(Path(folder) / "run")
+        command = [sys.executable, "-m", "train", *passed_on, "--push-to-hub", options.push_to_hub, "--output", output]
         return subprocess.run(command, cwd=root).returncode
 
 

@@ -95,11 +95,13 @@ def read_noisy_pictures(plan: Plan, device: torch.device) -> Pictures:
     training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
     unreadable: list[str] = []
     held_out = {group: _center_crops(scenes, read, objective.shots, unreadable) for group, scenes in groups.items()}
-    pictures = NoisyPictures(training, read, device)
+    while not any(held_out.values()) and len(training) > 1:  # of a handful of pictures the one held out may be broken
+        group, scene = next(iter(groups)), training.pop(0)
+        groups = {group: [scene]}
+        held_out = {group: _center_crops([scene], read, objective.shots, unreadable)}
     held_out = {group: crops for group, crops in held_out.items() if crops}
-    if not held_out and training:  # of a handful of pictures the one held out may be broken
-        held_out = {"photographs": _center_crops(training[:1], read, objective.shots, unreadable)}
-    if not len(pictures) or not any(held_out.values()):
+    pictures = NoisyPictures(training, read, device)
+    if not len(pictures) or not held_out:
         raise ConfigError(f"none of the pictures could be used; the first: {[*pictures.skipped, *unreadable][0]}")
     if isinstance(objective, Sure) and known is None and pictures.correlation > SHARED:
         raise ConfigError(

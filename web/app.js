@@ -8,7 +8,7 @@ const [noisyCanvas, denoisedCanvas] = [at("noisy"), at("denoised")];
 const forced = new URLSearchParams(location.search).get("runtime"); // "wasm": also where there is WebGPU
 let models = [], clean = null, noise = null, noisy = null, estimated = null, job = 0, worker = null, frame = 0;
 // While a slider moves, a job is replaced only once its first tile is to be seen: else a slow device would show none.
-let unseen = false, again = false;
+let unseen = false, again = false, sent = "", opened = 0; // the checkpoint of the job; how many photos were chosen
 
 function say(text, problem = false) {
   at("status").textContent = text;
@@ -22,16 +22,14 @@ function busy(share) { // null: not at all
 
 function startWorker() {
   worker = new Worker("worker.js", { type: "module" });
-  worker.addEventListener("error", () => { busy(null); say(MISSING, true); });
+  worker.addEventListener("error", () => fail(MISSING));
   worker.addEventListener("message", ({ data }) => {
-    if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
     if (data.job !== job) return;
+    if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
     if (data.kind === "level") return again || showLevel(estimated = data.sigma); // again: it is of an older picture
     unseen = false;
     if (data.kind === "failed") {
-      if (again) return send(); // for another photo or checkpoint it may succeed
-      busy(null);
-      return say(data.message, true);
+      return again ? send() : fail(data.message); // with other settings it may succeed
     }
     const { tile, pixels } = data;
     denoisedCanvas.getContext("2d").putImageData(new ImageData(pixels, tile.right - tile.left), tile.left, tile.top);
@@ -48,7 +46,9 @@ function finish(provider) {
   if (Number(at("added").value) > 0)
     figures = `: ${psnr(clean.data, noisy.data).toFixed(2)} dB noisy, ${psnr(clean.data, read(denoisedCanvas).data).toFixed(2)} dB denoised`;
   else if (!model().blind && !sigma())
-    figures = ". Noise of level 0 is none, so nothing was removed: choose another level, or “estimated”.";
+    figures = at("mode").value === "estimate"
+      ? ". No noise was found, so nothing was removed."
+      : ". Noise of level 0 is none, so nothing was removed: choose another level, or “estimated”.";
   say(`Done on this device by ${provider === "webgpu" ? "WebGPU" : "WebAssembly"}, ${width} x ${height}${figures}`);
   denoisedCanvas.toBlob((blob) => {
     URL.revokeObjectURL(at("save").href);
@@ -61,21 +61,22 @@ const read = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width
 
 async function open(file) {
   if (!file) return;
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    return say("This file is no picture that the browser can read. Try a JPEG or PNG.", true);
-  }
-  if (bitmap.width * bitmap.height > MAX_PIXELS)
-    return say(`The photo has ${(bitmap.width * bitmap.height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`, true);
-  for (const canvas of [noisyCanvas, denoisedCanvas]) [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-  const context = denoisedCanvas.getContext("2d", { willReadFrequently: true });
+  const mine = (opened += 1), bitmap = await createImageBitmap(file).catch(() => null);
+  if (mine !== opened) return; // another photo was chosen meanwhile
+  if (!bitmap) return fail("This file is no picture that the browser can read. Try a JPEG or PNG.");
+  const { width, height } = bitmap;
+  if (width * height > MAX_PIXELS)
+    return fail(`The photo has ${(width * height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`);
+  end();
+  for (const canvas of [noisyCanvas, denoisedCanvas]) [canvas.width, canvas.height] = [width, height];
+  const context = noisyCanvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white"; // under what is transparent
-  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
-  [clean, noisy] = [read(denoisedCanvas), null];
-  noise = gaussianNoise(Math.min(3 * bitmap.width * bitmap.height, MAX_NOISE));
+  clean = read(noisyCanvas);
+  noise = gaussianNoise(Math.min(3 * width * height, MAX_NOISE));
+  addNoise();
+  denoisedCanvas.getContext("2d", { willReadFrequently: true }).putImageData(noisy, 0, 0); // until tiles come
   compute();
 }
 
@@ -94,7 +95,7 @@ function compute() {
   if (!clean) return say("Choose a photo, or drop one here.");
   at("save").hidden = true;
   if (!noisy) addNoise();
-  if (unseen) again = true;
+  if (unseen && sent === model().name) again = true;
   else send();
 }
 
@@ -108,18 +109,29 @@ function sigma() {
 function send() {
   busy(0);
   say("Computing");
-  [unseen, again] = [true, false];
+  [unseen, again, sent] = [true, false, model().name];
   job += 1;
   const rgba = new Uint8ClampedArray(noisy.data), { height, width } = noisy;
   worker.postMessage({ kind: "run", job, model: model(), rgba, height, width, sigma: sigma(), forced });
 }
 
-function stop() {
+// Give up what is computed; what was saved is of another picture or other settings.
+function end() {
   [unseen, again] = [false, false];
   job += 1;
   worker.postMessage({ kind: "cancel", job });
   busy(null);
+  at("save").hidden = true;
+}
+
+function stop() {
+  end();
   say("Stopped. Move a slider to compute again.");
+}
+
+function fail(message) {
+  end();
+  say(message, true);
 }
 
 function showLevel(value) {
@@ -150,9 +162,10 @@ async function take({ photo, added, mode, level, checkpoint }) {
   showControls();
   if (!photo || photo === handed) return compute();
   handed = photo;
-  const answer = await fetch(photo).catch(() => null);
-  if (!answer?.ok) return say("The photo of the page could not be fetched. Choose it here.", true);
-  open(await answer.blob());
+  const mine = (opened += 1), file = await fetch(photo).then((answer) => answer.ok && answer.blob()).catch(() => null);
+  if (mine !== opened) return;
+  if (!file) return fail("The photo of the page could not be fetched. Choose it here.");
+  open(file);
 }
 
 const MISSING = "The runtime or the checkpoints are not here: whoever hosts this page has to run python web/build.py first.";

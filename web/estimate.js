@@ -12,7 +12,7 @@ const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MI
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25;
 const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
 const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5, MIN_TONES = 32, MIN_COLORS = 256, SEEN_COLORS = 100000;
-const STRONGEST = [0.05, 0.25], MAX_SHARE = [0.6, 0.88], FINE_CYCLES = 0.125;
+const SQUARE = 64, SQUARES = 6, FEWEST_SQUARES = 4, FINE_CYCLES = 0.2, NEAR_LINES = 7, BETWEEN_LINES = 0.1, EVEN = 0.5;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(whole, wholeHeight, wholeWidth, deviation) {
@@ -217,43 +217,79 @@ function holdsNoise({ rgba, height, width }, least) {
     colors.add((r << 16) + (g << 8) + b);
   }
   if (colors.size < (gray ? MIN_TONES : MIN_COLORS)) return false;
-  const side = Math.min(32, ...[height, width].map((size) => CONSTANT_BLOCK * Math.floor(size / CONSTANT_BLOCK)));
-  const spectra = [];
-  for (let top = 0; top + side <= height; top += side)
-    for (let left = 0; left + side <= width; left += side) spectra.push(fineEnergies(rgba, width, top, left, side));
-  const totals = spectra.map((one) => one.reduce((sum, value) => sum + value, 0)), most = quantile(totals, 0.25);
-  const quiet = spectra[0].map((_, i) => spectra.reduce((sum, one, n) => sum + (totals[n] <= most ? one[i] : 0), 0));
-  quiet.sort().reverse();
-  const sum = (values) => values.reduce((all, value) => all + value, 0);
-  return STRONGEST.every((share, i) =>
-    sum(quiet.slice(0, Math.round(share * quiet.length))) < MAX_SHARE[i] * Math.max(sum(quiet), 1e-12));
+  return !isPattern(rgba, height, width);
 }
 
-// The energies of the brightness of a square at frequencies above FINE_CYCLES.
-function fineEnergies(rgba, width, top, left, side) {
-  const real = new Float64Array(side * side), imaginary = new Float64Array(side * side), found = [];
-  const cosine = Float64Array.from({ length: side }, (_, i) => Math.cos((2 * Math.PI * i) / side));
-  const sine = Float64Array.from({ length: side }, (_, i) => Math.sin((2 * Math.PI * i) / side));
-  for (let y = 0; y < side; y++)
-    for (let v = 0; v < side; v++)
-      for (let x = 0; x < side; x++) {
-        const at = 4 * ((top + y) * width + left + x), value = rgba[at] + rgba[at + 1] + rgba[at + 2];
-        real[y * side + v] += value * cosine[(v * x) % side];
-        imaginary[y * side + v] -= value * sine[(v * x) % side];
-      }
-  const cycles = (i) => Math.min(i, side - i) / side;
-  for (let u = 0; u < side; u++)
-    for (let v = 0; v < side; v++) {
-      if (Math.hypot(cycles(u), cycles(v)) <= FINE_CYCLES) continue;
-      let [a, b] = [0, 0];
-      for (let y = 0; y < side; y++) {
-        const [c, s] = [cosine[(u * y) % side], sine[(u * y) % side]];
-        a += real[y * side + v] * c + imaginary[y * side + v] * s;
-        b += imaginary[y * side + v] * c - real[y * side + v] * s;
-      }
-      found.push(a ** 2 + b ** 2);
+// Whether the quiet squares hold a drawn pattern: little of their energy is between the lines of its spectrum.
+function isPattern(rgba, height, width) {
+  if (Math.min(height, width) < 1.5 * SQUARE) return false;
+  const [rows, columns] = [height, width].map((size) => {
+    const count = Math.min(SQUARES, Math.ceil(size / SQUARE));
+    return Array.from({ length: count }, (_, i) => Math.trunc((i * (size - SQUARE)) / (count - 1)));
+  });
+  const cycles = Float64Array.from({ length: SQUARE }, (_, i) => Math.min(i, SQUARE - i) / SQUARE);
+  const fine = Array.from({ length: SQUARE ** 2 }, (_, i) =>
+    Math.hypot(cycles[Math.floor(i / SQUARE)], cycles[i % SQUARE]) > FINE_CYCLES);
+  const sum = (energies) => energies.reduce((all, value, i) => all + (fine[i] ? value : 0), 0);
+  const squares = rows.flatMap((top) => columns.map((left) => {
+    const planes = [0, 1, 2].map((channel) => energiesOf(rgba, width, top, left, channel));
+    return { planes, total: planes.reduce((all, energies) => all + sum(energies), 0) };
+  })).filter((square) => square.total > 1e-6).sort((a, b) => a.total - b.total);
+  if (squares.length < FEWEST_SQUARES) return false;
+  const quiet = squares.slice(0, Math.max(FEWEST_SQUARES, Math.floor(squares.length / 4)));
+  let [shares, evenness] = [0, 0];
+  for (let channel = 0; channel < 3; channel++) {
+    const mean = quiet[0].planes[channel].map((_, i) =>
+      quiet.reduce((all, square) => all + square.planes[channel][i], 0) / quiet.length);
+    const between = mean.map((_, i) => (fine[i] ? lowerQuarter(mean, i) : 0));
+    shares += sum(between) / Math.max(sum(mean), 1e-12) / 3;
+    const [weakest, strongest] = [0.05, 0.95].map((share) => quantile(between.filter((_, i) => fine[i]), share));
+    evenness += weakest / Math.max(strongest, 1e-12) / 3;
+  }
+  return shares < BETWEEN_LINES && evenness < EVEN;
+}
+
+// The lower quarter of the energies around a place of a spectrum, which goes on at its other side.
+function lowerQuarter(energies, place) {
+  const near = new Float64Array(NEAR_LINES ** 2), reach = (NEAR_LINES - 1) / 2;
+  for (let y = 0; y < NEAR_LINES; y++)
+    for (let x = 0; x < NEAR_LINES; x++) {
+      const u = (Math.floor(place / SQUARE) + y - reach + SQUARE) % SQUARE, v = (place + x - reach + SQUARE) % SQUARE;
+      near[y * NEAR_LINES + x] = energies[u * SQUARE + v];
     }
-  return Float64Array.from(found);
+  return near.sort()[Math.floor(near.length / 4)];
+}
+
+// The energies of a plane's square under a window, by their frequencies down and across.
+function energiesOf(rgba, width, top, left, channel) {
+  const real = new Float64Array(SQUARE ** 2), imaginary = new Float64Array(SQUARE ** 2);
+  const values = new Float64Array(SQUARE ** 2), found = new Float64Array(SQUARE ** 2);
+  const turns = Array.from({ length: SQUARE }, (_, i) => (2 * Math.PI * i) / SQUARE);
+  const cosine = turns.map(Math.cos), sine = turns.map(Math.sin);
+  const window = turns.map((_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (SQUARE + 1)));
+  for (let i = 0; i < values.length; i++)
+    values[i] = rgba[4 * ((top + Math.floor(i / SQUARE)) * width + left + (i % SQUARE)) + channel] / 255;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  for (let y = 0; y < SQUARE; y++)
+    for (let x = 0; x < SQUARE; x++) {
+      const value = (values[y * SQUARE + x] - mean) * window[y] * window[x];
+      for (let v = 0; v <= SQUARE / 2; v++) {
+        real[y * SQUARE + v] += value * cosine[(v * x) % SQUARE];
+        imaginary[y * SQUARE + v] -= value * sine[(v * x) % SQUARE];
+      }
+    }
+  for (let u = 0; u < SQUARE; u++)
+    for (let v = 0; v <= SQUARE / 2; v++) {
+      let [a, b] = [0, 0];
+      for (let y = 0; y < SQUARE; y++) {
+        const [c, s] = [cosine[(u * y) % SQUARE], sine[(u * y) % SQUARE]];
+        a += real[y * SQUARE + v] * c + imaginary[y * SQUARE + v] * s;
+        b += imaginary[y * SQUARE + v] * c - real[y * SQUARE + v] * s;
+      }
+      // Of a real plane the other half is the same, turned.
+      found[u * SQUARE + v] = found[((SQUARE - u) % SQUARE) * SQUARE + ((SQUARE - v) % SQUARE)] = a ** 2 + b ** 2;
+    }
+  return found;
 }
 
 // The lowest and the highest value of a block in each of the three planes.
@@ -315,7 +351,8 @@ function isGraphic(rgba, height, width, spread = 0) {
     }
   const count = rows * columns;
   if (both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05)) return true;
-  return [0, 1, 2].every((channel) => hasFewValues(rgba, channel)) || hasFewColors(rgba);
+  if ([0, 1, 2].every((channel) => hasFewValues(rgba, channel))) return true;
+  return hasFewColors(rgba) || isPattern(rgba, height, width);
 }
 
 function hasFewColors(rgba) {

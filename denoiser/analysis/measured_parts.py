@@ -1,7 +1,7 @@
 """What of a picture its noise is measured in: nothing of graphics, no area of one tone, of a large picture a sample."""
 
 import numpy as np
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import maximum_filter, percentile_filter
 
 from ..images.picture import NETWORK_RANGE, Picture
 
@@ -27,9 +27,13 @@ QUIETEST, MIN_RANGE, MIN_STEPS = 0.005, 3 / 255, 2.5
 areas that are nearly of one tone, which must be measured."""
 MIN_TONES, MIN_COLORS, MAX_COLORS = 32, 256, 100_000
 """Tones or colors that it must have: a posterized picture and one with a palette have fewer; how many are looked at."""
-STRONGEST, MAX_SHARE, FINE = (0.05, 0.25), (0.6, 0.88), 0.125
-"""Shares of the frequencies above ``FINE`` (cycles a pixel), and the most of the energy that they may have in its quiet
-parts: a drawn pattern has more."""
+SQUARE, SQUARES, FEWEST_SQUARES = 64, 6, 4
+"""Side of the squares that spectra are taken of, pixels; the most of them in a row; the fewest that count as quiet."""
+FINE, NEAR_LINES, BETWEEN_LINES, EVEN = 0.2, 7, 0.1, 0.5
+"""What lies between the lines of a spectrum, above ``FINE`` (cycles a pixel), is the lower quarter of the energies in a
+window of that side. In a drawn pattern it has at most ``BETWEEN_LINES`` of the energy, and its weakest twentieth less
+than ``EVEN`` of its strongest: white noise is even there. Of 1,000 crops of photographs with noise of five levels one or
+two are so, and none with stronger noise or that of a camera."""
 MAX_CELLS = 10_000
 """Cells that the largest rectangle is looked for in, about: blocks, or squares of several in a large picture."""
 
@@ -102,16 +106,32 @@ def _holds_noise(pixels: np.ndarray, step: float) -> bool:
     colors = colors[:: max(1, len(colors) // MAX_COLORS)]
     if len(np.unique(_keys(colors))) < (MIN_TONES if (colors == colors[:, :1]).all() else MIN_COLORS):
         return False
-    side = min(32, *(length // BLOCK * BLOCK for length in pixels.shape[:2]))
-    rows, columns = (length // side for length in pixels.shape[:2])
-    squares = pixels[: rows * side, : columns * side].mean(2).reshape(rows, side, columns, side).swapaxes(1, 2)
-    energies = np.abs(np.fft.fft2(squares.reshape(-1, side, side))) ** 2
-    fine = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side)] * 2)) > FINE
-    energies = energies[:, fine]
-    total = energies.sum(1)
-    quiet = np.sort(energies[total <= np.quantile(total, 0.25)].mean(0))[::-1]
-    shares = (quiet[: round(share * len(quiet))].sum() / max(quiet.sum(), 1e-12) for share in STRONGEST)
-    return all(share < most for share, most in zip(shares, MAX_SHARE))
+    return not _is_pattern(pixels)
+
+
+def _is_pattern(pixels: np.ndarray) -> bool:
+    """Whether the quiet squares of (H, W, C) hold a drawn pattern: little is between the lines of its spectrum.
+
+    So are a printed screen, hatching, a weave, the dots of a display and a tile that is repeated. Noise has all
+    frequencies, also those between the lines of a photographed fabric.
+    """
+    if min(pixels.shape[:2]) < 1.5 * SQUARE:
+        return False
+    rows, columns = (np.linspace(0, n - SQUARE, min(SQUARES, -(-n // SQUARE))).astype(int) for n in pixels.shape[:2])
+    squares = np.stack([pixels[top : top + SQUARE, left : left + SQUARE] for top in rows for left in columns])
+    window = np.hanning(SQUARE + 2)[1:-1, None]
+    squares = (squares - squares.mean((1, 2), keepdims=True)) * (window * window.T)[..., None]
+    energies = np.abs(np.fft.fft2(squares, axes=(1, 2))) ** 2
+    fine = np.hypot(*np.meshgrid(*[np.fft.fftfreq(SQUARE)] * 2)) > FINE
+    totals = energies[:, fine].sum((1, 2))
+    order = np.argsort(totals, kind="stable")[(totals <= 1e-6).sum() :]  # but for areas of one tone
+    if len(order) < FEWEST_SQUARES:
+        return False
+    spectra = np.moveaxis(energies[order[: max(FEWEST_SQUARES, len(order) // 4)]].mean(0), -1, 0)
+    between = np.stack([percentile_filter(one, 25, NEAR_LINES, mode="wrap") for one in spectra])[:, fine]
+    weakest, strongest = np.quantile(between, (0.05, 0.95), axis=1)
+    share = between.sum(1) / np.maximum(spectra[:, fine].sum(1), 1e-12)
+    return bool(share.mean() < BETWEEN_LINES and (weakest / np.maximum(strongest, 1e-12)).mean() < EVEN)
 
 
 def peak(pixels: np.ndarray) -> float:
@@ -125,7 +145,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
     black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
     are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern, and
-    one of few colors.
+    one of few colors, and one of a pattern that is repeated.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -138,7 +158,9 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     between = ((low > 0.5 / 255) & (high < 1 - 0.5 / 255)).all(-1)
     if (constant & between).mean() > 0.4 or (constant.mean() > 0.05 and between.mean() < 0.05):
         return True
-    return all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2])) or _has_few_colors(pixels)
+    if all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2])):
+        return True
+    return _has_few_colors(pixels) or _is_pattern(pixels)
 
 
 def _has_few_values(plane: np.ndarray) -> bool:

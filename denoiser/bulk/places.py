@@ -67,7 +67,9 @@ class Place:
         """The name of the folder ``other`` in this one: "" if they are the same, None if it is not in it."""
         if self.is_local and other.is_local:
             inner, outer = Path(other.root).resolve(), Path(self.root).resolve()
-            return inner.relative_to(outer).as_posix().strip(".") if inner.is_relative_to(outer) else None
+            if inner == outer:
+                return ""
+            return inner.relative_to(outer).as_posix() if inner.is_relative_to(outer) else None
         if self._files != other._files or not f"{other.root}/".startswith(f"{self.root}/"):
             return None
         return other.root[len(self.root) + 1 :]

@@ -88,13 +88,15 @@ class ComputeGate:
             CallCancelled: Nobody waits for the answer any more.
         """
         turn = Turn(self, long, is_cancelled, report_position, next)
-        self._wait(turn)
-        turn.begun = time.monotonic()
         try:
+            self._wait(turn)
+            turn.begun = time.monotonic()
             yield turn
         finally:
             release_team()
             with self._lock:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
                 if self._running is turn:
                     self._running = None
                 if self._long is turn:
@@ -120,7 +122,6 @@ class ComputeGate:
             with self._lock:
                 place = self._waiting.index(turn) + 1 if turn in self._waiting else 0
                 if place and turn.is_cancelled():
-                    self._waiting.remove(turn)
                     raise CallCancelled
                 length = len(self._waiting)
             if place and (place, length) != told and turn is not self._long:

@@ -46,7 +46,7 @@ class DenoiseTab:
         self._places = {  # of the sliders among the controls, by their elem_id
             control.elem_id: place for place, control in enumerate(layout.controls) if isinstance(control, gr.Slider)
         }
-        self._under_way: dict[str, tuple] = {}  # session -> number and inputs of what is computed for its page
+        self._running: set[str] = set()  # sessions whose newest run has not ended
         # session -> number and inputs of its newest run, ended or not; of the last sessions
         self._newest: dict[str, tuple[int, tuple]] = {}
         self._lock = threading.Lock()
@@ -196,10 +196,10 @@ class DenoiseTab:
         ui, session, photo = self.layout, request.session_hash or "", inputs[0]
         mine = current_call().number, inputs
         with self._lock:
-            number, latest = self._under_way.get(session, (0, None))
-            wanted = latest != inputs and number <= mine[0]
+            number, latest = self._newest.get(session, (0, None))
+            wanted = number <= mine[0] and not (session in self._running and latest == inputs)
             if wanted:
-                self._under_way[session] = mine
+                self._running.add(session)
                 self._newest.pop(session, None)
                 self._newest[session] = mine
                 if len(self._newest) > MAX_SESSIONS:
@@ -209,7 +209,7 @@ class DenoiseTab:
             return
 
         def unless_late(update: dict) -> Any:
-            return update if self._under_way.get(session) is mine else gr.skip()
+            return update if self._newest.get(session) is mine else gr.skip()
 
         try:
             controls, others = self._read(inputs)
@@ -229,8 +229,8 @@ class DenoiseTab:
             yield unless_late({ui.viewer: "", ui.figures: message, ui.download: download})
         finally:
             with self._lock:
-                if self._under_way.get(session) is mine:
-                    del self._under_way[session]
+                if self._newest.get(session) is mine:
+                    self._running.discard(session)
 
     def run_live(self, request: gr.Request, shown: str, moving: str) -> Any:
         """The pictures while a slider moves; given up for what :meth:`run` is asked, which also says what is wrong.

@@ -129,11 +129,16 @@ class InsideTab:
                 return
             yield self._nothing | {self._message: render_message("Computing \u2026")}
             crop = self._crop.take(wanted)
-            for part in (self._show_path, lambda *given: self._show_filters(key, *given)):
-                yield {self._message: "", **part(loaded, crop)}
+            parts = (
+                self._show_path,
+                lambda loaded, crop: self._show_filters(key, loaded, crop),
+                lambda loaded, crop: self._show_latent(crop, int(kept)),
+            )
+            for part in parts:
+                shown = part(loaded, crop)
                 if self._runs.latest(session) != number:
                     return
-            yield self._show_latent(crop, int(kept))
+                yield {self._message: "", **shown}
         except Exception as error:
             if self._runs.latest(session) == number:
                 yield self._nothing | {self._message: explain(error)}

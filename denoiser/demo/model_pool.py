@@ -6,6 +6,7 @@ asked for anonymously and cached apart: the host's token, and whatever it has fe
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class ModelPool:
         """A checkpoint if it is loaded and there is no need to ask the Hub about it."""
         key = checkpoint_key(name)
         loaded = self._take(key)
-        age = time.monotonic() - self._checked_at.get(key, 0)
+        age = time.monotonic() - self._checked_at.get(key, -math.inf)
         return loaded if loaded and (key in bundled_checkpoints() or age < FRESH_SECONDS) else None
 
     def get_local(self, name: str) -> Loaded | None:
@@ -225,6 +226,7 @@ class ModelPool:
             self._loaded.pop(key, None)
             self._loaded[key] = dataclasses.replace(loaded, note="")  # it is for whoever asked just now
             if checked:
+                self._checked_at.pop(key, None)
                 self._checked_at[key] = time.monotonic()
             self._seen.pop(key, None)
             self._seen[key] = loaded.denoiser.revision or "", loaded.seconds_per_megapixel

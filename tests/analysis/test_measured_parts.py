@@ -105,6 +105,34 @@ def test_a_drawn_pattern_beside_a_flat_area_is_no_noise(kind, channels):
     assert estimate_sigma(picture) == 0
 
 
+def weave(y, x):
+    return 40 + 30 * ((x + y) // 4 % 2) + 8 * np.sin(2 * np.pi * x / 4)
+
+
+def display(y, x):
+    """The dots of a display, each of one color, as a camera sees them."""
+    return np.stack([90 + 80 * np.cos(2 * np.pi * (x + shift) / 5.2) * (y % 5 > 0) for shift in range(3)], axis=2)
+
+
+def printed(y, x):
+    """A screen of dots that grow with the darkness of what is printed, scanned at another size."""
+    tone = 0.5 + 0.3 * np.sin(2 * np.pi * x / 300) * np.sin(2 * np.pi * y / 170)
+    dots = (np.cos(np.pi * (x + y) / 4) * np.cos(np.pi * (x - y) / 4) + 1) / 2 < tone
+    return np.asarray(Image.fromarray(dots).convert("L").resize((216, 216), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("name", ["color-base", "gray-base", "photo"])
+def test_a_pattern_that_is_repeated_is_no_noise(name, clean):
+    """It was read as noise of 6 to 47 levels, and taken away; noise upon a photographed fabric is noise."""
+    denoiser = Denoiser.from_pretrained(name)
+    for draw in (weave, display, printed):
+        picture = draw(*np.mgrid[:288, :288]).astype(np.uint8)
+        assert estimate_sigma(picture) == 0 and np.array_equal(denoiser(picture), picture)
+    stripes = 20 * np.sin(2 * np.pi * np.mgrid[:288, :288].sum(0) / 6)[..., None]
+    for noisy in (noisy_of(0.7 * clean + 40 + stripes, 10), noisy_of(120 + 3 * stripes + 0 * clean, 10)):
+        assert estimate_sigma(noisy) == pytest.approx(10, rel=0.15)
+
+
 @pytest.mark.parametrize("colors", [3, 6, 16, 60])
 @pytest.mark.parametrize("ground", [0, 90, 255])
 def test_drawings_of_few_colors_are_no_noise_and_counts_of_few_values_are(colors, ground):

@@ -46,7 +46,8 @@ def test_files_come_and_go_whole(place, tmp_path, monkeypatch):
 
 
 def test_an_output_within_the_input_is_found(place):
-    assert place.contains(Place(f"{place.address}/out/new")) == "out/new"
+    for name in ("out/new", ".hidden", "v1."):
+        assert place.contains(Place(f"{place.address}/{name}")) == name
     assert place.contains(Place(place.address)) == ""
     assert place.contains(Place(f"{place.address}-2")) is None
 

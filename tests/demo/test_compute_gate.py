@@ -224,3 +224,25 @@ def test_the_threads_that_computed_in_a_turn_end_with_it():
     computing.join(600)
     torch.set_num_threads(threads)
     assert seen and not computing.is_alive()
+
+
+def test_what_fails_while_it_waits_keeps_the_gate_for_nobody():
+    gate, entered, leave = ComputeGate(), threading.Event(), threading.Event()
+
+    def hold():
+        with gate.turn():
+            entered.set()
+            leave.wait(600)
+
+    def fail(place, length):
+        raise RuntimeError("the page is gone")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(600)
+    with pytest.raises(RuntimeError, match="gone"), gate.turn(report_position=fail):
+        pass
+    leave.set()
+    holder.join(600)
+    with gate.turn() as turn:
+        assert gate._running is turn and not gate._waiting

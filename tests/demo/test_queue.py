@@ -55,7 +55,7 @@ def bare(tab: DenoiseTab) -> None:
     """Give a tab without a page what its runs need."""
     tab.layout = SimpleNamespace(controls=[])
     tab.controls = SimpleNamespace(full_size=FullSize(None, None, 1))
-    tab._under_way, tab._newest, tab._lock = {}, {}, threading.Lock()
+    tab._running, tab._newest, tab._lock = set(), {}, threading.Lock()
     tab._places = {"strength": NAMES.index("strength")}
 
 
@@ -82,7 +82,7 @@ def test_what_is_under_way_is_not_computed_twice(monkeypatch):
     assert list(tab.run(mine, *values, 0)) == [gr.skip()]
     assert list(tab.run(other, *values, 0)) == [{"part": 2}]
     assert list(tab.run(mine, *values, 1)) == [{"part": 3}]  # which ends what was under way, for what comes after
-    assert list(first) == [] and not tab._under_way
+    assert list(first) == [] and not tab._running
     abandoned = tab.run(mine, *values, 0)
     next(abandoned)
     abandoned.close()  # as when the visitor is gone
@@ -97,7 +97,7 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
             assert [*newer.pop()] == [{"part": "newer"}]
         return {"part": "newer" if controls.seed == 2 else "older"}, None
 
-    calls = iter([SimpleNamespace(number=number) for number in (2, 1, 3, 4)])
+    calls = iter([SimpleNamespace(number=number) for number in (2, 1, 3, 4, 3)])
     monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
     monkeypatch.setattr(DenoiseTab, "_compute", compute)
     monkeypatch.setattr(denoise_tab, "current_call", lambda: next(calls))
@@ -112,7 +112,8 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     assert list(run(1)) == [gr.skip()]  # was called before, and comes to a thread after it
     assert list(begun) == []
     newer.append(run(2))  # is called while the older one computes, and ends before it
-    assert list(run(1)) == [gr.skip()] and not newer and not tab._under_way
+    assert list(run(1)) == [gr.skip()] and not newer and not tab._running
+    assert list(run(1)) == [gr.skip()]  # comes to a thread when all others have ended
 
 
 @pytest.mark.parametrize("begins", ["before the run", "while it computes", "after it"])

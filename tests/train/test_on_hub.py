@@ -62,6 +62,9 @@ def test_the_code_is_fetched_and_every_option_passed_on(served, tmp_path):
     called = json.loads((tmp_path / "called.json").read_text())
     assert called[:6] == ["--config", "train/configs/color-base.yaml", "--steps", "3", "--push-to-hub", "user/mine"]
     assert called[6] == "--output"
+    options = [*options, f"--output={tmp_path / 'run'}"]
+    assert main(["--source", f"{served}/code.tar.gz", *options]) == 3
+    assert json.loads((tmp_path / "called.json").read_text())[6:] == ["--output", str(tmp_path / "run")]
 
 
 @pytest.mark.parametrize("missing", ["file", "trainer"])

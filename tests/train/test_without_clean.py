@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from train.__main__ import main
 from train.config import ConfigError, load_config
 from train.data.noisy import NoisyPictures, find_scenes, read_shots
 from train.data.sampler import BatchSampler
+from train.data.sources import split_held_out
 from train.publish import main as publish
 
 STAGE = [{"until": 1.0, "patch": 48, "batch": 4, "loss": "mse"}]
@@ -215,6 +217,17 @@ def test_a_measure_that_cannot_be_is_no_success(config, noisy, tmp_path, argumen
     assert "weaker than it was told" in capsys.readouterr().err
     assert publish([str(run), "--folder", str(tmp_path / "card"), "--force"]) == 0
     assert "weaker than it was told" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+
+
+def test_for_a_held_out_picture_that_is_broken_comes_one_that_is_not_trained_on(config, noisy, tmp_path, arguments):
+    shutil.copytree(noisy, tmp_path / "noisy")
+    _, groups = split_held_out(find_scenes([tmp_path / "noisy"], 1), 0.1, {})
+    (held_out,) = [scene for scenes in groups.values() for scene in scenes]
+    held_out.path.write_bytes(b"broken")
+    path, run = config(**without_clean("noise2void", budget={"steps": 1})), tmp_path / "run"
+    assert main(arguments(path, None, run, "--noisy", str(tmp_path / "noisy"))) == 0
+    data = json.loads((run / "run.json").read_text())["data"]
+    assert data["apart"] and data["held_out"] == 1 and data["training"] == 2
 
 
 def test_the_card_says_what_is_known_and_what_is_not(config, noisy, tmp_path, arguments, capsys):

@@ -191,7 +191,10 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     captioned[80:] = 30
     gray = (120 + texture, 110 + texture / 20, 120 + uneven, strong[..., :1].repeat(3, 2), text)
     sheet = random.integers(0, 256, (7, 3))[random.integers(0, 7, (110, 150))]
-    for one in (weak, strong, dark, dither, framed, captioned, weak[:3], sheet, *gray):
+    rows, columns = np.ogrid[:110, :150]
+    stripes, noise = 60 * np.cos(2 * columns + rows)[..., None], random.standard_normal((110, 150, 3))
+    hatching = [120 + stripes * (1, 0.8, 0.5) + sigma * noise for sigma in (0, 3, 9)]
+    for one in (weak, strong, dark, dither, framed, captioned, weak[:3], sheet, *hatching, *gray):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
         found = page.evaluate(estimate, [base64.b64encode(rgba.tobytes()).decode(), *pixels.shape[:2]])
@@ -270,13 +273,41 @@ def test_cancel_stops_after_a_tile(page):
       });
       watcher.observe(bar, { attributes: true });
     }""")
-    give(page, np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8))
+    clean = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    give(page, clean, added=25)
     page.wait_for_function("document.getElementById('status').textContent.startsWith('Stopped')")
-    assert page.is_disabled("#cancel")
+    assert page.is_disabled("#cancel") and not page.is_visible("#save")
+    # Where nothing was computed the noisy picture is seen, and the clean one nowhere.
+    shown, noisy = read(page), read(page, "noisy")
+    assert (shown == noisy).all(2).mean() > 0.2 and (shown == clean).all(2).mean() < 0.1
     before = page.evaluate(RESULT)
     give(page, np.full((20, 30, 3), 99, np.uint8))  # waits for what was stopped
     page.wait_for_function(DONE)
     assert "30 x 20" in page.inner_text("#status") and page.evaluate(RESULT) != before
+
+
+def test_of_photos_the_last_chosen_counts_and_one_that_is_none_ends_what_is_computed(page):
+    page.evaluate("""() => {  // the first of them is decoded late
+      const real = window.createImageBitmap, delays = [1000];
+      window.createImageBitmap = async (file) => {
+        await new Promise((resume) => setTimeout(resume, delays.pop() ?? 0));
+        return real(file).finally(() => { window.decoded = (window.decoded ?? 0) + 1; });
+      };
+    }""")
+    give(page, np.full((50, 60, 3), 99, np.uint8))
+    give(page, np.full((20, 30, 3), 99, np.uint8))
+    page.wait_for_function(f"window.decoded === 2 && {DONE}")
+    assert "30 x 20" in page.inner_text("#status") and read(page).shape == (20, 30, 3)
+    give(page, np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8))
+    page.wait_for_function("document.getElementById('progress').value > 0")
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_selector("#status.problem")
+    before = page.evaluate(RESULT)
+    page.wait_for_timeout(1000)
+    assert "no picture" in page.inner_text("#status") and page.evaluate(RESULT) == before
+    assert page.is_disabled("#cancel") and not page.is_visible("#save")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
 
 
 def test_a_checkpoint_is_fetched_once(page):
@@ -358,6 +389,19 @@ def test_what_cannot_be_done_is_said(browser, site):
     give(page, np.zeros((8, 8, 3), np.uint8))
     page.wait_for_selector("#status.problem")
     assert "The runtime is not here" in page.inner_text("#status")
+    page.close()
+
+    page = new_page(browser)
+    page.route("**/tiny.onnx*", lambda route: route.abort())
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    give(page, np.zeros((8, 8, 3), np.uint8))
+    page.wait_for_selector("#status.problem")
+    assert "Check the connection" in page.inner_text("#status")
+    page.unroute("**/tiny.onnx*")
+    give(page, np.full((8, 8, 3), 99, np.uint8), mode="estimate")
+    page.wait_for_function(DONE)
+    assert "No noise was found" in page.inner_text("#status")
     page.close()
 
     page = new_page(browser)
