@@ -24,7 +24,7 @@ from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
 from .images.picture import ImageLike, read
 from .models import DenoisingAutoencoder
-from .network_input import NetworkInput
+from .network_input import NetworkInput, sigma_of_each
 from .pipeline import Denoiser
 from .self_supervised import IMPOSSIBLE, Network, Objective, Sure, score
 
@@ -107,7 +107,7 @@ def adapt(
 
     Raises:
         ImageUnreadable, ImageTooLarge: See :class:`Denoiser`.
-        ValueError: ``seconds`` is not positive, or ``objective`` needs several shots.
+        ValueError: ``seconds`` is not positive, ``sigma`` is out of range, or ``objective`` needs several shots.
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds:g}")
@@ -116,6 +116,7 @@ def adapt(
     if objective.shots > 1:
         raise ValueError(f"{objective.label} needs several shots of a scene, and this is one picture")
     picture = read(image)
+    sigma_of_each(sigma, 1, *picture.pixels.shape[:2])  # refuses what cannot be
     noise = estimate_noise(picture) if sigma is None or blind else sigma  # in use a blind one has it estimated, too
     given = NetworkInput(picture, noise)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .analysis.metrics import edge_fidelity, mean_squared_error, psnr, ssim
+from .analysis.metrics import MEASURES, mean_squared_error
 from .analysis.noise_model import PoissonGaussian
 from .images.picture import Picture
 from .network_input import removable_noise
@@ -21,8 +21,6 @@ from .pipeline import Denoiser
 
 GAINS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 """Amplifications that :func:`difference` chooses from."""
-MEASURES = {"psnr": psnr, "ssim": ssim, "edge_fidelity": edge_fidelity}
-"""What :func:`measure` computes."""
 
 
 @dataclass(frozen=True)

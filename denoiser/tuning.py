@@ -17,7 +17,7 @@ from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
 from .analysis.sure import Estimate, choose
 from .images.picture import ImageLike, Picture, read
-from .network_input import NetworkInput
+from .network_input import NetworkInput, sigma_of_each
 from .pipeline import Denoiser
 
 FACTORS = (1.0, 0.8, 1.25)
@@ -77,14 +77,18 @@ def tune(
 
     Raises:
         ImageUnreadable, ImageTooLarge: See :class:`Denoiser`.
+        ValueError: ``sigma`` is out of range.
     """
     picture = image if isinstance(image, Picture) else read(image)
     pixels = NetworkInput(picture, 0.0).pixels
     visible = dataclasses.replace(picture, pixels=pixels, alpha=None)
+    sigma_of_each(sigma, 1, *pixels.shape[:2])  # refuses what cannot be
     noise = estimate_noise(visible) if sigma is None else sigma
     if sigma is None and (correlation := neighbor_correlation(pixels)) > SHARED:
         reason = f"neighboring pixels share their noise (correlation {correlation:.2f}), which SURE cannot see"
         return Tuned(noise, note=reason)
+    if noise == 0:
+        return Tuned(noise, note="no noise was found" if sigma is None else "the level of its noise is given as 0")
     top, left = (max(0, (side - SIDE) // 2) for side in pixels.shape[:2])
     levels = [noise] if isinstance(noise, PoissonGaussian) else [min(factor * noise, 255.0) for factor in FACTORS]
     del levels[1 if denoiser.model.config.blind else len(levels) :]

@@ -20,13 +20,16 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=20, help="brightness noise at mid-gray, 0..50 (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
     options = parser.parse_args()
-    with Image.open(options.photo) as opened:
-        image = opened.convert("RGB")
-    width, height = (min(side, limit) for side, limit in zip(image.size, options.size))
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    clean = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
-    noisy = add_noise(clean, "camera", options.seed, sigma=options.sigma)
-    Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)).save(options.output, quality=90)
+    try:
+        with Image.open(options.photo) as opened:
+            image = opened.convert("RGB")
+        width, height = (min(side, limit) for side, limit in zip(image.size, options.size))
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        clean = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
+        noisy = add_noise(clean, "camera", options.seed, sigma=options.sigma)
+        Image.fromarray(np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)).save(options.output, quality=90)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

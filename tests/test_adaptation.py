@@ -147,6 +147,9 @@ def test_impossible_requests_are_refused(smooth):
         adapt(network(), smooth, seconds=0)
     with pytest.raises(ValueError, match="needs several shots of a scene"):
         adapt(network(), smooth, objective=Noise2Noise())
+    for sigma in (-5, float("nan"), 300):
+        with pytest.raises(ValueError, match="sigma must be from 0 to 255"):
+            adapt(network(), smooth, sigma=sigma)
     assert "too small" in adapt(network(), smooth[:20, :20], objective=Sure()).note
 
 

@@ -79,13 +79,20 @@ def test_any_picture_network_and_noise(smooth, blind, shape, noise):
     ("kind", "parameters", "sigma", "reason"),
     [
         ("correlated", {"sigma": 25, "grain": 1}, None, "neighboring pixels share their noise"),
-        ("gaussian", {"sigma": 0}, 0.0, "which is above 0"),
+        ("gaussian", {"sigma": 0}, 0.0, "the level of its noise is given as 0"),
+        ("gaussian", {"sigma": 0}, None, "no noise was found"),
         ("gaussian", {"sigma": 10}, 60.0, "less noise than its level says"),
     ],
 )
 def test_where_it_cannot_be_told_nothing_is_chosen(smooth, kind, parameters, sigma, reason):
     tuned = tune(Blur(0.02), add_noise(smooth, kind, 1, **parameters), sigma)
     assert reason in tuned.note and str(tuned).startswith("not tuned: ") and tuned.strength == 1
+
+
+@pytest.mark.parametrize("sigma", [-5, float("nan"), 300])
+def test_a_level_that_cannot_be_is_refused(smooth, sigma):
+    with pytest.raises(ValueError, match="sigma must be from 0 to 255"):
+        tune(Blur(0.02), smooth, sigma)
 
 
 def test_the_command_line_says_what_it_chose(smooth, tmp_path, capsys):

@@ -10,6 +10,7 @@ from denoiser.download.checkpoint_files import CARD_FILE
 from denoiser.errors import CannotPublish, CheckpointInvalid
 from denoiser.hub import card
 from denoiser.hub.card_measurements import MIN_GAIN, mean_gain
+from denoiser.hub.card_sections import RECIPE_FILE, plain
 from denoiser.hub.card_without_clean import NO_ERROR
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
@@ -90,8 +91,8 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
         with Image.open(run / file) as picture:
             # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
             picture.save(target / Path(file).with_suffix(".webp"), format="webp", quality=75, method=6)
-    recipe = yaml.safe_dump(card.plain(facts["config"]), sort_keys=False, default_flow_style=None)
-    write_text(target / card.RECIPE_FILE, recipe)
+    recipe = yaml.safe_dump(plain(facts["config"]), sort_keys=False, default_flow_style=None)
+    write_text(target / RECIPE_FILE, recipe)
     for file, content in evaluation_files(evaluation).items():
         (target / EVALUATION_FOLDER).mkdir(exist_ok=True)
         write_text(target / EVALUATION_FOLDER / file, content)

@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser, DenoiserError
-from denoiser.analysis.metrics import edge_fidelity, psnr, ssim
+from denoiser.analysis.metrics import MEASURES
 from denoiser.models import WEIGHTS_FILE
 from denoiser.noise import add_noise
 
@@ -98,9 +98,8 @@ def measure(denoiser: Denoiser, clean: np.ndarray, noisy: np.ndarray, sigma: flo
     row = {"seconds_per_megapixel": seconds / (clean.shape[0] * clean.shape[1] / 1e6)}
     row["peak_memory_mb"] = peak_memory(denoiser.device)
     restored = np.rint(restored.clip(0, 1) * 255).astype(np.float32) / 255
-    for metric in (psnr, ssim, edge_fidelity):
-        row[f"noisy_{metric.__name__}"] = metric(clean, noisy)
-        row[metric.__name__] = metric(clean, restored)
+    for name, metric in MEASURES.items():
+        row |= {f"noisy_{name}": metric(clean, noisy), name: metric(clean, restored)}
     return row
 
 

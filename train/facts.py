@@ -15,11 +15,6 @@ from .pictures import Pictures
 from .plan import Plan
 
 
-def count_parameters(model: DenoisingAutoencoder) -> int:
-    """How many parameters a network has."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, processes: int) -> dict:
     """The content of run.json, except the run's length."""
     places = [*plan.options.data, *plan.options.clean, *plan.options.noisy]
@@ -39,7 +34,7 @@ def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, proce
             "streamed": plan.config.data.window,
         },
         **{name: lineage[name] for name in ("init", "init_run", "init_card")},
-        "teacher": plan.teacher and lineage["teacher_weights"] | {"parameters": count_parameters(plan.teacher)},
+        "teacher": plan.teacher and lineage["teacher_weights"] | {"parameters": describe(plan.teacher)["parameters"]},
         "commit": ", then ".join(lineage["commits"]),
         "machine": ", then ".join(lineage["machines"]),
         "processes": processes,

@@ -50,7 +50,8 @@ def fetch_runtime(target: Path) -> None:
     Raises:
         RuntimeError: npm is missing or fails, or the package is not the one that this version was tested with.
     """
-    if all((target / name).is_file() for name in RUNTIME):
+    stamp = target / "integrity.txt"
+    if stamp.exists() and stamp.read_text() == INTEGRITY:
         return
     if not (npm := shutil.which("npm")):
         raise RuntimeError("npm is missing, which fetches onnxruntime-web: install Node.js")
@@ -69,6 +70,7 @@ def fetch_runtime(target: Path) -> None:
                 member = archive.extractfile(f"package/dist/{name}")
                 assert member
                 (target / name).write_bytes(member.read())
+    stamp.write_text(INTEGRITY)  # last: what was interrupted before is written again
 
 
 def export_model(name: str, target: Path) -> dict[str, Any]:
@@ -93,7 +95,8 @@ def export_model(name: str, target: Path) -> dict[str, Any]:
 def build(target: Path, names: list[str]) -> None:
     """Write the whole page into a folder."""
     fetch_runtime(target / "ort")
-    (target / "models").mkdir(exist_ok=True)
+    shutil.rmtree(target / "models", ignore_errors=True)  # of a build before, for other checkpoints
+    (target / "models").mkdir()
     models = [export_model(name, target / "models") for name in names]
     (target / "models" / "models.json").write_text(json.dumps(models, indent=1))
     # What correct.js and estimate.js look up, as the library does.

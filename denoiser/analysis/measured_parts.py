@@ -32,8 +32,8 @@ SQUARE, SQUARES, FEWEST_SQUARES = 64, 6, 4
 FINE, NEAR_LINES, BETWEEN_LINES, EVEN = 0.2, 7, 0.1, 0.5
 """What lies between the lines of a spectrum, above ``FINE`` (cycles a pixel), is the lower quarter of the energies in a
 window of that side. In a drawn pattern it has at most ``BETWEEN_LINES`` of the energy, and its weakest twentieth less
-than ``EVEN`` of its strongest: white noise is even there. Of 1,000 crops of photographs with noise of five levels one or
-two are so, and none with stronger noise or that of a camera."""
+than ``EVEN`` of its strongest: white noise is even there. So are one or two of 1,000 crops of photographs with noise of
+five levels, and none with stronger noise or that of a camera."""
 MAX_CELLS = 10_000
 """Cells that the largest rectangle is looked for in, about: blocks, or squares of several in a large picture."""
 

@@ -89,6 +89,10 @@ def edge_fidelity(clean: np.ndarray, other: np.ndarray, pause: Pause = None) -> 
     return float(covariance[0, 1]) / energy if energy > 1e-12 else float("nan")
 
 
+MEASURES = {"psnr": psnr, "ssim": ssim, "edge_fidelity": edge_fidelity}
+"""The figures of a picture and its clean one, by name."""
+
+
 def _laplacian(picture: np.ndarray, top: int, bottom: int) -> np.ndarray:
     """The Laplacian of the luminance in the rows from ``top`` to ``bottom``."""
     above = min(top, 1)  # a row of the neighboring bands, where there is one

@@ -108,6 +108,8 @@ class RiskEstimate:
         return _psnr(self.mse + 2 * self.standard_error), _psnr(self.mse - 2 * self.standard_error)
 
     def __str__(self) -> str:
+        if self.mse <= 0:
+            return "no estimate of the PSNR: there is less noise than its level says, or too little of the picture"
         low, high = self.psnr_range
         return f"estimated PSNR {self.psnr:.1f} dB ({low:.1f} to {high:.1f})"
 

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ..analysis.metrics import MEASURES
 from ..analysis.residual import CHANCE, Residual
 from ..errors import DenoiserError
 from ..hub.checkpoints import bundled_checkpoints
 from ..techniques import TECHNIQUES, Outcome, Technique, compare, learned
-from ..techniques.comparison import MEASURES
 from .checkpoint_picker import SessionChoices
 from .crop_choice import COMPUTING, CropChoice, Wanted, explain, publish_picture
 from .denoise_tab import DenoiseTab

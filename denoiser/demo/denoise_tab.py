@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from .. import experiment
-from ..experiment import MEASURES
+from ..analysis.metrics import MEASURES
 from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
@@ -277,7 +277,7 @@ class DenoiseTab:
         """
         runner, photo, (difference_kind, shown) = self.state.experiment_runner, controls.photo, others
         if photo is None:
-            raise gr.Error("Drop a photo, or pick an example.")
+            raise gr.Error("Drop a photo first, or pick an example.")
         loaded, area = self.picker.loaded(controls.selection), locate(controls.area, controls.part)
         at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
         live = is_late is not None

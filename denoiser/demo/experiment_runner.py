@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from .. import experiment
+from ..analysis.metrics import MEASURES
 from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing
 from ..images.picture import Picture
@@ -76,7 +77,7 @@ class ExperimentRunner:
         strength: float,
         answer: Callable[[experiment.Experiment, Callable[[], None]], Answer] = lambda result, pause: result,
         is_late: Callable[[], bool] | None = None,
-        measures: Sequence[str] = tuple(experiment.MEASURES),
+        measures: Sequence[str] = tuple(MEASURES),
         progress: Callable[[float], object] = lambda share: None,
         floats: bool = False,
     ) -> Answer:

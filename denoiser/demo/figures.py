@@ -12,12 +12,12 @@ import jinja2
 
 from ..experiment import Experiment
 from ..hub.catalogue import Catalogue
+from ..hub.checkpoints import ADDRESS
 from ..hub.facts import Facts
 from ..hub.safe_markdown import safe_markdown
 from ..noise import NOISES
 from .model_pool import Loaded
 
-HUB_PAGE = "https://huggingface.co/"
 HUB_ADDRESS = re.compile(r"(https://huggingface\.co/[\w.-]+(?:/[\w.-]*\w)*)")
 SIGMA_SOURCES = {"known": "given", "manual": "given", "estimate": "estimated"}
 """What the figures call a noise level, by where it came from."""
@@ -142,7 +142,7 @@ def render_facts(facts: Facts) -> str:
     if facts.last_modified:
         rows.append(("Last change", facts.last_modified))
     repo_id, commit = facts.name.partition("@")[0], facts.revision or ""
-    address = f"{HUB_PAGE}{repo_id}/tree/{commit}"
+    address = f"{ADDRESS}{repo_id}/tree/{commit}"
     return render("facts.html", rows=rows, repo_id=repo_id, commit=commit[:8], address=address)
 
 
@@ -163,5 +163,5 @@ def card_markdown(loaded: Loaded) -> str:
     """A checkpoint's card for the page; anyone may have written it."""
     base = ""
     if loaded.facts.revision:
-        base = f"{HUB_PAGE}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
+        base = f"{ADDRESS}{loaded.facts.name.partition('@')[0]}/blob/{loaded.facts.revision}/"
     return safe_markdown(loaded.card, base) or "*This checkpoint has no card.*"

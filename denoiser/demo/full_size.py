@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Progress:
     outdated: bool = False
     share: float = 0.0
     begun: float | None = None
-    cancelled: bool = field(default=False)
+    cancelled: bool = False
 
     def __call__(self, share: float) -> None:
         """Take note of what is done, or end the computation.

@@ -90,7 +90,7 @@ class PhotoControls:
             facts, overview = self.state.experiment_runner.inspect(photo, judge and judge.denoiser)
         except gr.Error:
             return nothing  # computing it will say what is wrong; an error here would keep it from running
-        large = facts.width * facts.height > self.state.settings.interactive_pixels
+        large = self._is_large(facts)
         offered = facts.noisy and not noisy_already
         shown = {ui.photo_facts: facts, ui.offer: gr.update(visible=offered)}
         texts = []

@@ -16,7 +16,10 @@ NAME = "export"
 
 def level_or_map(text: str) -> float | str:
     """The value of ``--sigma``."""
-    return text if text == MAP else float(text)
+    try:
+        return text if text == MAP else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a level, 0..255, nor '{MAP}'") from None
 
 
 def main(arguments: list[str]) -> int:

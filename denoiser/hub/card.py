@@ -16,23 +16,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..models import DenoisingAutoencoder
 from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluation_table
-from .card_sections import RECIPE_FILE, about, limits, plain, procedure, training_data
+from .card_sections import about, limits, plain, procedure, training_data
 from .card_without_clean import scores_without_clean
 from .evaluation_files import HUB_DATASETS
-
-__all__ = [
-    "RECIPE_FILE",
-    "SAMPLES_FILE",
-    "SECTION",
-    "TAGS",
-    "describe",
-    "link_files",
-    "merge",
-    "plain",
-    "rename",
-    "render",
-    "section",
-]
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]

@@ -137,8 +137,11 @@ def _pictures_text(run: dict[str, Any]) -> str:
     return "\n".join([*lines, *_license_table(data.get("licenses") or {})])
 
 
-def _license_table(licenses: dict[str, int]) -> list[str]:
-    """The most common licenses, each with its number of photographs; the rest in one row."""
+def _license_table(licenses: dict[str, int], others: tuple[int, int] = (0, 0)) -> list[str]:
+    """The most common licenses, each with its number of photographs; the rest in one row.
+
+    ``others``: licenses that are not named, and their photographs.
+    """
     if not licenses:
         return []
     alike: Counter[str] = Counter()  # some say in parentheses where it is stated
@@ -146,19 +149,19 @@ def _license_table(licenses: dict[str, int]) -> list[str]:
         alike[license.partition(" (")[0].replace("|", ", ")] += count
     most = alike.most_common(MOST_LICENSES)
     rows = [f"| {license} | {count} |" for license, count in most]
-    if len(alike) > len(most):
-        rows.append(f"| {len(alike) - len(most)} others | {alike.total() - sum(count for _, count in most)} |")
+    if rest := len(alike) - len(most) + others[0]:
+        rows.append(f"| {rest} others | {alike.total() - sum(count for _, count in most) + others[1]} |")
     return ["", "| stated license | photographs |", "| --- | --- |", *rows]
 
 
 def _shortened(stated: str) -> str:
     """The text of an earlier card, its table as here: cards of earlier versions list every license."""
     text, _, table = stated.partition("\n\n|")
-    rows = dict(re.findall(r"^\| (.+) \| (\d+) \|$", table, re.M))
-    if len(rows) <= MOST_LICENSES + 1:
-        return stated
+    rows = {license: int(count) for license, count in re.findall(r"^\| (.+) \| (\d+) \|$", table, re.M)}
+    unnamed = next((name for name in rows if re.fullmatch(r"\d+ others", name)), "")
+    others = (int(unnamed.split()[0]), rows.pop(unnamed)) if unnamed else (0, 0)
     after = [line for line in table.splitlines()[1:] if not line.startswith("|")]
-    return "\n".join([text, *_license_table({license: int(count) for license, count in rows.items()}), *after])
+    return "\n".join([text, *_license_table(rows, others), *after]) if rows else stated
 
 
 def procedure(run: dict[str, Any]) -> str:

@@ -13,17 +13,18 @@ from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, ONNX_FILE, WEIGH
 from ..errors import CannotPublish
 from ..models import DenoisingAutoencoder, holds_weights
 from . import card
-from .card_sections import FAILURE_FILE
+from .card_measurements import SAMPLES_FILE
+from .card_sections import FAILURE_FILE, RECIPE_FILE
 from .checkpoints import ADDRESS, Checkpoint
 from .evaluation_files import EVALUATION_FOLDER
 from .push_checks import check_options, check_target, existing_card
 
-PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, card.RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
+PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
 """What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
 OF_THE_WEIGHTS = (
-    card.RECIPE_FILE,
+    RECIPE_FILE,
     "curve.png",
-    card.SAMPLES_FILE,
+    SAMPLES_FILE,
     FAILURE_FILE,
     f"{EVALUATION_FOLDER}/*.yaml",
     ONNX_FILE,

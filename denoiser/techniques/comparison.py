@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..analysis.metrics import edge_fidelity, psnr, ssim
+from ..analysis.metrics import MEASURES
 from ..analysis.noise_model import PoissonGaussian
 from ..analysis.residual import Residual, examine_residual
 from ..analysis.sure import RiskEstimate, estimate_risk
 from ..noise import add_noise
 from .technique import Technique
-
-MEASURES = {"psnr": psnr, "ssim": ssim, "edge_fidelity": edge_fidelity}
-"""What :func:`compare` computes with a clean picture."""
 
 
 @dataclass(frozen=True)

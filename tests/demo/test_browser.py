@@ -166,7 +166,7 @@ def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, 
 
 def test_a_cleared_photo_asks_for_one(visitor):
     visitor.page.click("#photo button[aria-label='Remove Image']")
-    visitor.page.get_by_text("Drop a photo, or pick an example.").wait_for()
+    visitor.page.get_by_text("Drop a photo first, or pick an example.").wait_for()
     visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
     assert visitor.psnr()[1] > 20
 

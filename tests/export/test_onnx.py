@@ -181,7 +181,7 @@ def test_the_ends_of_half_the_resolution_keep_their_precision():
     "arguments, status, message",
     [
         (["photo", "-o", "x.onnx", "--sigma", "3"], 2, "takes no noise level"),
-        (["tiny", "-o", "x.onnx", "--sigma", "levels"], None, "invalid level_or_map value"),
+        (["tiny", "-o", "x.onnx", "--sigma", "levels"], None, "'levels' is neither a level, 0..255, nor 'map'"),
         (["unheard-of", "-o", "x.onnx"], 2, "no checkpoint"),
         (["photo", "-o", "x.png"], None, "denoise ./export"),
         (["photo", "-o", "/proc/x.onnx"], 2, "/proc/x.onnx cannot be written"),

@@ -5,6 +5,7 @@ import shutil
 
 import torch
 
+from denoiser.hub.card_sections import training_data
 from tests.train.conftest import MIXTURE, TINY, weights
 from train.__main__ import main
 from train.publish import main as publish
@@ -127,3 +128,16 @@ def test_a_run_goes_on_only_with_what_it_was_started_with(config, photographs, t
     assert main(arguments(path, moved, run)) == 0
     facts = json.loads((run / "run.json").read_text())
     assert facts["init"] == str(tmp_path / "first") and facts["init_run"]["steps"] == 2 and facts["steps"] == 4
+
+
+def test_the_pictures_of_an_earlier_card_are_named_only_if_they_are_others():
+    """Cards of earlier versions have another heading, and more of the licenses."""
+    licenses = {"CC BY-SA 4.0": 217, "Unsplash": 117, "FAL": 59, "CC0": 47, "Pexels": 20, "Pixabay": 10, "MIT": 1}
+    data = {"training": 471, "held_out": 24, "megapixels": 457.0, "apart": True, "licenses": licenses}
+    run = {"config": {}, "data": data}
+    rows = "\n".join(f"| {name} | {count} |" for name, count in list(licenses.items())[:5])
+    stated = "471 photographs (300 megapixels after scaling) for training, 24 others held out for validation by name."
+    stated += f"\n\n| license, as stated where it is from | photographs |\n| --- | --- |\n{rows}\n| 2 others | 11 |"
+    text = training_data(run | {"init_card": {"data": stated}})
+    assert text == training_data(run) and "| 3 others | 31 |" in text
+    assert "other pictures" in training_data(run | {"init_card": {"data": stated.replace("471", "300")}})
