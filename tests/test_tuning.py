@@ -80,13 +80,13 @@ def test_any_picture_network_and_noise(smooth, blind, shape, noise):
     [
         ("correlated", {"sigma": 25, "grain": 1}, None, "neighboring pixels share their noise"),
         ("gaussian", {"sigma": 0}, 0.0, "the level of its noise is given as 0"),
-        ("gaussian", {"sigma": 0}, None, "no noise was found"),
         ("gaussian", {"sigma": 10}, 60.0, "less noise than its level says"),
     ],
 )
 def test_where_it_cannot_be_told_nothing_is_chosen(smooth, kind, parameters, sigma, reason):
     tuned = tune(Blur(0.02), add_noise(smooth, kind, 1, **parameters), sigma)
     assert reason in tuned.note and str(tuned).startswith("not tuned: ") and tuned.strength == 1
+    assert tune(Blur(0.02), np.full_like(smooth, 0.5)).note == "no noise was found"
 
 
 @pytest.mark.parametrize("sigma", [-5, float("nan"), 300])

@@ -8,25 +8,11 @@ import pytest
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
-from denoiser.analysis.metrics import psnr
 from tests.conftest import Demo
 
 from .stranger import Stranger
 from .test_page import BAD_CHECKPOINTS, put_bad
 from .visitor import COMPLETE, READ, RESULT, Visitor, png
-
-
-def test_a_photo_dropped_and_a_slider_moved_change_the_psnr(visitor, photo):
-    visitor.after(lambda: visitor.upload("mine.png", png(photo)))
-    before = visitor.psnr()
-    assert before[0] == pytest.approx(20.2, abs=0.6) and before[1] > before[0] + 3
-    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.6))
-    after = visitor.psnr()
-    assert after[0] < before[0] - 3 and after[1] < before[1]
-    # What is shown are the pictures the figures are about, to the last bit.
-    shown = [psnr(photo / 255, visitor.picture(element) / 255) for element in ("noisy", "denoised")]
-    assert shown == pytest.approx(after, abs=0.01)
-    assert np.array_equal(visitor.picture("clean"), photo)
 
 
 def test_the_result_can_be_downloaded_without_loss_also_if_it_comes_before_its_call_is_joined(visitor, hub):
@@ -81,15 +67,6 @@ def test_keys_on_a_slider_and_in_a_number_box_act_and_half_typed_numbers_do_not(
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.3))
 
 
-def test_every_noise_shows_its_own_sliders(visitor):
-    visitor.page.click("#noise input")
-    visitor.after(lambda: visitor.page.get_by_role("option", name="Camera sensor").click())
-    for shown in ("#sensor-gain", "#sensor-read"):
-        visitor.page.wait_for_selector(shown)
-    visitor.hidden("#gaussian-sigma")
-    visitor.after(lambda: visitor.slide("sensor-gain", 0.9))
-
-
 def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
     before = visitor.picture("noisy")
     visitor.page.evaluate(
@@ -102,9 +79,16 @@ def test_new_noise_is_new_and_the_picture_never_blanks(visitor):
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.5))
     assert not np.array_equal(visitor.picture("noisy"), before)
     assert visitor.page.evaluate("window.blank") == 0
+    # Every noise has its own sliders.
+    visitor.page.click("#noise input")
+    visitor.after(lambda: visitor.page.get_by_role("option", name="Camera sensor").click())
+    for shown in ("#sensor-gain", "#sensor-read"):
+        visitor.page.wait_for_selector(shown)
+    visitor.hidden("#gaussian-sigma")
+    visitor.after(lambda: visitor.slide("sensor-gain", 0.9))
 
 
-def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
+def test_a_noisy_photo_is_denoised_without_noise_and_psnr_by_photo_or_the_checkpoint_chosen(visitor):
     visitor.after(lambda: visitor.page.click("#noisy-already input"))
     assert "PSNR, dB" not in visitor.figures() and "no PSNR" in visitor.figures()
     assert "checkpoint photo" in visitor.figures() and "Noise (σ) removed" in visitor.figures()
@@ -113,26 +97,14 @@ def test_a_noisy_photo_is_denoised_without_noise_and_without_psnr(visitor):
     assert "PSNR, dB" in visitor.figures() and "checkpoint color-base" in visitor.figures()
     for shown in ("#noise", "#viewer figure[data-name=clean]", "#sigma-mode"):
         visitor.page.wait_for_selector(shown)
-
-
-@pytest.mark.parametrize("name", ["color-small", "photo"])
-def test_who_chose_a_checkpoint_keeps_it_for_a_noisy_photo(visitor, name):
-    visitor.page.click("#checkpoint input")
-    visitor.page.get_by_role("option", name=name).click()
-    visitor.until(f"checkpoint {name}")
-    visitor.page.click("#noisy-already input")
-    visitor.until("no PSNR")
-    assert f"checkpoint {name}" in visitor.figures()
-    visitor.page.click("#noisy-already input")
-    visitor.until("PSNR, dB")
-    assert f"checkpoint {name}" in visitor.figures()
-
-
-def test_the_difference_can_be_of_what_is_missing(visitor):
-    removed = visitor.picture("difference")
-    visitor.page.get_by_label("What is missing").click()
-    visitor.page.locator("#viewer figcaption", has_text="Clean \u2212 denoised").wait_for()
-    assert not np.array_equal(visitor.picture("difference"), removed)
+    for name in ("color-small", "photo"):  # who chose a checkpoint keeps it
+        visitor.page.click("#checkpoint input")
+        visitor.page.get_by_role("option", name=name).click()
+        visitor.until(f"checkpoint {name}")
+        for figures in ("no PSNR", "PSNR, dB"):
+            visitor.page.click("#noisy-already input")
+            visitor.until(figures)
+            assert f"checkpoint {name}" in visitor.figures()
 
 
 def test_a_large_photo_says_what_will_happen(visitor, photo):
@@ -164,24 +136,11 @@ def test_a_bad_file_gets_a_sentence_and_the_page_goes_on(shared_visitor, photo, 
     assert visitor.psnr()[1] > 20
 
 
-def test_a_cleared_photo_asks_for_one(visitor):
-    visitor.page.click("#photo button[aria-label='Remove Image']")
-    visitor.page.get_by_text("Drop a photo first, or pick an example.").wait_for()
-    visitor.after(lambda: visitor.page.locator("#examples .gallery-item").nth(1).click())
-    assert visitor.psnr()[1] > 20
-
-
-def test_the_page_fits_a_phone(open_page):
-    visitor = open_page(390, 844, phone=True)
-    visitor.open_panel()
-    for box in ("offers", "card-box"):
-        visitor.page.click(f"#{box} button >> nth=0")
-    visitor.page.wait_for_timeout(600)
-    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
-    overflowing = visitor.page.evaluate(
-        "() => [...document.querySelectorAll('#figures .tile b')].filter(b => b.scrollWidth > b.clientWidth + 1).length"
-    )
-    assert overflowing == 0
+def test_a_cleared_photo_asks_for_one(shared_visitor):
+    shared_visitor.page.click("#photo button[aria-label='Remove Image']")
+    shared_visitor.page.get_by_text("Drop a photo first, or pick an example.").wait_for()
+    shared_visitor.after(lambda: shared_visitor.page.locator("#examples .gallery-item").nth(1).click())
+    assert shared_visitor.psnr()[1] > 20
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
@@ -403,14 +362,21 @@ def test_a_call_is_answered_that_is_joined_while_the_stream_of_answers_ends(visi
     page.wait_for_selector("#noise-controls", state="hidden")
 
 
-def test_a_menu_that_is_left_without_a_choice_changes_nothing(visitor):
+def test_a_menu_that_is_left_without_a_choice_changes_nothing(shared_visitor):
     joined = []
-    visitor.page.on("request", lambda request: joined.append(request.url) if "/queue/join" in request.url else None)
-    visitor.page.focus("#checkpoint input")
-    with visitor.page.expect_response("**/queue/join*"):
-        visitor.page.keyboard.press("Tab")
-    visitor.page.wait_for_function("() => !document.querySelector('#about .wrap:not(.hide)')")
-    visitor.after(lambda: visitor.page.click("#reroll"))
+
+    def note(request) -> None:
+        if "/queue/join" in request.url:
+            joined.append(request.url)
+
+    shared_visitor.settle()
+    shared_visitor.page.on("request", note)
+    shared_visitor.page.focus("#checkpoint input")
+    with shared_visitor.page.expect_response("**/queue/join*"):
+        shared_visitor.page.keyboard.press("Tab")
+    shared_visitor.page.wait_for_function("() => !document.querySelector('#about .wrap:not(.hide)')")
+    shared_visitor.after(lambda: shared_visitor.page.click("#reroll"))
+    shared_visitor.page.remove_listener("request", note)
     assert len(joined) == 2  # the menu's, and the run for another seed
 
 
@@ -431,23 +397,23 @@ def test_a_menu_closes_when_it_is_left_by_keyboard_and_keys_choose_from_all_of_i
     visitor.page.wait_for_function("() => location.search.includes('noise=poisson')")
 
 
-def test_the_pictures_of_a_photo_with_any_name_are_shown(visitor, photo):
+def test_the_pictures_of_a_photo_with_any_name_are_shown(shared_visitor, photo):
     for name, pixels in {"a#b.png": photo[::-1], "Foto%20Pier.png": photo[:, ::-1], "x%41?.png": photo[40:]}.items():
-        visitor.after(lambda name=name, pixels=pixels: visitor.upload(name, png(pixels)))
-        assert np.array_equal(visitor.picture("clean"), pixels)
+        shared_visitor.after(lambda name=name, pixels=pixels: shared_visitor.upload(name, png(pixels)))
+        assert np.array_equal(shared_visitor.picture("clean"), pixels)
 
 
-def test_no_other_pictures_stand_above_figures_whose_own_do_not_arrive(visitor, photo):
-    visitor.page.route("**/lost-*.png", lambda route: route.abort())
-    visitor.upload("lost.png", png(photo[::-1]))
-    visitor.page.wait_for_function("() => !document.querySelector('#viewer .viewer-frame img')")
-    visitor.page.unroute("**/lost-*.png")
-    visitor.after(lambda: visitor.page.click("#reroll"))
-    assert visitor.picture("noisy").shape == photo.shape
+def test_no_other_pictures_stand_above_figures_whose_own_do_not_arrive(shared_visitor, photo):
+    shared_visitor.page.route("**/lost-*.png", lambda route: route.abort())
+    shared_visitor.upload("lost.png", png(photo[::-1]))
+    shared_visitor.page.wait_for_function("() => !document.querySelector('#viewer .viewer-frame img')")
+    shared_visitor.page.unroute("**/lost-*.png")
+    shared_visitor.after(lambda: shared_visitor.page.click("#reroll"))
+    assert shared_visitor.picture("noisy").shape == photo.shape
 
 
-def test_who_waits_in_the_queue_sees_the_place(visitor):
-    page, told = visitor.page, {"msg": "estimation", "rank": 2, "queue_size": 5, "rank_eta": None}
+def test_who_waits_in_the_queue_sees_the_place(shared_visitor):
+    page, told = shared_visitor.page, {"msg": "estimation", "rank": 2, "queue_size": 5, "rank_eta": None}
 
     def tell(route) -> None:
         answer = route.fetch(timeout=180_000)
@@ -456,6 +422,7 @@ def test_who_waits_in_the_queue_sees_the_place(visitor):
 
     page.route("**/queue/data*", tell)
     page.evaluate(NOTE_WAITING)
-    visitor.after(lambda: page.click("#reroll"))
+    shared_visitor.after(lambda: page.click("#reroll"))
     assert "In the queue: 3 of 5" in page.evaluate("() => window.seen")
     assert page.inner_text("#waiting") == ""
+    page.unroute("**/queue/data*")

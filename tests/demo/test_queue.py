@@ -183,7 +183,7 @@ def test_visitors_beyond_the_queue_get_their_place_and_all_get_a_result(stranger
             time.sleep(1)
         return False
 
-    visitors = Settings().max_queued_calls + 40
+    visitors = Settings().max_queued_calls + 8
     with ThreadPoolExecutor(visitors) as pool:
         assert all(pool.map(visit, range(1, visitors + 1)))
     assert places and all(Settings().max_queued_calls < place <= visitors for place in places)
@@ -212,16 +212,16 @@ def test_who_closes_the_page_is_not_computed_for_and_others_are(stranger, demo, 
 def test_slow_pulls_keep_nobody_from_computing_nor_from_the_page(stranger, hub, tiny_checkpoint):
     run = stranger.endpoint("run")
     choose = next(endpoint for endpoint in stranger.endpoints if stranger.input_types(endpoint) == ["textbox", "state"])
-    for index in range(100):
+    for index in range(40):
         hub.put(f"user/slow-{index}", tiny_checkpoint)
-    hub.faults = [("/api/models/user/slow", "wait")] * 100
-    sessions = [uuid.uuid4().hex for _ in range(100)]
+    hub.faults = [("/api/models/user/slow", "wait")] * 40
+    sessions = [uuid.uuid4().hex for _ in range(40)]
     with ThreadPoolExecutor(10) as pool:  # in the page and by program at once
         joined = list(
-            pool.map(lambda index: stranger.join(choose, [f"user/slow-{index}", None], sessions[index]), range(100))
+            pool.map(lambda index: stranger.join(choose, [f"user/slow-{index}", None], sessions[index]), range(40))
         )
     api = stranger.endpoint("denoise")
-    for index in range(20):
+    for index in range(10):
         data = stranger.defaults(api)
         data[4] = f"user/slow-{index}"
         stranger.join(api, data, uuid.uuid4().hex)
