@@ -222,17 +222,18 @@ function holdsNoise({ rgba, height, width }, least) {
 
 // Whether the quiet squares hold a drawn pattern: little of their energy is between the lines of its spectrum.
 function isPattern(rgba, height, width) {
-  if (Math.min(height, width) < 1.5 * SQUARE) return false;
+  const shorter = Math.min(height, width), side = shorter >= 1.5 * SQUARE ? SQUARE : SQUARE / 2;
+  if (shorter < 1.5 * side) return false;
   const [rows, columns] = [height, width].map((size) => {
-    const count = Math.min(SQUARES, Math.ceil(size / SQUARE));
-    return Array.from({ length: count }, (_, i) => Math.trunc((i * (size - SQUARE)) / (count - 1)));
+    const count = Math.min(SQUARES, Math.ceil(size / side));
+    return Array.from({ length: count }, (_, i) => Math.trunc((i * (size - side)) / (count - 1)));
   });
-  const cycles = Float64Array.from({ length: SQUARE }, (_, i) => Math.min(i, SQUARE - i) / SQUARE);
-  const fine = Array.from({ length: SQUARE ** 2 }, (_, i) =>
-    Math.hypot(cycles[Math.floor(i / SQUARE)], cycles[i % SQUARE]) > FINE_CYCLES);
+  const cycles = Float64Array.from({ length: side }, (_, i) => Math.min(i, side - i) / side);
+  const fine = Array.from({ length: side ** 2 }, (_, i) =>
+    Math.hypot(cycles[Math.floor(i / side)], cycles[i % side]) > FINE_CYCLES);
   const sum = (energies) => energies.reduce((all, value, i) => all + (fine[i] ? value : 0), 0);
   const squares = rows.flatMap((top) => columns.map((left) => {
-    const planes = [0, 1, 2].map((channel) => energiesOf(rgba, width, top, left, channel));
+    const planes = [0, 1, 2].map((channel) => energiesOf(rgba, width, top, left, channel, side));
     return { planes, total: planes.reduce((all, energies) => all + sum(energies), 0) };
   })).filter((square) => square.total > 1e-6).sort((a, b) => a.total - b.total);
   if (squares.length < FEWEST_SQUARES) return false;
@@ -241,7 +242,7 @@ function isPattern(rgba, height, width) {
   for (let channel = 0; channel < 3; channel++) {
     const mean = quiet[0].planes[channel].map((_, i) =>
       quiet.reduce((all, square) => all + square.planes[channel][i], 0) / quiet.length);
-    const between = mean.map((_, i) => (fine[i] ? lowerQuarter(mean, i) : 0));
+    const between = mean.map((_, i) => (fine[i] ? lowerQuarter(mean, i, side) : 0));
     shares += sum(between) / Math.max(sum(mean), 1e-12) / 3;
     const [weakest, strongest] = [0.05, 0.95].map((share) => quantile(between.filter((_, i) => fine[i]), share));
     evenness += weakest / Math.max(strongest, 1e-12) / 3;
@@ -250,44 +251,44 @@ function isPattern(rgba, height, width) {
 }
 
 // The lower quarter of the energies around a place of a spectrum, which goes on at its other side.
-function lowerQuarter(energies, place) {
+function lowerQuarter(energies, place, side) {
   const near = new Float64Array(NEAR_LINES ** 2), reach = (NEAR_LINES - 1) / 2;
   for (let y = 0; y < NEAR_LINES; y++)
     for (let x = 0; x < NEAR_LINES; x++) {
-      const u = (Math.floor(place / SQUARE) + y - reach + SQUARE) % SQUARE, v = (place + x - reach + SQUARE) % SQUARE;
-      near[y * NEAR_LINES + x] = energies[u * SQUARE + v];
+      const u = (Math.floor(place / side) + y - reach + side) % side, v = (place + x - reach + side) % side;
+      near[y * NEAR_LINES + x] = energies[u * side + v];
     }
   return near.sort()[Math.floor(near.length / 4)];
 }
 
 // The energies of a plane's square under a window, by their frequencies down and across.
-function energiesOf(rgba, width, top, left, channel) {
-  const real = new Float64Array(SQUARE ** 2), imaginary = new Float64Array(SQUARE ** 2);
-  const values = new Float64Array(SQUARE ** 2), found = new Float64Array(SQUARE ** 2);
-  const turns = Array.from({ length: SQUARE }, (_, i) => (2 * Math.PI * i) / SQUARE);
+function energiesOf(rgba, width, top, left, channel, side) {
+  const real = new Float64Array(side ** 2), imaginary = new Float64Array(side ** 2);
+  const values = new Float64Array(side ** 2), found = new Float64Array(side ** 2);
+  const turns = Array.from({ length: side }, (_, i) => (2 * Math.PI * i) / side);
   const cosine = turns.map(Math.cos), sine = turns.map(Math.sin);
-  const window = turns.map((_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (SQUARE + 1)));
+  const window = turns.map((_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (side + 1)));
   for (let i = 0; i < values.length; i++)
-    values[i] = rgba[4 * ((top + Math.floor(i / SQUARE)) * width + left + (i % SQUARE)) + channel] / 255;
+    values[i] = rgba[4 * ((top + Math.floor(i / side)) * width + left + (i % side)) + channel] / 255;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  for (let y = 0; y < SQUARE; y++)
-    for (let x = 0; x < SQUARE; x++) {
-      const value = (values[y * SQUARE + x] - mean) * window[y] * window[x];
-      for (let v = 0; v <= SQUARE / 2; v++) {
-        real[y * SQUARE + v] += value * cosine[(v * x) % SQUARE];
-        imaginary[y * SQUARE + v] -= value * sine[(v * x) % SQUARE];
+  for (let y = 0; y < side; y++)
+    for (let x = 0; x < side; x++) {
+      const value = (values[y * side + x] - mean) * window[y] * window[x];
+      for (let v = 0; v <= side / 2; v++) {
+        real[y * side + v] += value * cosine[(v * x) % side];
+        imaginary[y * side + v] -= value * sine[(v * x) % side];
       }
     }
-  for (let u = 0; u < SQUARE; u++)
-    for (let v = 0; v <= SQUARE / 2; v++) {
+  for (let u = 0; u < side; u++)
+    for (let v = 0; v <= side / 2; v++) {
       let [a, b] = [0, 0];
-      for (let y = 0; y < SQUARE; y++) {
-        const [c, s] = [cosine[(u * y) % SQUARE], sine[(u * y) % SQUARE]];
-        a += real[y * SQUARE + v] * c + imaginary[y * SQUARE + v] * s;
-        b += imaginary[y * SQUARE + v] * c - real[y * SQUARE + v] * s;
+      for (let y = 0; y < side; y++) {
+        const [c, s] = [cosine[(u * y) % side], sine[(u * y) % side]];
+        a += real[y * side + v] * c + imaginary[y * side + v] * s;
+        b += imaginary[y * side + v] * c - real[y * side + v] * s;
       }
       // Of a real plane the other half is the same, turned.
-      found[u * SQUARE + v] = found[((SQUARE - u) % SQUARE) * SQUARE + ((SQUARE - v) % SQUARE)] = a ** 2 + b ** 2;
+      found[u * side + v] = found[((side - u) % side) * side + ((side - v) % side)] = a ** 2 + b ** 2;
     }
   return found;
 }

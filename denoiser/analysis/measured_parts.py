@@ -28,7 +28,8 @@ areas that are nearly of one tone, which must be measured."""
 MIN_TONES, MIN_COLORS, MAX_COLORS = 32, 256, 100_000
 """Tones or colors that it must have: a posterized picture and one with a palette have fewer; how many are looked at."""
 SQUARE, SQUARES, FEWEST_SQUARES = 64, 6, 4
-"""Side of the squares that spectra are taken of, pixels; the most of them in a row; the fewest that count as quiet."""
+"""Side of the squares that spectra are taken of, pixels, half of it in small pictures; the most of them in a row; the
+fewest that count as quiet."""
 FINE, NEAR_LINES, BETWEEN_LINES, EVEN = 0.2, 7, 0.1, 0.5
 """What lies between the lines of a spectrum, above ``FINE`` (cycles a pixel), is the lower quarter of the energies in a
 window of that side. In a drawn pattern it has at most ``BETWEEN_LINES`` of the energy, and its weakest twentieth less
@@ -115,14 +116,15 @@ def _is_pattern(pixels: np.ndarray) -> bool:
     So are a printed screen, hatching, a weave, the dots of a display and a tile that is repeated. Noise has all
     frequencies, also those between the lines of a photographed fabric.
     """
-    if min(pixels.shape[:2]) < 1.5 * SQUARE:
+    side = SQUARE if min(pixels.shape[:2]) >= 1.5 * SQUARE else SQUARE // 2
+    if min(pixels.shape[:2]) < 1.5 * side:
         return False
-    rows, columns = (np.linspace(0, n - SQUARE, min(SQUARES, -(-n // SQUARE))).astype(int) for n in pixels.shape[:2])
-    squares = np.stack([pixels[top : top + SQUARE, left : left + SQUARE] for top in rows for left in columns])
-    window = np.hanning(SQUARE + 2)[1:-1, None]
+    rows, columns = (np.linspace(0, n - side, min(SQUARES, -(-n // side))).astype(int) for n in pixels.shape[:2])
+    squares = np.stack([pixels[top : top + side, left : left + side] for top in rows for left in columns])
+    window = np.hanning(side + 2)[1:-1, None]
     squares = (squares - squares.mean((1, 2), keepdims=True)) * (window * window.T)[..., None]
     energies = np.abs(np.fft.fft2(squares, axes=(1, 2))) ** 2
-    fine = np.hypot(*np.meshgrid(*[np.fft.fftfreq(SQUARE)] * 2)) > FINE
+    fine = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side)] * 2)) > FINE
     totals = energies[:, fine].sum((1, 2))
     order = np.argsort(totals, kind="stable")[(totals <= 1e-6).sum() :]  # but for areas of one tone
     if len(order) < FEWEST_SQUARES:
