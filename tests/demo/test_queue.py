@@ -17,11 +17,13 @@ from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
 from denoiser.demo import denoise_tab, pulls
+from denoiser.demo.checkpoint_picker import SessionChoices
 from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.control_values import PARAMETERS, ControlValues
 from denoiser.demo.denoise_tab import DenoiseTab
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.full_size import FullSize
+from denoiser.demo.inside_tab import InsideTab
 from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.pulls import Visitor
@@ -114,6 +116,27 @@ def test_of_two_runs_the_later_one_is_shown_whichever_begins_or_ends_first(monke
     newer.append(run(2))  # is called while the older one computes, and ends before it
     assert list(run(1)) == [gr.skip()] and not newer and not tab._running
     assert list(run(1)) == [gr.skip()]  # comes to a thread when all others have ended
+
+
+def test_what_is_shown_inside_the_autoencoder_ends_with_its_photo(monkeypatch):
+    monkeypatch.setattr(InsideTab, "__init__", lambda tab: None)
+    tab, page = InsideTab(), SimpleNamespace(session_hash="a")
+    tab._runs, tab._message, tab._path, tab._filters, tab._latent = (
+        SessionChoices(),
+        "message",
+        "path",
+        "filters",
+        "latent",
+    )
+    tab._looked, tab._sweep = "looked", SimpleNamespace(plot="plot", empty=None)
+    loaded = SimpleNamespace(facts=SimpleNamespace(name="tiny"))
+    tab._crop = SimpleNamespace(
+        wanted=lambda *_: SimpleNamespace(key="k"), loaded=lambda _: loaded, take=lambda _: "crop"
+    )
+    tab._show_path = lambda loaded, crop: {"path": "of the photo"}
+    tab._show_filters = lambda key, loaded, crop: tab._runs.begin("a") and {"filters": "of the photo"}
+    shown = [*tab.run(page, 1, None)]
+    assert shown[-1] == {"message": "", "path": "of the photo"}  # not what was computed when a newer run had begun
 
 
 @pytest.mark.parametrize("begins", ["before the run", "while it computes", "after it"])
