@@ -2,14 +2,14 @@
 // is so, and a test compares the two. Planes are Float32Array in [0, 1] of height x width.
 import { cellMeans, neighborMeans } from "./correct.js";
 
-const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75;
+const MAX_CLIPPED = 0.1, MIN_GRAPHICS = 0.75, MAX_TOGETHER = 0.5;
 const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, MAX_DISTANCE = 0.2, TO_SIGMA = 255 / 0.6744897501960817;
 const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
 const HALF_GRAIN = 0.5, HALF_LEVEL = 2.5, STEEP = 10, MIN_SHARE = 1e-3;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
-const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25;
+const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25, MIN_ALIKE = 0.1;
 const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
 const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5, MIN_TONES = 32, MIN_COLORS = 256, SEEN_COLORS = 100000;
 const SQUARE = 64, SQUARES = 6, FEWEST_SQUARES = 4, FINE_CYCLES = 0.2, NEAR_LINES = 7, BETWEEN_LINES = 0.1, EVEN = 0.5;
@@ -353,10 +353,10 @@ function isGraphic(rgba, height, width, spread = 0) {
   const count = rows * columns;
   if (both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05)) return true;
   if ([0, 1, 2].every((channel) => hasFewValues(rgba, channel))) return true;
-  return hasFewColors(rgba) || isPattern(rgba, height, width);
+  return hasFewColors(rgba, width) || isPattern(rgba, height, width);
 }
 
-function hasFewColors(rgba) {
+function hasFewColors(rgba, width) {
   const colors = new Set(), values = [new Set(), new Set(), new Set()];
   let colored = false;
   for (let at = 0; at < rgba.length && colors.size <= FEW_COLORS; at += 4) {
@@ -365,8 +365,22 @@ function hasFewColors(rgba) {
     [red, green, blue].forEach((value, channel) => values[channel].add(value));
     colored ||= red !== green || red !== blue;
   }
+  if (!colored) return colors.size <= FEW_COLORS && hasAreasOfFewTones(rgba, width, [...values[0]]);
   const possible = values.reduce((product, { size }) => product * size, 1);
-  return colored && colors.size <= Math.min(FEW_COLORS, FEW_OF_ALL * possible);
+  return colors.size <= Math.min(FEW_COLORS, FEW_OF_ALL * possible);
+}
+
+function hasAreasOfFewTones(rgba, width, tones) {
+  if (tones.length > FEW_OF_ALL * (Math.max(...tones) - Math.min(...tones) + 1)) return false;
+  let squares = 0, alike = 0;
+  for (let at = 0; at + 4 * width < rgba.length; at += 4) {
+    if ((at / 4 + 1) % width === 0) continue;
+    const tone = rgba[at], same = [4, 4 * width, 4 * width + 4].every((next) => rgba[at + next] === tone);
+    if (same && (tone === 0 || tone === 255)) continue;
+    squares++;
+    alike += same;
+  }
+  return alike > MIN_ALIKE * squares;
 }
 
 function hasFewValues(rgba, channel) {
@@ -440,10 +454,31 @@ function levelWithoutColor(picture, deviation) {
       valid.push(patch);
       if (share[i] < MAX_CLIPPED) unclipped.push(patch);
     });
-    const chosen = unclipped.length > 0.1 * valid.length ? unclipped : valid;
+    const chosen = unclipped.length > 0.1 * valid.length ? unclipped : isClippedInAreas(plane, picture) ? [] : valid;
     if (chosen.length) levels.push(lessTexture(chosen, picture));
   }
   return levels.reduce((sum, value) => sum + value, 0) / Math.max(1, levels.length);
+}
+
+// Whether the clipped values of a plane lie together: neighbors in patches that are clipped in part correlate.
+function isClippedInAreas(plane, picture) {
+  const { tall, wide, step, rows, columns } = grid(picture), together = [];
+  const clipped = (at) => plane[at] === 0 || plane[at] === 1;
+  for (let patch = 0; patch < rows * columns; patch++) {
+    const corner = Math.floor(patch / columns) * step * picture.width + (patch % columns) * step;
+    let all = 0, below = 0, beside = 0;
+    for (let row = 0; row < tall; row++)
+      for (let column = 0; column < wide; column++) {
+        const at = corner + row * picture.width + column;
+        if (!clipped(at)) continue;
+        all++;
+        below += row + 1 < tall && clipped(at + picture.width);
+        beside += column + 1 < wide && clipped(at + 1);
+      }
+    const share = all / (tall * wide), pairs = (below / ((tall - 1) * wide) + beside / (tall * (wide - 1))) / 2;
+    if (share > MAX_CLIPPED && share < MIN_GRAPHICS) together.push((pairs - share ** 2) / (share - share ** 2));
+  }
+  return together.length > 0 && quantile(together, 0.5) > MAX_TOGETHER;
 }
 
 function lessTexture(chosen, picture) {

@@ -15,6 +15,9 @@ FEW_VALUES, MIN_GAP = 4, 16 / 255
 """So few values, so far apart, are a drawn pattern: noise has those between them, too."""
 FEW_COLORS, FEW_OF_ALL = 64, 0.25
 """So few colors, and of all that could be made of their values so small a share, are drawn: noise mixes them freely."""
+MIN_ALIKE = 0.1
+"""Share of the squares of four pixels, but for black and white ones, that are of one tone where a few tones are drawn.
+Photon counts have at most 0.02, noise of half a step or more in a photograph of 4 or 5 bits 0.07."""
 MIN_FLAT, FEW_TONES, MOST = 0.003, 4, 0.9
 """Least share of the blocks that areas of one tone have; most of them are of so few tones, unlike those of a sky."""
 NEAR = 4
@@ -147,7 +150,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
     black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
     are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern, and
-    one of few colors, and one of a pattern that is repeated.
+    one of few colors or gray tones, and one of a pattern that is repeated.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -174,12 +177,26 @@ def _has_few_values(plane: np.ndarray) -> bool:
 
 
 def _has_few_colors(pixels: np.ndarray) -> bool:
-    """Whether a picture (H, W, C) has a few colors that are not gray; its first row tells most at once."""
-    if len(np.unique(_keys(pixels[0]))) > FEW_COLORS or (pixels == pixels[..., :1]).all():
+    """Whether a picture (H, W, C) has a few colors, or gray tones in areas; its first row tells most at once."""
+    if len(np.unique(_keys(pixels[0]))) > FEW_COLORS:
         return False
+    if (pixels == pixels[..., :1]).all():
+        return _has_areas_of_few_tones(pixels[..., 0])
     colors = len(np.unique(_keys(pixels.reshape(-1, pixels.shape[2]))))
     possible = np.prod([len(np.unique(pixels[..., channel])) for channel in range(pixels.shape[2])])
     return bool(colors <= min(FEW_COLORS, FEW_OF_ALL * possible))
+
+
+def _has_areas_of_few_tones(plane: np.ndarray) -> bool:
+    """Whether a plane (H, W) in [0, 1] is drawn in a few tones with others between them. Counts are not: they differ
+    from pixel to pixel."""
+    tones = np.unique(plane)
+    if len(tones) > min(FEW_COLORS, FEW_OF_ALL * (255 * np.ptp(tones) + 1)):
+        return False
+    first = plane[:-1, :-1]
+    alike = (plane[1:, :-1] == first) & (plane[:-1, 1:] == first) & (plane[1:, 1:] == first)
+    between = ~(alike & ((first <= 0) | (first >= 1)))
+    return bool(between.any() and alike[between].mean() > MIN_ALIKE)
 
 
 def _are_of_few_tones(colors: np.ndarray) -> bool:

@@ -27,6 +27,9 @@ MAX_COLORS = 250_000
 QUIET, MANY, AGREE = 0.03, 0.3, 1.15
 """Shares of the patches, those with the least texture: the level is that of the first, or of the second where the two
 levels differ by no more than this ratio, as more patches measure it better. Set on held-out photographs."""
+MAX_TOGETHER = 0.5
+"""Correlation of neighbors, of whether they are clipped, in patches that are in part, above which they are areas: the
+edges of print on white, and no noise, which clips here and there."""
 MAX_DISTANCE = 0.2
 """Root mean square distance of values from black or white up to which a picture has no other tones."""
 MIN_WHITE = 0.45
@@ -181,10 +184,23 @@ def _level_without_color(pixels: np.ndarray) -> float:
         # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
         valid = (np.abs(coefficients[:, frequencies(coefficients) >= FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
         unclipped = valid & (share < MAX_CLIPPED)
-        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
+        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid & (not _is_clipped_in_areas(plane))
         if chosen.any():
             levels.append(_less_texture(coefficients[chosen] / _remaining(share[chosen]), peak(pixels)))
     return sum(levels) / max(1, len(levels))
+
+
+def _is_clipped_in_areas(plane: np.ndarray) -> bool:
+    """Whether the clipped values of a plane (H, W) lie together."""
+    patches = windows(plane)
+    clipped = ((patches <= 0) | (patches >= 1)).reshape(-1, *patches.shape[2:]).astype(np.float32)
+    share = clipped.mean((1, 2))
+    partly = (share > MAX_CLIPPED) & (share < MIN_GRAPHICS)
+    clipped, share = clipped[partly], share[partly]
+    if not len(clipped):
+        return False
+    both = [(clipped[:, 1:] * clipped[:, :-1]).mean((1, 2)), (clipped[..., 1:] * clipped[..., :-1]).mean((1, 2))]
+    return float(np.median((sum(both) / 2 - share**2) / (share - share**2))) > MAX_TOGETHER
 
 
 def _less_texture(coefficients: np.ndarray, peak: float) -> float:

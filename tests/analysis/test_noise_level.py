@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from benchmarks import noise_level as drawn
 from denoiser import Denoiser, add_noise, bundled_checkpoints, estimate_sigma
@@ -154,6 +154,23 @@ def text_page(size: int) -> np.ndarray:
     return np.asarray(page)
 
 
+def text_of_a_screen() -> np.ndarray:
+    """Letters smoothed by the three colors of a screen's pixels, uint8 (H, W, 3)."""
+    page, letters = Image.new("L", (960, 320), 255), np.random.default_rng(0)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    for top in range(2, 320, 18):
+        words = "".join(map(chr, letters.choice([*range(97, 123), 32, 32, 32, 32], 240)))
+        draw.text((4, top), words, fill=20, font=font)
+    return np.rint(uniform_filter(np.asarray(page, float), (1, 3)).reshape(320, 320, 3)).astype(np.uint8)
+
+
+def pixel_art(tones: int) -> np.ndarray:
+    """Small areas of gray tones, uint8 (H, W)."""
+    field = gaussian_filter(np.random.default_rng(0).standard_normal((160, 160)), 1.5)
+    steps = np.digitize(field, np.quantile(field, np.linspace(0, 1, tones + 1)[1:-1]))
+    return (20 + 220 // tones * steps).astype(np.uint8)
+
+
 def drawn_screenshot() -> np.ndarray:
     """Gray panels with lines and text, uint8 (H, W, 3)."""
     screen = Image.new("RGB", (320, 240), (52, 60, 70))
@@ -182,6 +199,19 @@ def test_a_clean_text_page_comes_back_as_it_was(name, size):
         scan = as_jpeg(page, quality)
         before, after = (psnr(page / 255, other / 255) for other in (scan, denoiser(scan)))
         assert after > min(before - 0.5, 45)
+
+
+@pytest.mark.parametrize("draw", [text_of_a_screen, lambda: text_of_a_screen()[..., 1], lambda: pixel_art(8)])
+def test_edges_of_print_and_areas_of_gray_tones_are_no_noise(draw):
+    """They were read as noise of 5 to 10 levels."""
+    noisy = draw() + 8 * np.random.default_rng(0).standard_normal(draw().shape)
+    assert estimate_sigma(draw()) == 0
+    assert 5 < estimate_sigma(np.rint(noisy.clip(0, 255)).astype(np.uint8)) < 12
+
+
+def test_noise_of_a_photograph_of_few_tones_is_found(photo):
+    noisy = photo.mean(2) + 12 * np.random.default_rng(0).standard_normal(photo.shape[:2])
+    assert 10 < estimate_sigma(17 * np.rint(noisy / 17).clip(0, 15).astype(np.uint8)) < 18  # rounding adds its own
 
 
 CLEAN_PHOTOS = {

@@ -16,6 +16,7 @@ from denoiser import Denoiser
 from denoiser.analysis.noise_level import estimate_sigma
 from denoiser.analysis.weak_noise import blind_share
 from denoiser.models import Unet, UnetConfig
+from tests.analysis.test_noise_level import text_of_a_screen
 from tests.conftest import ROOT, chromium
 from tests.demo.visitor import Visitor, png
 
@@ -191,6 +192,8 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     captioned[80:] = 30
     gray = (120 + texture, 110 + texture / 20, 120 + uneven, strong[..., :1].repeat(3, 2), text)
     sheet = random.integers(0, 256, (7, 3))[random.integers(0, 7, (110, 150))]
+    tones = 30 + 28 * np.digitize(gaussian_filter(random.standard_normal((110, 150, 1)), (2, 2, 0)), [-0.1, 0, 0.1])
+    gray += tones.repeat(3, 2), tones.repeat(3, 2) + 4 * random.standard_normal((110, 150, 1)), text_of_a_screen()
     rows, columns = np.ogrid[:110, :150]
     stripes, noise = 60 * np.cos(2 * columns + rows)[..., None], random.standard_normal((110, 150, 3))
     hatching = [120 + stripes * (1, 0.8, 0.5) + sigma * noise for sigma in (0, 3, 9)]
