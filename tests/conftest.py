@@ -254,7 +254,7 @@ def demo(tmp_path_factory, hub_server, examples, on_device):
     folder = tmp_path_factory.mktemp("demo")
     settings = {"DENOISER_EXAMPLES": str(examples), "DENOISER_ON_DEVICE": str(on_device)}
     settings |= {"HF_TOKEN": "token-of-user", "HF_HUB_DISABLE_XET": "1"}
-    settings["DENOISER_LIVE_MP"] = "0.25"  # a photo of half a megapixel is large then
+    settings["DENOISER_LIVE_MP"] = "0.066"  # a photo of an eighth of a megapixel is large then
     running = Demo(folder, HF_ENDPOINT=hub_server.url, **settings)
     yield running
     running.stop()

@@ -284,7 +284,7 @@ class ModelPool:
                 there would be nothing to use instead, and the machine may only be busy.
         """
         config = denoiser.model.config
-        sides = (64,) if config in self._speeds else (64, 512, 512)
+        sides = (64,) if config in self._speeds else (64, 256, 256)
         seconds = 0.0
         with self._gate.turn():
             for side in sides:  # a look, then one call that sets the kernels up, then what the machine can do

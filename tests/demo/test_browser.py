@@ -108,12 +108,12 @@ def test_a_noisy_photo_is_denoised_without_noise_and_psnr_by_photo_or_the_checkp
 
 
 def test_a_large_photo_says_what_will_happen(visitor, photo):
-    large = np.tile(photo, (2, 3, 1))
+    large = np.tile(photo, (1, 2, 1))
     visitor.after(lambda: visitor.upload("large.png", png(large)))
-    visitor.says("#notice", "0.4 megapixels")
-    assert "612 \u00d7 408" in visitor.figures()
+    visitor.says("#notice", "0.1 megapixels")
+    assert "363 \u00d7 181" in visitor.figures()
     visitor.after(lambda: visitor.page.get_by_label("All, slow").click())
-    assert "768 \u00d7 512" in visitor.figures()
+    assert "512 \u00d7 256" in visitor.figures()
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ HEIC = ROOT / "tests" / "images" / "data" / "gradient_8.heic"
 
 @pytest.fixture(scope="module")
 def large(photo) -> np.ndarray:
-    """A photo of 0.7 megapixels with camera noise, uint8: the tests' demo shows a quarter of a megapixel at most."""
-    clean = np.tile(photo, (3, 4, 1))[:, :904].astype(np.float32) / 255
+    """A photo of 0.19 megapixels with camera noise, uint8: the tests' demo shows 0.066 at most."""
+    clean = np.tile(photo, (2, 2, 1))[:384, :483].astype(np.float32) / 255
     return np.rint(add_noise(clean, "camera", 0, sigma=20).clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -46,39 +46,39 @@ def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is_and_a_clean_one_is_not
     visitor.after(lambda: page.click("#offer-button"))
     visitor.hidden("#offer")
     assert page.is_checked("#noisy-already input")
-    assert "checkpoint photo" in visitor.figures() and "576 × 432" in visitor.figures()
+    assert "checkpoint photo" in visitor.figures() and "296 × 222" in visitor.figures()
 
 
 def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visitor, large, tmp_path):
     page = visitor.page
     visitor.after(lambda: visitor.upload("large.tif", tiff(large)))
     page.wait_for_selector("#offer")
-    visitor.says("#notice", "904 × 768")
+    visitor.says("#notice", "483 × 384")
     # The browser cannot show a TIFF: our own small picture stands in its place.
     page.wait_for_function("() => document.querySelector('#photo img')?.naturalWidth > 0")
     visitor.after(lambda: page.click("#offer-button"))
-    assert page.get_by_label("Smaller").count() == 0 and "542 × 460" in visitor.figures()
+    assert page.get_by_label("Smaller").count() == 0 and "288 × 229" in visitor.figures()
     middle = visitor.picture("noisy")
     box = page.locator(".overview-photo").bounding_box()
     visitor.until_result(lambda: page.mouse.click(box["x"] + 4, box["y"] + 4))
-    assert np.array_equal(visitor.picture("noisy"), large[:460, :542]) and not np.array_equal(middle, large[:460, :542])
+    assert np.array_equal(visitor.picture("noisy"), large[:229, :288]) and not np.array_equal(middle, large[:229, :288])
     visitor.until_result(lambda: (page.focus(".overview-part"), page.keyboard.press("ArrowRight")))
-    part, left = visitor.picture("noisy"), round(542 / 4)
-    found = [x for x in range(left - 10, left + 11) if np.array_equal(part[0], large[0, x : x + 542])]
+    part, left = visitor.picture("noisy"), round(288 / 4)
+    found = [x for x in range(left - 10, left + 11) if np.array_equal(part[0], large[0, x : x + 288])]
     assert len(found) == 1 and found[0] % 8 == 0  # or the network's grid would lie otherwise than in the whole photo
     visitor.hidden("#download")  # never a part unasked
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
-    page.get_by_text("Denoise the full size (904 × 768), TIFF").wait_for()
+    page.get_by_text("Denoise the full size (483 × 384), TIFF").wait_for()
     with page.expect_download() as download:
         page.click("#full-size")
     assert download.value.suggested_filename == "large-denoised.tif"
     with Image.open(download.value.path()) as image:
-        assert image.size == (904, 768)
+        assert image.size == (483, 384)
         whole = np.asarray(image).astype(int)
     shown = visitor.picture("denoised").astype(int)
-    inner = slice(100, 350)  # away from the edges of the part
-    assert np.abs(whole[inner, found[0] + 100 : found[0] + 440] - shown[inner, 100:440]).max() <= 2
+    inner = slice(0, 130)  # away from the edges of the part that are none of the photo
+    assert np.abs(whole[inner, found[0] + 100 : found[0] + 188] - shown[inner, 100:188]).max() <= 2
 
 
 def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, photo):
@@ -223,9 +223,9 @@ def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
-    Image.fromarray(np.tile(photo, (2, 3, 1))).save(file, "JPEG", exif=exif)
+    Image.fromarray(np.tile(photo, (1, 2, 1))).save(file, "JPEG", exif=exif)
     visitor.after(lambda: visitor.upload("turned.jpg", file.getvalue()))
-    visitor.says("#notice", "512 × 768")
+    visitor.says("#notice", "256 × 512")
     visitor.after(lambda: visitor.upload("small.png", png(photo)))
     visitor.hidden("#notice")  # nothing stays of the photo before
 

@@ -75,7 +75,7 @@ def test_pictures_figures_and_controls_are_seen_together_on_a_laptop(open_page, 
         assert is_seen(box, 1366, 768), selector
     assert visitor.page.evaluate("[scrollX, scrollY]") == [0, 0]
     # Results stay in sight of controls further down.
-    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (3, 4, 1)))))
+    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (1, 2, 1)))))
     visitor.after(lambda: visitor.page.get_by_label("A part").click())
     visitor.page.wait_for_selector(".overview-part")
     visitor.page.evaluate("document.querySelector('#strength').scrollIntoView({ block: 'end' })")
@@ -276,8 +276,8 @@ def test_the_last_move_is_drawn_though_the_mouse_holds_still(shared_visitor):
 def test_a_large_photo_is_reduced_while_a_slider_moves_and_drawn_as_large(open_page, photo):
     visitor = open_page(query="?checkpoint=color-large")  # so slow that any server reduces the photo
     visitor.until("checkpoint color-large")
-    large = np.tile(photo, (2, 2, 1))
-    visitor.after(lambda: visitor.upload("large.png", png(large)))
+    visitor.after(lambda: visitor.upload("large.png", png(np.tile(photo, (1, 2, 1)))))
+    visitor.after(lambda: visitor.page.get_by_label("All, slow").click())
     places, full = visitor.page.evaluate(PLACES), visitor.picture("noisy").shape
     left, width, y = visitor.grab("gaussian-sigma")
     visitor.page.mouse.move(left + width * 0.7, y, steps=4)
