@@ -39,10 +39,11 @@ def ended(monkeypatch, *arguments: str, **settings: str) -> str:
     ids=["without network", "offline mode"],
 )
 def test_what_is_in_the_way_keeps_the_page_from_nothing_and_a_stop_while_computing_exits_with_status_zero(
-    tmp_path, settings, said, number
+    tmp_path, examples, settings, said, number
 ):
     (tmp_path / "gradio").write_text("somebody else's: nothing can be put here")
     settings = settings | {"NO_PROXY": "example.com", "DENOISER_CHECKPOINT": "user/elsewhere"}
+    settings["DENOISER_EXAMPLES"] = str(examples)
     if said:
         settings["HF_HUB_OFFLINE"] = "1"
     with socket.create_server(("127.0.0.1", 0)) as taken:
