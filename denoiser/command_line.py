@@ -38,16 +38,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="PICTURE", help='picture files, folders of them, or "-"')
     add = parser.add_argument
     add("-o", "--output", required=True, help='a file for one picture, a folder for several, or "-"')
-    add("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated)")
-    add("--strength", type=float, default=1.0, help="0 keeps the picture, 1 denoises fully (default 1)")
-    add(
-        "--checkpoint",
-        default=DEFAULT_CHECKPOINT,
-        help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
-    )
+    add_common_options(parser)
     add("--method", choices=list(TECHNIQUES), help="a classical method instead of a checkpoint")
-    add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
-    add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
     add(
         "--adapt",
         nargs="?",
@@ -59,18 +51,37 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tune", action="store_true", help="choose level and strength for each picture by Stein's estimate (SURE)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--page", type=int, help="denoise this page or frame only, counted from 1 (default: all)")
-    add("--format", choices=list(FORMATS), help="of the results (default: by the name of the output, or as the input)")
     add("--overwrite", action="store_true", help="replace existing outputs (never an input)")
     add("--skip-existing", action="store_true", help="leave out pictures whose output exists: go on where it stopped")
     add("--json", action="store_true", help="a line of JSON for each picture on standard output, for programs")
     return parser.parse_args(arguments)
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Raise ValueError if values are out of range or exclude each other."""
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """The options that ``python -m denoiser.bulk`` has, too; see :func:`check_ranges`."""
+    add = parser.add_argument
+    add("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated for each picture)")
+    add("--strength", type=float, default=1.0, help="0 keeps the picture, 1 denoises fully (default 1)")
+    add(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        help=f"folder, bundled name or user/repo on the Hub (default {DEFAULT_CHECKPOINT})",
+    )
+    add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
+    add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
+    add("--format", choices=list(FORMATS), help="of the results (default: as their names say, or as the inputs)")
+
+
+def check_ranges(options: argparse.Namespace) -> None:
+    """Raise ValueError if the level or the strength is out of range."""
     for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
         if value is not None and not 0 <= value <= high:
             raise ValueError(f"--{name} must be from 0 to {high}, got {value:g}")
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise ValueError if values are out of range or exclude each other."""
+    check_ranges(options)
     defaults = {"tune": False, "adapt": None, "strength": 1, "device": "auto", "revision": None, "self_ensemble": False}
     for name, default in defaults.items():
         if options.method and getattr(options, name) != default:

@@ -1,17 +1,19 @@
 """Denoise many pictures on all cores and GPUs of a machine or a cluster: ``python -m denoiser.bulk INPUT OUTPUT``."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import FORMATS
+from ..command_line import FORMATS, add_common_options, check_ranges
 from ..errors import DenoiserError
-from ..hub.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+from ..hub.checkpoints import find_checkpoint
 from ..models import load_model
 
 _EPILOG = """\
@@ -34,16 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("input", metavar="INPUT", help="a folder, a file, or an address")
     add("output", metavar="OUTPUT", help="a folder, new or of an earlier run, or an address")
-    add(
-        "--checkpoint",
-        default=DEFAULT_CHECKPOINT,
-        help=f"folder, bundled name or user/repo on the Hub ({DEFAULT_CHECKPOINT})",
-    )
-    add("--revision", help="branch, tag or commit of a checkpoint on the Hub")
-    add("--sigma", type=float, help="noise standard deviation, 0..255 (default: estimated for each picture)")
-    add("--strength", type=float, default=1.0, help="0 keeps the pictures, 1 denoises fully (default 1)")
-    add("--self-ensemble", action="store_true", help="slightly better, eight times the time")
-    add("--format", choices=list(FORMATS), help="of the results (default: as the inputs)")
+    add_common_options(parser)
     add("--column", help="of the pictures in Parquet shards (default: the only one that holds any)")
     add("--overwrite", action="store_true", help="do again what is there")
     add("--address", help="of a Ray cluster (default: RAY_ADDRESS, or else this machine)")
@@ -52,9 +45,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu or cuda (default auto: GPUs, where the cluster has any)")
     options = parser.parse_args(arguments)
     options.extension = FORMATS.get(options.format)
-    for name, value, high in (("sigma", options.sigma, 255), ("strength", options.strength, 1)):
-        if value is not None and not 0 <= value <= high:
-            parser.error(f"--{name} must be from 0 to {high}, got {value:g}")
+    try:
+        check_ranges(options)
+    except ValueError as error:
+        parser.error(str(error))
     if not options.gpus_per_worker > 0 or (options.workers is not None and options.workers < 1):
         parser.error("--workers and --gpus-per-worker must be positive")
     if options.device not in ("auto", "cpu", "cuda"):
@@ -69,8 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make Ray print errors that are none
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns about the default that changes
     try:
-        import ray  # pyright: ignore[reportMissingImports]
-
         from .manifest import Manifest
         from .places import Place
         from .run import existing, plan, run
@@ -97,15 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
         if manifest.entries.get(name, {}).get("status") != "written":
             manifest.add({"input": name, "status": "written", "output": result})  # the run ended before it was recorded
     reports: list[dict[str, Any]] = []
-    started, interrupted, connect = time.monotonic(), False, not ray.is_initialized()
+    started, interrupted = time.monotonic(), False
     try:
         if waiting:
-            if connect:
-                ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR)
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            for report in tqdm(run(network, waiting, options), total=len(waiting), unit="file"):
-                reports.append(report)
-                manifest.add(report)
+            with _on_ray(options.address):
+                for report in tqdm(run(network, waiting, options), total=len(waiting), unit="file"):
+                    reports.append(report)
+                    manifest.add(report)
     except KeyboardInterrupt:
         interrupted = True
     except ConnectionError as error:
@@ -114,9 +104,6 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        if waiting and connect:
-            ray.shutdown()
     status = summarize(reports, len(jobs), len(there), time.monotonic() - started, options, interrupted)
     try:
         manifest.save()
@@ -125,6 +112,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: the manifest is not up to date: {error}; make room, then the same command", file=sys.stderr)
         return status or 1
     return status
+
+
+@contextlib.contextmanager
+def _on_ray(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster: to that of this process, if there is one already."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    connect = not ray.is_initialized()
+    try:
+        if connect:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield
+    finally:
+        if connect:
+            ray.shutdown()
 
 
 def summarize(

@@ -41,7 +41,8 @@ TIMEOUT_IF_CACHED = 3.0
 RETRY_PAUSES = (0.2, 1.0, 3.0)
 """Seconds before a download is tried again after the connection was reset."""
 
-# One lock for each repository that is being fetched; an entry is dropped when nobody holds its lock.
+# One lock for each repository, revision and cache that is being fetched. An entry is dropped when nobody holds its
+# lock.
 _locks: weakref.WeakValueDictionary[tuple, threading.Lock] = weakref.WeakValueDictionary()
 _locks_guard = threading.Lock()
 
