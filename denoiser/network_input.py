@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from .analysis.clipping import are_counts, undo_clipping
-from .analysis.measured_parts import hidden_pixels, is_graphic, measured_parts
+from .analysis.measured_parts import hidden_pixels, is_graphic, is_pattern, measured_parts
 from .analysis.noise_level import brighten
 from .analysis.noise_model import PoissonGaussian, Stabilizer
 from .analysis.signal_dependence import estimate_noise
@@ -108,6 +108,7 @@ class NetworkInput:
         self.clean: bool = nothing or (blind and is_graphic(measured))
         if sigma is None or (blind and not isinstance(sigma, PoissonGaussian)):
             sigma = 0.0 if self.clean else removable_noise(seen)
+            self.clean = self.clean or (blind and sigma == 0.0 and is_pattern(measured))
         if isinstance(sigma, PoissonGaussian) and sigma.depends_on_signal:
             self._stabilizer = Stabilizer(sigma, float(self.pixels.min()), float(self.pixels.max()))
             level = self._stabilizer.sigma

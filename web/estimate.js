@@ -12,7 +12,7 @@ const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MI
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25, MIN_ALIKE = 0.1;
 const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
 const QUIETEST = 0.005, MIN_RANGE = 3, MIN_STEPS = 2.5, MIN_TONES = 32, MIN_COLORS = 256, SEEN_COLORS = 100000;
-const SQUARE = 64, SQUARES = 6, FEWEST_SQUARES = 4, FINE_CYCLES = 0.2, NEAR_LINES = 7, BETWEEN_LINES = 0.1, EVEN = 0.5;
+const SQUARE = 64, SQUARES = 6, FEWEST_SQUARES = 4, FINE_CYCLES = 0.2, NEAR_LINES = 7, BETWEEN_LINES = 0.1, EVEN = 0.5, LEAST = 0.6;
 
 // `deviation` is a table of build.py: what is left of noise of which 0 to 0.5 is clipped.
 export function estimateSigma(whole, wholeHeight, wholeWidth, deviation) {
@@ -20,7 +20,8 @@ export function estimateSigma(whole, wholeHeight, wholeWidth, deviation) {
   const picture = samplePlanes(rgba, height, width);
   if (Math.min(height, width) < 4 || isGraphic(rgba, height, width, 1.01 * largest(picture))) return 0;
   const level = levelOfLargePatches(picture, deviation), small = levelOfSmallPatches(picture, deviation);
-  return Math.min(small < 0.9 * level ? small : level, highestLevel(picture));
+  const found = Math.min(small < 0.9 * level ? small : level, highestLevel(picture));
+  return found && isPattern(rgba, height, width, found) ? 0 : found;
 }
 
 function highestLevel({ planes }) {
@@ -73,6 +74,7 @@ function levelOfSmallPatches(picture, deviation) {
 // what the network removes from a part of the picture, as planes.
 export async function blindShare(rgba, height, width, level, remove) {
   if (Math.min(height, width) < 1 || isGraphic(rgba, height, width)) return 0;
+  if (!level && isPattern(rgba, height, width)) return 0;
   const tall = Math.min(height, PART_SIDE), wide = Math.min(width, PART_SIDE), blocks = [];
   for (const top of spread(height))
     for (const left of spread(width)) {
@@ -221,7 +223,7 @@ function holdsNoise({ rgba, height, width }, least) {
 }
 
 // Whether the quiet squares hold a drawn pattern: little of their energy is between the lines of its spectrum.
-function isPattern(rgba, height, width) {
+function isPattern(rgba, height, width, level = Infinity) {
   const shorter = Math.min(height, width), side = shorter >= 1.5 * SQUARE ? SQUARE : SQUARE / 2;
   if (shorter < 1.5 * side) return false;
   const [rows, columns] = [height, width].map((size) => {
@@ -238,7 +240,7 @@ function isPattern(rgba, height, width) {
   })).filter((square) => square.total > 1e-6).sort((a, b) => a.total - b.total);
   if (squares.length < FEWEST_SQUARES) return false;
   const quiet = squares.slice(0, Math.max(FEWEST_SQUARES, Math.floor(squares.length / 4)));
-  let [shares, evenness] = [0, 0];
+  let [shares, evenness, least] = [0, 0, 0];
   for (let channel = 0; channel < 3; channel++) {
     const mean = quiet[0].planes[channel].map((_, i) =>
       quiet.reduce((all, square) => all + square.planes[channel][i], 0) / quiet.length);
@@ -246,8 +248,11 @@ function isPattern(rgba, height, width) {
     shares += sum(between) / Math.max(sum(mean), 1e-12) / 3;
     const [weakest, strongest] = [0.05, 0.95].map((share) => quantile(between.filter((_, i) => fine[i]), share));
     evenness += weakest / Math.max(strongest, 1e-12) / 3;
+    least += weakest / 3;
   }
-  return shares < BETWEEN_LINES && evenness < EVEN;
+  const energy = Array.from({ length: side }, (_, i) => (0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (side + 1))) ** 2)
+    .reduce((all, value) => all + value, 0) ** 2; // of the window
+  return shares < BETWEEN_LINES && evenness < EVEN && least < ((LEAST * level) / 255) ** 2 * energy;
 }
 
 // The lower quarter of the energies around a place of a spectrum, which goes on at its other side.
@@ -353,7 +358,7 @@ function isGraphic(rgba, height, width, spread = 0) {
   const count = rows * columns;
   if (both / count > 0.4 || (constants / count > 0.05 && betweens / count < 0.05)) return true;
   if ([0, 1, 2].every((channel) => hasFewValues(rgba, channel))) return true;
-  return hasFewColors(rgba, width) || isPattern(rgba, height, width);
+  return hasFewColors(rgba, width);
 }
 
 function hasFewColors(rgba, width) {

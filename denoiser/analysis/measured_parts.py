@@ -33,11 +33,12 @@ MIN_TONES, MIN_COLORS, MAX_COLORS = 32, 256, 100_000
 SQUARE, SQUARES, FEWEST_SQUARES = 64, 6, 4
 """Side of the squares that spectra are taken of, pixels, half of it in small pictures; the most of them in a row; the
 fewest that count as quiet."""
-FINE, NEAR_LINES, BETWEEN_LINES, EVEN = 0.2, 7, 0.1, 0.5
+FINE, NEAR_LINES, BETWEEN_LINES, EVEN, LEAST = 0.2, 7, 0.1, 0.5, 0.6
 """What lies between the lines of a spectrum, above ``FINE`` (cycles a pixel), is the lower quarter of the energies in a
 window of that side. In a drawn pattern it has at most ``BETWEEN_LINES`` of the energy, and its weakest twentieth less
 than ``EVEN`` of its strongest: white noise is even there. So are one or two of 1,000 crops of photographs with noise of
-five levels, and none with stronger noise or that of a camera."""
+five levels, and none with stronger noise or that of a camera. White noise puts its level everywhere: at least ``LEAST``
+of it where a pattern has least."""
 MAX_CELLS = 10_000
 """Cells that the largest rectangle is looked for in, about: blocks, or squares of several in a large picture."""
 
@@ -110,14 +111,18 @@ def _holds_noise(pixels: np.ndarray, step: float) -> bool:
     colors = colors[:: max(1, len(colors) // MAX_COLORS)]
     if len(np.unique(_keys(colors))) < (MIN_TONES if (colors == colors[:, :1]).all() else MIN_COLORS):
         return False
-    return not _is_pattern(pixels)
+    return not is_pattern(pixels)
 
 
-def _is_pattern(pixels: np.ndarray) -> bool:
-    """Whether the quiet squares of (H, W, C) hold a drawn pattern: little is between the lines of its spectrum.
+def is_pattern(pixels: np.ndarray, level: float = np.inf) -> bool:
+    """Whether the quiet squares of a picture hold a drawn pattern: little is between the lines of its spectrum.
 
     So are a printed screen, hatching, a weave, the dots of a display and a tile that is repeated. Noise has all
     frequencies, also those between the lines of a photographed fabric.
+
+    Args:
+        pixels: Float (H, W, C) in [0, 1].
+        level: Of white noise, 8-bit units, that the pattern may be instead: noise upon a pattern is no pattern.
     """
     side = SQUARE if min(pixels.shape[:2]) >= 1.5 * SQUARE else SQUARE // 2
     if min(pixels.shape[:2]) < 1.5 * side:
@@ -136,7 +141,9 @@ def _is_pattern(pixels: np.ndarray) -> bool:
     between = np.stack([percentile_filter(one, 25, NEAR_LINES, mode="wrap") for one in spectra])[:, fine]
     weakest, strongest = np.quantile(between, (0.05, 0.95), axis=1)
     share = between.sum(1) / np.maximum(spectra[:, fine].sum(1), 1e-12)
-    return bool(share.mean() < BETWEEN_LINES and (weakest / np.maximum(strongest, 1e-12)).mean() < EVEN)
+    if share.mean() >= BETWEEN_LINES or (weakest / np.maximum(strongest, 1e-12)).mean() >= EVEN:
+        return False
+    return bool(weakest.mean() < (LEAST * level / 255) ** 2 * (window**2).sum() ** 2)
 
 
 def peak(pixels: np.ndarray) -> float:
@@ -150,7 +157,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
     Noise leaves no 4 x 4 block constant; only saturated areas of a photograph are constant all the same, and those are
     black or white. So a picture is a graphic if most of its blocks are constant and neither black nor white, or if some
     are constant and next to none lie between black and white. So is one of few values far apart, a fine pattern, and
-    one of few colors or gray tones, and one of a pattern that is repeated.
+    one of few colors or gray tones.
 
     Args:
         pixels: Float (H, W, C) in [0, 1].
@@ -165,7 +172,7 @@ def is_graphic(pixels: np.ndarray, spread: float = 0.0) -> bool:
         return True
     if all(_has_few_values(pixels[..., channel]) for channel in range(pixels.shape[2])):
         return True
-    return _has_few_colors(pixels) or _is_pattern(pixels)
+    return _has_few_colors(pixels)
 
 
 def _has_few_values(plane: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from ..images.frame import Frame
 from ..images.picture import NETWORK_RANGE, ImageLike, Picture, read
 from .clipping import clipped_share, remaining_deviation
-from .measured_parts import hidden_pixels, is_graphic, measured_parts, peak
+from .measured_parts import hidden_pixels, is_graphic, is_pattern, measured_parts, peak
 
 MAX_CLIPPED = 0.1
 """Share of clipped values around a patch up to which it is preferred: what is left of its noise is known well."""
@@ -77,7 +77,8 @@ def estimate_sigma(picture: ImageLike) -> float | list[float]:
 
     Returns:
         Sigma in 8-bit units, of a batch (B, C, H, W) a list of one for each picture; 0 for pictures under 4 pixels on a
-        side, which are too small, and for graphics, in which there is none (:func:`is_graphic`).
+        side, which are too small, and for what is drawn, in which there is none (:func:`is_graphic`,
+        :func:`is_pattern`).
     """
     if isinstance(picture, torch.Tensor) and picture.ndim == 4:
         return [estimate_sigma(read(one)) for one in picture]
@@ -86,7 +87,8 @@ def estimate_sigma(picture: ImageLike) -> float | list[float]:
     if min(pixels.shape[:2]) < 4 or is_graphic(pixels, 1.01 / 255 * peak(pixels)):
         return 0.0
     level, small = _level_of_large_patches(pixels), _level_of_small_patches(pixels)
-    return float(min(small if small < 0.9 * level else level, highest_level(pixels))) / gain
+    level = float(min(small if small < 0.9 * level else level, highest_level(pixels)))
+    return 0.0 if level and is_pattern(pixels, level) else level / gain
 
 
 def highest_level(pixels: np.ndarray) -> float:

@@ -262,6 +262,15 @@ def test_a_noisy_text_page_is_not_called_clean(sigma):
         assert not is_graphic(read(noisy).pixels) and estimate_sigma(noisy) > 0.5 * sigma
 
 
+@pytest.mark.parametrize("kind", list(drawn.DRAWN))
+def test_noise_upon_a_drawing_is_found(kind):
+    """Staves of music were taken for a pattern that is repeated, noise and all."""
+    for seed in range(2):
+        clean = np.asarray(drawn.DRAWN[kind](seed), np.float32)
+        noisy = clean + 8 * np.random.default_rng(seed).standard_normal(clean.shape)
+        assert estimate_sigma(np.rint(noisy.clip(0, 255)).astype(np.uint8)) == pytest.approx(8, rel=0.35)
+
+
 def test_a_noisy_photograph_with_a_blown_sky_is_no_graphic(photo):
     noisy = np.rint(add_noise(photo / 255, "gaussian", sigma=10).clip(0, 1) * 255).astype(np.uint8)
     noisy[: len(noisy) // 3] = 255

@@ -197,6 +197,8 @@ def test_the_level_is_estimated_as_the_library_does(page, checkpoints, photo):
     rows, columns = np.ogrid[:110, :150]
     stripes, noise = 60 * np.cos(2 * columns + rows)[..., None], random.standard_normal((110, 150, 3))
     hatching = [120 + stripes * (1, 0.8, 0.5) + sigma * noise for sigma in (0, 3, 9)]
+    staves = 255.0 * ((rows % 50 > 24) | (rows % 6 > 0) | (columns < 9))[..., None]
+    gray += (staves + 12 * noise)[..., :1].repeat(3, 2), (staves + 3 * noise)[..., :1].repeat(3, 2)
     for one in (weak, strong, dark, dither, framed, captioned, weak[:3], sheet, *hatching, hatching[0][:70], *gray):
         pixels = np.rint(one.clip(0, 255)).astype(np.uint8)
         rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
