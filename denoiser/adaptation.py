@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -116,8 +117,10 @@ def adapt(
     if objective.shots > 1:
         raise ValueError(f"{objective.label} needs several shots of a scene, and this is one picture")
     picture = read(image)
-    sigma_of_each(sigma, 1, *picture.pixels.shape[:2])  # refuses what cannot be
-    noise = estimate_noise(picture) if sigma is None or blind else sigma  # in use a blind one has it estimated, too
+    (known,) = sigma_of_each(sigma, 1, *picture.pixels.shape[:2])
+    if isinstance(known, np.ndarray):
+        raise ValueError("sigma is a map: give one level or a PoissonGaussian, or None to estimate it")
+    noise = estimate_noise(picture) if known is None or blind else known  # in use a blind one has it estimated, too
     given = NetworkInput(picture, noise)
 
     def unchanged(note: str) -> Adaptation:

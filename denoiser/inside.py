@@ -203,7 +203,9 @@ def equivalent_filters(
         weights = gradient.sum(0)
         size = np.abs(weights)
         distance = np.hypot(rows - row, columns - column)
-        energy = len(gradient) * float((gradient.astype(np.float64) ** 2).sum())
+        # The planes of a color picture have noise of their own; a gray one in three planes has that of one.
+        parts = weights[None] if pixels.shape[2] == 1 else gradient
+        energy = len(parts) * float((parts.astype(np.float64) ** 2).sum())
         radius = float((size * distance).sum() / max(float(size.sum()), 1e-12))
         found.append(EquivalentFilter(row, column, weights, 1 / max(energy, 1e-12), radius))
     return found

@@ -82,8 +82,10 @@ def tune(
     picture = image if isinstance(image, Picture) else read(image)
     pixels = NetworkInput(picture, 0.0).pixels
     visible = dataclasses.replace(picture, pixels=pixels, alpha=None)
-    sigma_of_each(sigma, 1, *pixels.shape[:2])  # refuses what cannot be
-    noise = estimate_noise(visible) if sigma is None else sigma
+    (given,) = sigma_of_each(sigma, 1, *pixels.shape[:2])
+    if isinstance(given, np.ndarray):
+        raise ValueError("sigma is a map: give one level or a PoissonGaussian, or None to estimate it")
+    noise = estimate_noise(visible) if given is None else given
     if sigma is None and (correlation := neighbor_correlation(pixels)) > SHARED:
         reason = f"neighboring pixels share their noise (correlation {correlation:.2f}), which SURE cannot see"
         return Tuned(noise, note=reason)

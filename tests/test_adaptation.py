@@ -128,6 +128,8 @@ def test_where_the_assumption_does_not_hold_nothing_is_done_and_said(smooth, kin
 def test_a_level_that_cannot_be_is_said(smooth):
     denoiser, noisy = Denoiser.from_pretrained("color-small", device="cpu"), add_noise(smooth, "gaussian", 1, sigma=5)
     assert "weaker than it was told" in str(adapt(denoiser, noisy, seconds=600, sigma=50))
+    with pytest.raises(ValueError, match="sigma is a map: give one level"):
+        adapt(denoiser, noisy, seconds=600, sigma=np.full(smooth.shape[:2], 5.0))
 
 
 def test_noise_that_is_cut_off_in_much_of_the_picture_is_left_alone(smooth):

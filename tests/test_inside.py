@@ -107,6 +107,18 @@ def test_a_filter_that_does_nothing_averages_nothing(pixels):
     assert found.averaged == pytest.approx(1) and found.radius == 0 and found.total == pytest.approx(1)
 
 
+def test_noise_that_the_planes_of_a_gray_picture_share_is_averaged_as_one(pixels):
+    """It was taken for three that are independent: up to half as many pixels as are averaged."""
+    network = random_denoiser()
+    gray = pixels.mean(2, keepdims=True)
+    (found,) = equivalent_filters(network, gray, 25, [(20, 30)])
+    assert found.averaged == pytest.approx(1 / (found.weights.astype(float) ** 2).sum())
+    moves = np.random.default_rng(0).standard_normal((400, *gray.shape)).astype(np.float32) / 2000
+    exact = picture_path(network, gray, 25)[1].mean(2)[20, 30]
+    estimates = [picture_path(network, gray + move, 25)[1].mean(2)[20, 30] - exact for move in moves]
+    assert np.var(moves) / np.var(estimates) == pytest.approx(found.averaged, rel=0.3)
+
+
 def test_typical_points_lie_in_their_regions():
     picture = np.full((90, 120, 1), 0.3, np.float32)
     picture[:, 40:] = 0.7

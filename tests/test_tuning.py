@@ -93,6 +93,8 @@ def test_where_it_cannot_be_told_nothing_is_chosen(smooth, kind, parameters, sig
 def test_a_level_that_cannot_be_is_refused(smooth, sigma):
     with pytest.raises(ValueError, match="sigma must be from 0 to 255"):
         tune(Blur(0.02), smooth, sigma)
+    with pytest.raises(ValueError, match="sigma is a map: give one level"):
+        tune(Blur(0.02), smooth, np.full(smooth.shape[:2], 25.0))
 
 
 def test_the_command_line_says_what_it_chose(smooth, tmp_path, capsys):

@@ -94,7 +94,7 @@ def examine_residual(noisy: np.ndarray, restored: np.ndarray, noise: float | Poi
         noise: Its standard deviation in 8-bit units, or its model.
 
     Raises:
-        ValueError: The pictures differ in shape, or the noise is 0.
+        ValueError: The pictures differ in shape, the noise is 0, or see :func:`noise_variance`.
     """
     if noisy.shape != restored.shape:
         raise ValueError(f"the pictures differ in shape: {noisy.shape} and {restored.shape}")

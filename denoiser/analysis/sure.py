@@ -119,8 +119,16 @@ def _psnr(mse: float) -> float:
 
 
 def noise_variance(noisy: np.ndarray, noise: float | PoissonGaussian) -> np.ndarray:
-    """The variance of the noise of each value on the [0, 1] scale: its mean is right, single ones may be negative."""
+    """The variance of the noise of each value on the [0, 1] scale: its mean is right, single ones may be negative.
+
+    Raises:
+        ValueError: The picture is not finite (H, W, C), or the level is not from 0 to 255.
+    """
+    if np.ndim(noisy) != 3 or not isinstance(noisy, np.ndarray) or not np.isfinite(noisy).all():
+        raise ValueError("give the picture as an array (H, W, C) of finite numbers, a gray one as (H, W, 1)")
     if not isinstance(noise, PoissonGaussian):
+        if not 0 <= noise <= 255:  # False for NaN too
+            raise ValueError(f"the level of the noise must be from 0 to 255 (8-bit units), got {noise:g}")
         return np.full(noisy.shape, (noise / 255) ** 2)
     relative = noise.relative**2 / (1 + noise.relative**2)  # of the squared noisy value, which the noise is part of
     return noise.gain / 255 * noisy.astype(np.float64) + (noise.read / 255) ** 2 + relative * noisy**2
@@ -137,7 +145,7 @@ def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGa
         seed: Of the random probe.
 
     Raises:
-        ValueError: There is no noise, or it is cut off at black or white everywhere.
+        ValueError: There is no noise, it is cut off at black or white everywhere, or see :func:`noise_variance`.
     """
     variance = noise_variance(noisy, noise)
     level = max(float(np.mean(variance)), 0.0) ** 0.5

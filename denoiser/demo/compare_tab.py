@@ -52,12 +52,16 @@ MAX_ROWS = 50
 LEAST_SIGMA = 0.05
 """8-bit levels; weaker noise is none."""
 NO_NOISE = "There is no noise to remove: raise it on the first tab."
+TOLD_NOTHING = (
+    "Noise was added, but the level that the techniques are told is 0: on the first tab, let it be known, or give one "
+    "above 0."
+)
 NO_LEVEL = (
     "No noise is found here that each pixel has by itself: a camera leaves grain that neighbors share, and these "
     "techniques and the estimate of their error are for the other kind. The first tab removes grain; to compare, take "
     "a clean photo and add noise there."
 )
-"""What is said instead of a comparison, of noise that was added and of a photo's own."""
+"""What is said instead of a comparison: of noise that was added, of a level of 0, and of a photo's own noise."""
 
 
 @dataclass
@@ -139,7 +143,8 @@ class CompareTab:
         techniques = self._techniques(names, wanted)  # checkpoints by name alone
         crop = self._crop.take(wanted)
         if crop.sigma < LEAST_SIGMA:
-            raise gr.Error(NO_NOISE if crop.clean else NO_LEVEL, print_exception=False)
+            said = NO_LEVEL if crop.added is None else TOLD_NOTHING if crop.added >= LEAST_SIGMA else NO_NOISE
+            raise gr.Error(said, print_exception=False)
         if kept is None or kept.key != wanted.key or not Path(kept.head["noisy"]["path"]).exists():
             kept = Kept(wanted.key, self._head(crop))
         rules = {name: technique.settings(crop.sigma) for name, technique in TECHNIQUES.items()}
@@ -177,6 +182,7 @@ class CompareTab:
             "width": width,
             "height": height,
             "sigma": crop.sigma,
+            "added": crop.added,
             "noisy": noisy | {"path": self._save(crop.noisy.pixels, "noisy")},
             "clean": None if clean is None else {"path": self._save(clean, "clean")},
         }
@@ -187,8 +193,9 @@ class CompareTab:
         try:
             if technique.family == "learned":  # before the turn, as loading takes one of its own
                 denoiser = self.state.model_pool.get(technique.name, fetch=False).denoiser
-                # Without a clean picture its error is estimated by SURE.
-                technique = learned(denoiser if crop.clean else denoiser.in_float32(), technique.name)
+                # Without a clean picture its error is estimated by SURE. A model of the noise says more than a level.
+                denoiser = denoiser if crop.clean else denoiser.in_float32()
+                technique = learned(lambda pixels, sigma: denoiser(pixels, crop.noise), technique.name)
             with self.state.experiment_runner.turn():
                 (outcome,) = compare(
                     crop.noisy.pixels, crop.sigma, [technique], clean, None, {technique.name: moved}, crop.noise

@@ -299,7 +299,9 @@ function drawState() {
   text.hidden = false;
   text.textContent = running ? `${done} of ${total}: ${running.label} …` : value.cancelled ? "Cancelled" : "";
   cancel.hidden = !running;
-  const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${value.sigma.toFixed(1)}. `;
+  const level = value.added ?? value.sigma, differ = Math.abs(level - value.sigma) > 0.05 * level + 0.1;
+  const told = differ ? ` (techniques are told ${value.sigma.toFixed(1)})` : "";
+  const size = `Crop of ${value.width} × ${value.height} pixels, noise σ ${level.toFixed(1)}${told}. `;
   const removed = "Histograms: bars are the values of what was removed, the line is Gaussian noise of the level. ";
   note.textContent = size + (view.mode === "removed" ? removed : "") + (value.clean
     ? "Drag the crops, or move two fingers on them, to move and zoom all."

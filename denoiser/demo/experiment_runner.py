@@ -42,14 +42,16 @@ class Crop:
     Attributes:
         clean: The picture before noise was added, or None if none was.
         noisy: With noise.
-        noise: Its level in 8-bit units or its model: of the whole picture, known or estimated.
-        sigma: The standard deviation of the noise in 8-bit units.
+        noise: Its level in 8-bit units or its model, as the first tab gives it to the network.
+        sigma: The standard deviation of the noise of the part by that, 8-bit units.
+        added: That of the noise that was added, before it was cut off; None if none was.
     """
 
     clean: Picture | None
     noisy: Picture
     noise: float | PoissonGaussian
     sigma: float
+    added: float | None
 
 
 class ExperimentRunner:
@@ -153,12 +155,10 @@ class ExperimentRunner:
             start = experiment.degrade(self._uploads.open(photo, area), noise, parameters, int(seed))
             given = start.noise(sigma == "known") if isinstance(sigma, str) else float(sigma)
             part = locate("part", place)
-            return Crop(
-                clean=start.clean and take_area(start.clean, part, CROP_PIXELS),
-                noisy=take_area(start.noisy, part, CROP_PIXELS),
-                noise=given,
-                sigma=experiment.mean_level(given, start.noisy),
-            )
+            noisy = take_area(start.noisy, part, CROP_PIXELS)
+            clean = start.clean and take_area(start.clean, part, CROP_PIXELS)
+            added = experiment.mean_level(start.noise(), noisy) if clean else None
+            return Crop(clean, noisy, given, experiment.mean_level(given, noisy), added)
 
     def tune(
         self,

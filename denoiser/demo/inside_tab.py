@@ -127,6 +127,7 @@ class InsideTab:
             if looked and looked.key == key and Path(looked.picture).exists():
                 yield {self._message: ""}
                 return
+            self._sweep.end(session)
             yield self._nothing | {self._message: render_message("Computing \u2026")}
             crop = self._crop.take(wanted)
             parts = (

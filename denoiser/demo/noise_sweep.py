@@ -38,7 +38,8 @@ class NoiseSweep:
     """
 
     def __init__(self, crop: CropChoice):
-        self._crop, self.state, self._runs = crop, crop.state, SessionChoices()
+        self._crop, self.state = crop, crop.state
+        self._runs, self._crops = SessionChoices(), SessionChoices()
         self.empty = _render_plot({}, "")
         with gr.Column(elem_id="sweep-card", elem_classes="card"):
             self.plot = gr.HTML(self.empty, elem_id="sweep", padding=False)
@@ -52,10 +53,15 @@ class NoiseSweep:
         """End the computation after the technique that is computed now."""
         self._runs.begin(request.session_hash or "")
 
+    def end(self, session: str) -> None:
+        """End the computation of a session whose crop is another now: nothing of it is shown."""
+        self._crops.begin(session)
+        self._runs.begin(session)
+
     def run(self, request: gr.Request, *values: Any) -> Iterator[dict]:
         """The plot, after each technique at each level."""
         session = request.session_hash or ""
-        number = self._runs.begin(session)
+        number, crop = self._runs.begin(session), self._crops.latest(session)
         found: dict[str, dict[float, float]] = {}
         buttons = {self._start: gr.update(interactive=False), self._cancel: gr.update(interactive=True)}
         over = {self._start: gr.update(interactive=True), self._cancel: gr.update(interactive=False)}
@@ -64,7 +70,7 @@ class NoiseSweep:
                 if self._runs.latest(session) != number:
                     break
                 yield {self.plot: _render_plot(found, progress)} | buttons
-            yield {self.plot: _render_plot(found, "")} | over
+            yield {self.plot: _render_plot(found, "") if self._crops.latest(session) == crop else self.empty} | over
         except Exception as error:
             yield {self.plot: explain(error)} | over
 

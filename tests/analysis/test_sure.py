@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from denoiser import PoissonGaussian, add_noise
 from denoiser.analysis.metrics import mean_squared_error, psnr
+from denoiser.analysis.residual import examine_residual
 from denoiser.analysis.sure import (
     RiskEstimate,
     choose,
@@ -144,3 +145,16 @@ def test_what_it_says():
     assert str(one) == "estimated PSNR 30.0 dB (29.2 to 31.0)"
     negative = RiskEstimate(np.zeros(1), -1e-3, 1e-4, 1.0, -1e-3, 1.0, np.zeros(1))
     assert negative.psnr == float("inf") and "less noise than its level says" in str(negative)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (1, 1, 24, 24)])
+@pytest.mark.parametrize("noise", [-1, 300, float("nan"), float("inf")])
+def test_what_is_no_picture_and_no_level_is_said(shape, noise):
+    pixels = np.full((24, 24, 1), 0.5, np.float32)
+    for examine in (lambda *given: estimate_risk(lambda noisy: noisy, *given), lambda x, n: examine_residual(x, x, n)):
+        with pytest.raises(ValueError, match=r"\(H, W, C\)"):
+            examine(pixels.reshape(shape), 25)
+        with pytest.raises(ValueError, match=r"\(H, W, C\) of finite"):
+            examine(pixels * np.float32("nan"), 25)
+        with pytest.raises(ValueError, match="from 0 to 255"):
+            examine(pixels, noise)

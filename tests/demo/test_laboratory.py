@@ -2,16 +2,20 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoiser import Denoiser, add_noise
+from denoiser import Denoiser, PoissonGaussian, add_noise
 from denoiser.analysis.metrics import psnr
-from denoiser.demo.compare_tab import USUAL, read_choice
-from denoiser.techniques import TECHNIQUES
+from denoiser.demo.compare_tab import USUAL, CompareTab, read_choice
+from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.experiment_runner import ExperimentRunner
+from denoiser.demo.settings import Settings
+from denoiser.techniques import TECHNIQUES, learned
 
 from .visitor import Visitor, png
 
@@ -311,3 +315,40 @@ def test_any_choice_is_read(choice):
     names, parameters = read_choice(choice)
     assert all(isinstance(name, str) for name in names)
     assert parameters.keys() <= TECHNIQUES.keys()
+
+
+def test_networks_are_told_the_noise_of_the_crop_as_the_first_tab_tells_it(monkeypatch, photo, tmp_path):
+    """All were told one level, that of the whole photo: in its dark half twice the noise that is there."""
+    photo = photo.copy()
+    photo[:, :128] //= 8
+    (tmp_path / "halves.png").write_bytes(png(photo))
+    runner, told = ExperimentRunner(Settings(), ComputeGate()), []
+    monkeypatch.setattr("denoiser.demo.experiment_runner.CROP_PIXELS", 64 * 64)
+    given = str(tmp_path / "halves.png"), "all", "0.1 0.5", "poisson", {"peak": 60}, 0
+    crop = runner.crop(*given, "known")
+    actual = 255 * float((crop.noisy.pixels - crop.clean.pixels).std())
+    assert crop.added == crop.sigma == pytest.approx(actual, rel=0.1) and crop.noise == PoissonGaussian(255 / 60, 0)
+    monkeypatch.setattr(CompareTab, "__init__", lambda tab: None)
+    tab, denoiser = CompareTab(), lambda pixels, sigma: told.append(sigma) or pixels
+    pool = SimpleNamespace(get=lambda *_, fetch: SimpleNamespace(denoiser=denoiser))
+    tab.state, tab._save = SimpleNamespace(model_pool=pool, experiment_runner=runner), lambda *_: ""
+    assert tab._row(crop, learned(denoiser, "mine"), {})["label"] == "mine" and told == [crop.noise]
+    crop = runner.crop(*given, 3.0)
+    assert (crop.noise, crop.sigma) == (3, 3) and crop.added == pytest.approx(actual, rel=0.1)
+
+
+def test_a_level_that_is_told_wrong_is_said(laboratory, photo):
+    page, box = laboratory.page, laboratory.page.locator("#sigma input[type=number]")
+    laboratory.take(photo[:64, :80])
+    laboratory.after(lambda: page.locator("#sigma-mode label", has_text="Manual").click())
+    laboratory.after(lambda: (box.fill("10"), box.press("Enter")))
+    laboratory.compared(lambda: laboratory.open("Compare techniques"))
+    assert re.search(r"noise σ 2[45]\.\d \(techniques are told 10\.0\)", page.inner_text("#comparison"))
+    laboratory.open("Denoise")
+    laboratory.after(lambda: (box.fill("0"), box.press("Enter")))
+    laboratory.open("Compare techniques")
+    page.get_by_text("the level that the techniques are told is 0").wait_for()
+    laboratory.open("Denoise")
+    laboratory.after(lambda: page.locator("#sigma-mode label", has_text="Known").click())
+    laboratory.compared(lambda: laboratory.open("Compare techniques"))
+    assert "are told" not in page.inner_text("#comparison")

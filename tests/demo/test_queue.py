@@ -26,6 +26,7 @@ from denoiser.demo.full_size import FullSize
 from denoiser.demo.inside_tab import InsideTab
 from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
+from denoiser.demo.noise_sweep import NoiseSweep
 from denoiser.demo.pulls import Visitor
 from denoiser.demo.settings import Settings
 from tests.conftest import run_async
@@ -128,7 +129,7 @@ def test_what_is_shown_inside_the_autoencoder_ends_with_its_photo(monkeypatch):
         "filters",
         "latent",
     )
-    tab._looked, tab._sweep = "looked", SimpleNamespace(plot="plot", empty=None)
+    tab._looked, tab._sweep = "looked", SimpleNamespace(plot="plot", empty=None, end=lambda session: None)
     loaded = SimpleNamespace(facts=SimpleNamespace(name="tiny"))
     tab._crop = SimpleNamespace(
         wanted=lambda *_: SimpleNamespace(key="k"), loaded=lambda _: loaded, take=lambda _: "crop"
@@ -137,6 +138,27 @@ def test_what_is_shown_inside_the_autoencoder_ends_with_its_photo(monkeypatch):
     tab._show_filters = lambda key, loaded, crop: tab._runs.begin("a") and {"filters": "of the photo"}
     shown = [*tab.run(page, 1, None)]
     assert shown[-1] == {"message": "", "path": "of the photo"}  # not what was computed when a newer run had begun
+
+
+def test_a_sweep_over_levels_ends_with_its_crop_and_shows_nothing_of_it(monkeypatch):
+    monkeypatch.setattr(NoiseSweep, "__init__", lambda card: None)
+    card, page = NoiseSweep(), SimpleNamespace(session_hash="a")
+    card._runs, card._crops, card._crop = SessionChoices(), SessionChoices(), SimpleNamespace(wanted=lambda: None)
+    card.plot, card._start, card._cancel, card.empty = "plot", "start", "cancel", "nothing"
+
+    def compute(wanted, found):
+        for level in (5, 10, 15):
+            found.setdefault("tiny", {})[level] = 30.0
+            yield f"{level} is next"
+
+    card._compute = compute
+    shown = card.run(page)
+    assert "5 is next" in next(shown)["plot"]
+    card.end("a")
+    assert [one["plot"] for one in shown] == ["nothing"]
+    assert "5 is next" in next(ended := card.run(page))["plot"]
+    card.on_cancelled(page)
+    assert ["30.00" in one["plot"] for one in ended] == [True]  # what was computed of this crop stays
 
 
 @pytest.mark.parametrize("begins", ["before the run", "while it computes", "after it"])
