@@ -1,6 +1,7 @@
 """A frame: the pixels of one picture as a file holds them, and what the file says about them."""
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -81,8 +82,9 @@ class Request(NamedTuple):
         chosen = range(count) if self.page is None else range(self.page - 1, self.page)
         if len(chosen) * width * height > self.max_pixels:
             what = f"{width} x {height}" + (f" x {len(chosen)} pages" if len(chosen) > 1 else "")
+            megapixels = math.ceil(len(chosen) * width * height / 1e5) / 10  # above the limit, if by a few pixels
             raise ImageTooLarge(
-                f"{self.name} has {what} = {len(chosen) * width * height / 1e6:.1f} megapixels; the limit is "
+                f"{self.name} has {what} = {megapixels:.1f} megapixels; the limit is "
                 f"{self.max_pixels / 1e6:.1f}. Make it smaller or crop it."
             )
         return chosen

@@ -299,6 +299,9 @@ def test_the_pixel_limit_is_the_callers(tmp_path):
         read(tmp_path / "small.png", max_pixels=1199)
     with pytest.raises(ImageTooLarge):
         read(np.zeros((30, 40), np.uint8), max_pixels=1199)
+    Image.new("L", (501, 400)).save(tmp_path / "a little larger.png")
+    with pytest.raises(ImageTooLarge, match=r"501 x 400 = 0\.3 megapixels; the limit is 0\.2\."):
+        read(tmp_path / "a little larger.png", max_pixels=200_000)
 
 
 @pytest.mark.parametrize(
