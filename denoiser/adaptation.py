@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -25,7 +24,7 @@ from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
 from .images.picture import ImageLike, read
 from .models import DenoisingAutoencoder
-from .network_input import NetworkInput, sigma_of_each
+from .network_input import NetworkInput, sigma_without_map
 from .pipeline import Denoiser
 from .self_supervised import IMPOSSIBLE, Network, Objective, Sure, score
 
@@ -117,9 +116,7 @@ def adapt(
     if objective.shots > 1:
         raise ValueError(f"{objective.label} needs several shots of a scene, and this is one picture")
     picture = read(image)
-    (known,) = sigma_of_each(sigma, 1, *picture.pixels.shape[:2])
-    if isinstance(known, np.ndarray):
-        raise ValueError("sigma is a map: give one level or a PoissonGaussian, or None to estimate it")
+    known = sigma_without_map(sigma, *picture.pixels.shape[:2])
     noise = estimate_noise(picture) if known is None or blind else known  # in use a blind one has it estimated, too
     given = NetworkInput(picture, noise)
 

@@ -54,6 +54,18 @@ def sigma_of_each(
     )
 
 
+def sigma_without_map(sigma: Sigma, height: int, width: int) -> float | PoissonGaussian | None:
+    """The noise of one picture, where a map of levels cannot be used.
+
+    Raises:
+        ValueError: ``sigma`` is a map, or what :func:`sigma_of_each` refuses.
+    """
+    (one,) = sigma_of_each(sigma, 1, height, width)
+    if isinstance(one, np.ndarray):
+        raise ValueError("sigma is a map: give one level or a PoissonGaussian, or None to estimate it")
+    return one
+
+
 def scaled(
     sigma: float | np.ndarray | PoissonGaussian | None, factor: float
 ) -> float | np.ndarray | PoissonGaussian | None:

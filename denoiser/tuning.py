@@ -17,7 +17,7 @@ from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
 from .analysis.sure import Estimate, choose
 from .images.picture import ImageLike, Picture, read
-from .network_input import NetworkInput, sigma_of_each
+from .network_input import NetworkInput, sigma_without_map
 from .pipeline import Denoiser
 
 FACTORS = (1.0, 0.8, 1.25)
@@ -82,9 +82,7 @@ def tune(
     picture = image if isinstance(image, Picture) else read(image)
     pixels = NetworkInput(picture, 0.0).pixels
     visible = dataclasses.replace(picture, pixels=pixels, alpha=None)
-    (given,) = sigma_of_each(sigma, 1, *pixels.shape[:2])
-    if isinstance(given, np.ndarray):
-        raise ValueError("sigma is a map: give one level or a PoissonGaussian, or None to estimate it")
+    given = sigma_without_map(sigma, *pixels.shape[:2])
     noise = estimate_noise(visible) if given is None else given
     if sigma is None and (correlation := neighbor_correlation(pixels)) > SHARED:
         reason = f"neighboring pixels share their noise (correlation {correlation:.2f}), which SURE cannot see"

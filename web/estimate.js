@@ -250,8 +250,7 @@ function isPattern(rgba, height, width, level = Infinity) {
     evenness += weakest / Math.max(strongest, 1e-12) / 3;
     least += weakest / 3;
   }
-  const energy = Array.from({ length: side }, (_, i) => (0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (side + 1))) ** 2)
-    .reduce((all, value) => all + value, 0) ** 2; // of the window
+  const energy = hann(side).reduce((all, value) => all + value ** 2, 0) ** 2; // of the window
   return shares < BETWEEN_LINES && evenness < EVEN && least < ((LEAST * level) / 255) ** 2 * energy;
 }
 
@@ -266,13 +265,16 @@ function lowerQuarter(energies, place, side) {
   return near.sort()[Math.floor(near.length / 4)];
 }
 
+const hann = (side) =>
+  Float64Array.from({ length: side }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (side + 1)));
+
 // The energies of a plane's square under a window, by their frequencies down and across.
 function energiesOf(rgba, width, top, left, channel, side) {
   const real = new Float64Array(side ** 2), imaginary = new Float64Array(side ** 2);
   const values = new Float64Array(side ** 2), found = new Float64Array(side ** 2);
   const turns = Array.from({ length: side }, (_, i) => (2 * Math.PI * i) / side);
   const cosine = turns.map(Math.cos), sine = turns.map(Math.sin);
-  const window = turns.map((_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 1)) / (side + 1)));
+  const window = hann(side);
   for (let i = 0; i < values.length; i++)
     values[i] = rgba[4 * ((top + Math.floor(i / side)) * width + left + (i % side)) + channel] / 255;
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -186,7 +186,9 @@ def _level_without_color(pixels: np.ndarray) -> float:
         # Patches without any noise are flat graphics or clipped sky. So are areas of print, mostly black or white.
         valid = (np.abs(coefficients[:, frequencies(coefficients) >= FINE]).max(1) > 1e-5) & (share < MIN_GRAPHICS)
         unclipped = valid & (share < MAX_CLIPPED)
-        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid & (not _is_clipped_in_areas(plane))
+        if unclipped.sum() <= 0.1 * valid.sum() and _is_clipped_in_areas(plane):
+            continue
+        chosen = unclipped if unclipped.sum() > 0.1 * valid.sum() else valid
         if chosen.any():
             levels.append(_less_texture(coefficients[chosen] / _remaining(share[chosen]), peak(pixels)))
     return sum(levels) / max(1, len(levels))
