@@ -95,11 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
         trainer = Trainer(plan)
         try:
             trainer.prepare()
+            status = trainer.train()
         except ConfigError as error:
             if is_local_main:
                 print(f"error: {error}", file=sys.stderr)
             return 2
-        status = trainer.train()
+        finally:
+            trainer.accelerator.end_training()
         if lock:
             lock.release()
         if status:

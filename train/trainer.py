@@ -220,6 +220,9 @@ class Trainer:
         for number in before:
             signal.signal(number, ask_to_stop)
         self._loop()
+        # All leave the group together, here: Gloo's threads abort a process that exits as a member of it, now and then
+        # (pytorch/pytorch#179291), and NCCL waits for the others.
+        self.accelerator.state.destroy_process_group()
         for number, handler in before.items():
             signal.signal(number, handler)
         if not self.step and not self.diverged:
@@ -344,6 +347,5 @@ class Trainer:
                 f"warning: the checkpoint improves its noisy input by {gain:.2f} dB only: it has learned next to "
                 "nothing"
             )
-        self.accelerator.end_training()
         print(f"checkpoint: {self.run / 'checkpoint'}")
         return 0
