@@ -1,8 +1,11 @@
 """The weights a run starts from: those of another network, which may be smaller than the one to be trained."""
 
-import torch
+from collections.abc import Iterator
 
-from denoiser.models import Unet
+import torch
+from torch import nn
+
+from denoiser.models import Bottleneck, Unet
 
 
 def transfer_weights(model, source) -> None:
@@ -19,6 +22,8 @@ def transfer_weights(model, source) -> None:
     - fewer blocks in a level: the source's last ones are left out;
     - further finest levels, or another unshuffling: those, and the first and last convolution, start afresh.
 
+    A bottleneck may start from one with fewer or more blocks: the new ones are identities, the last ones are left out.
+
     Raises:
         RuntimeError: The networks differ otherwise.
     """
@@ -32,6 +37,8 @@ def transfer_weights(model, source) -> None:
         raise RuntimeError(f"a {model.config.architecture} cannot start from a {source.config.architecture}")
     if isinstance(model, Unet) and isinstance(source, Unet):
         weights = _grow(model, source, weights, own)
+    if isinstance(model, Bottleneck) and model.config.bias == source.config.bias:
+        weights = _deepen(model, source, weights)
     model.load_state_dict(weights)
 
 
@@ -82,3 +89,28 @@ def _grow(model: Unet, source: Unet, weights: dict, own: dict) -> dict:
             new_block = rest.startswith("2") and (levels[0] == "bottleneck" or int(levels[1]) >= new_levels)
             grown[name] = torch.zeros_like(tensor) if new_block else tensor
     return grown
+
+
+def _deepen(model: Bottleneck, source: Bottleneck, weights: dict) -> dict:
+    """For bottlenecks: ``weights`` of the source by the names they have in ``model``, and identities for new blocks."""
+    known = {place: name for name, _, place in _convolutions(source)}
+    grown = {}
+    for name, layer, place in _convolutions(model):
+        for part, own in layer.state_dict().items():
+            if place in known:
+                grown[f"{name}.{part}"] = weights[f"{known[place]}.{part}"]
+            else:  # after a ReLU and before one, so that the identity stays one
+                grown[f"{name}.{part}"] = nn.init.dirac_(own) if part == "weight" else torch.zeros_like(own)
+    return grown
+
+
+def _convolutions(network: Bottleneck) -> Iterator[tuple[str, nn.Module, tuple]]:
+    """Name and layer of each convolution, and its place: the half, its level there, its number in the level."""
+    for half in ("encoder", "decoder"):
+        level = number = 0
+        for name, layer in getattr(network, half).named_children():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                number += 1
+                if layer.kernel_size != (3, 3):
+                    level, number = level + 1, 0
+                yield f"{half}.{name}", layer, (half, level, number)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from denoiser.models import Unet, UnetConfig
+from denoiser.models import Bottleneck, BottleneckConfig, Unet, UnetConfig
 from train.transfer import transfer_weights
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -51,6 +51,18 @@ def test_a_blind_network_grows_from_one_that_is_given_the_level(source):
     assert torch.equal(model.head.weight, source.head.weight[:, :12])
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 3), (2, 4)])
+def test_a_bottleneck_with_more_blocks_computes_what_fewer_did(before, after):
+    torch.manual_seed(0)
+    source, model = (Bottleneck(BottleneckConfig(widths=(8, 12), blocks=n, latent=6)) for n in (before, after))
+    transfer_weights(model, source)
+    assert torch.equal(model(PICTURE, 0.1), source(PICTURE, 0.1))
+    model(PICTURE, 0.1).square().mean().backward()
+    assert all(weight.grad.any() for weight in model.parameters())
+    transfer_weights(fewer := Bottleneck(source.config), model)
+    assert torch.equal(fewer(PICTURE, 0.1), source(PICTURE, 0.1))
+
+
 @pytest.mark.parametrize("unshuffle", [1, 2])
 def test_a_gray_network_computes_what_the_color_network_did(unshuffle):
     torch.manual_seed(0)
@@ -78,3 +90,10 @@ def test_a_color_network_does_not_start_from_a_gray_one():
 def test_networks_that_differ_otherwise_are_refused(source, config):
     with pytest.raises(RuntimeError, match="cannot start from one of widths"):
         grown(source, **config)
+
+
+@pytest.mark.parametrize("config", [{"widths": (8, 16)}, {"latent": 7}, {"bias": False}])
+def test_bottlenecks_that_differ_otherwise_are_refused(config):
+    source, model = (Bottleneck(BottleneckConfig(**{"widths": (8, 12), "latent": 6} | one)) for one in ({}, config))
+    with pytest.raises(RuntimeError):
+        transfer_weights(model, source)
