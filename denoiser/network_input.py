@@ -75,7 +75,7 @@ def scaled(
 
 MEAN_WINDOW = 33
 """Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
-MIN_SHARE = 1e-3
+MIN_SHARE = 0.05
 """A blind network's estimate that counts less is not computed."""
 UNSURE_GRAY, UNSURE = 1.3, 0.7
 """Texture that an estimated level may hold, 8-bit units, of gray and of color pictures: it is not removed."""

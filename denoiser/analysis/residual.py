@@ -98,7 +98,9 @@ def examine_residual(noisy: np.ndarray, restored: np.ndarray, noise: float | Poi
     """
     if noisy.shape != restored.shape:
         raise ValueError(f"the pictures differ in shape: {noisy.shape} and {restored.shape}")
-    variance = noise_variance(restored, noise)  # the denoised picture is nearer to the true values
+    variance = noise_variance(noisy, noise)
+    if isinstance(noise, PoissonGaussian):  # the denoised picture is nearer to the true values
+        variance = noise.deviation(restored.astype(np.float64)) ** 2
     mean_variance = float(np.mean(variance))
     if mean_variance <= 0:
         raise ValueError("give the level of the noise, which is above 0")

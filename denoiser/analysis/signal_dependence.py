@@ -73,14 +73,17 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
     tone = 255 * float(np.median(tones)) + 0.1
     shot, share = start**2 / tone, start / tone
 
-    flat = _fit(lambda p: PoissonGaussian(0, p[0]), [start], measured)
+    def fit(make: Callable[[list[float]], PoissonGaussian], first: list[float]) -> tuple[float, PoissonGaussian]:
+        return _fit(make, first, measured, (min(float(pixels.min()), 0.0), max(float(pixels.max()), 1.0)))
+
+    flat = fit(lambda p: PoissonGaussian(0, p[0]), [start])
     if flat[0] < MIN_MISFIT:
         return level
     fits = [
-        _fit(lambda p: PoissonGaussian(p[0], 0), [shot], measured),
-        _fit(lambda p: PoissonGaussian(0, 0, min(p[0], 1)), [share], measured),
-        _fit(lambda p: PoissonGaussian(p[0], p[1]), [shot / 2, start / 1.4], measured),
-        _fit(lambda p: PoissonGaussian(0, p[1], min(p[0], 1)), [share / 1.4, start / 1.4], measured),
+        fit(lambda p: PoissonGaussian(p[0], 0), [shot]),
+        fit(lambda p: PoissonGaussian(0, 0, min(p[0], 1)), [share]),
+        fit(lambda p: PoissonGaussian(p[0], p[1]), [shot / 2, start / 1.4]),
+        fit(lambda p: PoissonGaussian(0, p[1], min(p[0], 1)), [share / 1.4, start / 1.4]),
     ]
     misfit, model = min(((fit[0] + cost, fit[1]) for fit, cost in zip(fits, COSTS)), key=lambda pair: pair[0])
     deviations = model.deviation(np.quantile(tones, (0.05, 0.95)))
@@ -135,10 +138,18 @@ def _bins(tones: np.ndarray, count: int) -> list[np.ndarray]:
 _VALUES = np.linspace(0, 1, 48) ** 1.5
 
 
-def _misfit(model: PoissonGaussian, measured: tuple[np.ndarray, np.ndarray, np.ndarray]) -> float:
-    """Mean distance of measured variances from a model's, as logarithms; texture, which adds to them, costs less."""
+def _misfit(
+    model: PoissonGaussian, measured: tuple[np.ndarray, np.ndarray, np.ndarray], limits: tuple[float, float]
+) -> float:
+    """Mean distance of measured variances from a model's, as logarithms; texture, which adds to them, costs less.
+
+    Args:
+        model: The noise.
+        measured: See :func:`_measure`.
+        limits: Between which the noisy values lie: those of the picture, or 0 and 1 where the noise is cut off.
+    """
     tones, weights, energies = measured
-    sampled, chances = model.sample(_VALUES, points=12)
+    sampled, chances = model.sample(_VALUES, 12, *limits)
     chances = chances / chances.sum(1, keepdims=True)
     means = (sampled * chances).sum(1)
     variances = (sampled**2 * chances).sum(1) - means**2
@@ -151,6 +162,7 @@ def _fit(
     make: Callable[[list[float]], PoissonGaussian],
     start: list[float],
     measured: tuple[np.ndarray, np.ndarray, np.ndarray],
+    limits: tuple[float, float],
 ) -> tuple[float, PoissonGaussian]:
     """The model of least misfit, from positive starting values for its parameters: (misfit, model)."""
     first = np.log(np.maximum(start, 1e-6))
@@ -160,5 +172,5 @@ def _fit(
         return make([min(float(np.exp(one)), 255.0) for one in logarithms])
 
     options = {"xatol": 0.03, "fatol": 1e-3, "maxfev": 80, "initial_simplex": simplex}
-    found = minimize(lambda p: _misfit(build(p), measured), first, method="Nelder-Mead", options=options)
+    found = minimize(lambda p: _misfit(build(p), measured, limits), first, method="Nelder-Mead", options=options)
     return float(found.fun), build(found.x.tolist())

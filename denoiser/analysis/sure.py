@@ -131,7 +131,8 @@ def noise_variance(noisy: np.ndarray, noise: float | PoissonGaussian) -> np.ndar
             raise ValueError(f"the level of the noise must be from 0 to 255 (8-bit units), got {noise:g}")
         return np.full(noisy.shape, (noise / 255) ** 2)
     relative = noise.relative**2 / (1 + noise.relative**2)  # of the squared noisy value, which the noise is part of
-    return noise.gain / 255 * noisy.astype(np.float64) + (noise.read / 255) ** 2 + relative * noisy**2
+    additive = noise.gain / 255 * noisy.astype(np.float64) + (noise.read / 255) ** 2
+    return (1 - relative) * additive + relative * noisy**2
 
 
 def estimate_risk(denoise: Estimate, noisy: np.ndarray, noise: float | PoissonGaussian, seed: int = 0) -> RiskEstimate:

@@ -30,7 +30,7 @@ PARTS, PART_SIDE = 3, 128
 BLOCK, QUIET, LOW = 16, 0.2, 0.25
 """Side of the blocks that noise is measured in, pixels; the share of them that is quiet, and of these the share
 that may have less noise."""
-HALF_GRAIN, HALF_LEVEL, STEEP = 0.5, 2.5, 10
+HALF_GRAIN, HALF_LEVEL, STEEP = 0.42, 2.5, 6
 """Levels of coarse and of white noise, 8-bit units, at which a blind network's estimate counts half, and how fast that
 changes around them. Clean photographs of five origins have at most 0.38 of the first (19 of 20 0.33), and two levels of
 the second; the weakest noise of a camera in nam25 has 0.57 of the first."""

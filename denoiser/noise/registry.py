@@ -162,6 +162,8 @@ def add_noise(image: ImageArray, kind: str = "gaussian", seed: int = 0, **parame
     floating = image.is_floating_point() if isinstance(image, torch.Tensor) else np.issubdtype(image.dtype, np.floating)
     if not floating:
         raise ValueError(f"a clean picture is floating point in [0, 1], not {image.dtype}: divide by its white first")
+    if 0 in image.shape:
+        raise ValueError(f"an array of shape {tuple(image.shape)} has no pixels")
     if isinstance(image, torch.Tensor):
         if image.ndim == 4:
             return torch.stack([add_noise(picture, kind, seed + b, **values) for b, picture in enumerate(image)])

@@ -1,4 +1,4 @@
-"""Classical methods, thin calls into SciPy and scikit-image.
+"""Classical methods, most of them thin calls into SciPy and scikit-image.
 
 All take float32 pixels (H, W, C), the standard deviation of the noise on the same [0, 1] scale, and parameters of their
 own, and return the same shape. The first line of each docstring is what people read: the principle and what to expect.
@@ -6,6 +6,7 @@ own, and return the same shape. The first line of each docstring is what people 
 """
 
 import numpy as np
+import torch
 from scipy import ndimage
 from skimage import restoration
 
@@ -13,6 +14,8 @@ from ..errors import DenoiserError
 
 TINY = 1e-6
 """Least noise level that is computed with: the methods divide by it."""
+BAND = 256
+"""Rows that are computed at a time where whole pictures would take several times their memory."""
 
 
 def gaussian_filter(pixels: np.ndarray, sigma: float, width: float) -> np.ndarray:
@@ -36,14 +39,29 @@ def wiener_filter(pixels: np.ndarray, sigma: float, side: float, noise: float) -
 
 def bilateral_filter(pixels: np.ndarray, sigma: float, color: float, space: float) -> np.ndarray:
     """A mean whose weights fall with distance and with difference in color. Keeps edges, turns slopes into steps."""
-    low = pixels.min()  # scikit-image refuses negative values, which unclipped noise has
-    planes = pixels - low if pixels.shape[2] == 3 else pixels[..., 0] - low
-    # Of color it takes the Euclidean distance, 3 ** 0.5 times as long for noise, and a third of it: the same tolerance
-    # for a channel has to be smaller there.
-    tolerance = color * sigma / (3**0.5 if planes.ndim == 3 else 1)
-    options = {"sigma_color": max(tolerance, TINY), "sigma_spatial": space, "win_size": 2 * round(2 * space) + 1}
-    smooth = restoration.denoise_bilateral(planes, channel_axis=-1 if planes.ndim == 3 else None, **options)
-    return smooth.reshape(pixels.shape) + low
+    # That of scikit-image (0.26) reads its table of distances askew and takes what is beyond the border for black.
+    reach, (height, width, _) = max(1, round(2 * space)), pixels.shape
+    offsets = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if (y, x) > (0, 0)]
+    padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
+    smooth = np.empty_like(pixels)
+    for top in range(0, height, BAND):
+        band = torch.from_numpy(padded[top : top + BAND + 2 * reach]).permute(2, 0, 1).contiguous()
+        total, weights = band.clone(), torch.ones_like(band[:1])
+        for y, x in offsets:  # each pair of pixels once
+            if y**2 + x**2 > reach**2:
+                continue
+            rows, columns = band.shape[1] - y, band.shape[2] - abs(x)
+            here = (slice(None), slice(0, rows), slice(max(-x, 0), max(-x, 0) + columns))
+            there = (slice(None), slice(y, None), slice(max(x, 0), max(x, 0) + columns))
+            difference = (band[here] - band[there]).square_().mean(0, keepdim=True)
+            weight = difference.div_(-2 * max(color * sigma, TINY) ** 2).sub_((y**2 + x**2) / (2 * space**2)).exp_()
+            total[here].addcmul_(weight, band[there])
+            total[there].addcmul_(weight, band[here])
+            weights[here] += weight
+            weights[there] += weight
+        inner = (total / weights)[:, reach:-reach, reach:-reach]
+        smooth[top : top + BAND] = inner.permute(1, 2, 0).numpy()
+    return smooth
 
 
 def total_variation(pixels: np.ndarray, sigma: float, weight: float) -> np.ndarray:
@@ -92,6 +110,7 @@ def patch_pca(pixels: np.ndarray, sigma: float, threshold: float, side: float) -
 
 def nonlocal_means(pixels: np.ndarray, sigma: float, decay: float, side: float, reach: float) -> np.ndarray:
     """A mean of pixels whose surroundings look alike. Strong on repeated patterns; blotches where nothing repeats."""
+    # In this mode it compares one row and one column of a patch less.
     options = {"patch_size": int(side), "patch_distance": int(reach), "fast_mode": True, "channel_axis": -1}
     smooth = restoration.denoise_nl_means(pixels, h=max(decay * sigma, TINY), sigma=sigma, **options)
     return smooth.reshape(pixels.shape)

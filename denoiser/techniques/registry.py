@@ -56,10 +56,10 @@ TECHNIQUES: dict[str, Technique] = {
             "spatial",
             classical.bilateral_filter,
             (
-                _relative("color", "Tolerance", 0.5, 6, 1.07, 0.00393),
+                _relative("color", "Tolerance", 0.5, 6, 1.15, 0.0171),
                 Parameter("space", "Reach", "pixels", 0.5, 4, 0, 2.74),
             ),
-            "a weight for each of 25 to 289 neighbors",
+            "a weight for each of 4 to 196 neighbors",
             'Tomasi and Manduchi, "Bilateral Filtering for Gray and Color Images", ICCV 1998',
         ),
         Technique(

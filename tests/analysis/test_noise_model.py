@@ -68,6 +68,15 @@ def test_photon_noise_is_found_and_its_gain(photo, channels, peak):
     assert middle == pytest.approx((np.array([0.25, 0.5]) / peak) ** 0.5, rel=0.2 if channels == 3 else 0.45)
 
 
+@pytest.mark.parametrize("brightness", [0.25, 1])
+@pytest.mark.parametrize(("gain", "read_noise"), [(3, 6), (8, 12)])
+def test_noise_of_a_sensor_that_is_not_cut_off_is_found(photo, brightness, gain, read_noise):
+    noisy = add_noise(brightness * photo / 255, "sensor", gain=gain, read=read_noise)
+    found, tones = estimate_noise(read(noisy)), brightness * np.array([0.3, 0.6])
+    assert isinstance(found, PoissonGaussian)
+    assert found.deviation(tones) == pytest.approx(PoissonGaussian(gain, read_noise).deviation(tones), rel=0.1)
+
+
 def test_photon_noise_is_found_in_gray_where_some_tones_are_texture():
     random = np.random.default_rng(0)
     clean = np.linspace(0.05, 0.9, 256)[:, None, None] * np.ones((1, 256, 1))

@@ -29,6 +29,12 @@ def test_noise_of_a_sensor_looks_like_noise_if_its_model_is_given(clean):
     assert examine_residual(noisy, clean, PoissonGaussian(4, 4)).looks_like_noise
 
 
+@pytest.mark.parametrize("relative", [0.2, 0.6, 1.0])
+def test_speckle_looks_like_noise_if_its_model_is_given(clean, relative):
+    found = examine_residual(add_noise(clean, "speckle", 0, sigma=relative), clean, PoissonGaussian(0, 0, relative))
+    assert found.looks_like_noise and found.deviation == pytest.approx(found.expected, rel=0.02)
+
+
 def test_an_outline_that_was_removed_is_on_the_map(clean):
     lost = np.zeros_like(clean)
     lost[40:120, 60:64] = 0.25

@@ -64,13 +64,14 @@ def test_noise_that_depends_on_the_signal(model):
     assert abs(np.mean(difference)) < 0.05
 
 
-@given(gain=st.floats(0.1, 10), read=st.floats(0, 20), value=st.floats(0.1, 0.9))
-@settings(max_examples=25, deadline=None)
-def test_the_variance_of_noisy_values_has_the_right_mean(gain, read, value):
-    clean = np.full((64, 64, 1), value, np.float32)
+@given(gain=st.floats(0.1, 10), read=st.floats(0, 20), relative=st.floats(0, 1), value=st.floats(0.1, 0.9))
+@settings(max_examples=40, deadline=None)
+def test_the_variance_of_noisy_values_has_the_right_mean(gain, read, relative, value):
+    clean, model = np.full((128, 128, 1), value, np.float32), PoissonGaussian(gain, read, relative)
     noisy = add_noise(clean, "sensor", 0, gain=gain, read=read)
-    expected = gain / 255 * value + (read / 255) ** 2
-    assert noise_variance(noisy, PoissonGaussian(gain, read)).mean() == pytest.approx(expected, rel=0.05)
+    noisy += relative * value * np.random.default_rng(1).standard_normal(clean.shape)
+    expected = float(model.deviation(np.array(value))) ** 2
+    assert noise_variance(noisy, model).mean() == pytest.approx(expected, rel=0.08)
 
 
 def test_the_best_strength_is_that_of_the_least_true_error():

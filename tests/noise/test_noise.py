@@ -253,6 +253,8 @@ def test_jpeg_on_tensors_is_what_a_jpeg_file_holds(photo, size, channels):
         ({"image": torch.zeros(3, 8, 8, dtype=torch.uint8)}, "floating point"),
         ({"image": np.zeros((8, 8, 4), np.float32)}, "take alpha off first"),
         ({"image": np.zeros((8,), np.float32)}, "neither"),
+        ({"image": np.zeros((0, 5, 3), np.float32), "kind": "correlated"}, "no pixels"),
+        ({"image": torch.zeros(0, 3, 8, 8)}, "no pixels"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

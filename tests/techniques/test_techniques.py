@@ -47,6 +47,30 @@ def test_each_takes_noise_that_leaves_the_range_and_gray(clean, name):
         assert psnr(pixels, denoised) > psnr(pixels, noisy)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("space", [0.5, 1.3, 2.74])
+def test_the_bilateral_filter_weighs_by_distance_and_by_difference(channels, space):
+    noisy, sigma, color = np.random.default_rng(0).random((13, 11, channels)), 25.5, 1.5
+    denoised = apply_technique(noisy.astype(np.float32), "bilateral", sigma, color=color, space=space)
+    reach = max(1, round(2 * space))
+    padded = np.pad(noisy, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
+    for row, column in np.ndindex(13, 11):
+        total = weights = 0.0
+        for y, x in itertools.product(range(-reach, reach + 1), repeat=2):
+            other = padded[row + reach + y, column + reach + x]
+            away = ((other - noisy[row, column]) ** 2).mean() / (color * sigma / 255) ** 2 + (y**2 + x**2) / space**2
+            weight = np.exp(-away / 2) * (y**2 + x**2 <= reach**2)
+            total, weights = total + weight * other, weights + weight
+        assert np.allclose(denoised[row, column], total / weights, atol=1e-4)
+
+
+def test_the_bilateral_filter_has_no_seam_between_its_bands(monkeypatch, photo):
+    noisy = add_noise(photo[:80, :60] / 255, sigma=25)
+    whole = apply_technique(noisy, "bilateral", 25)
+    monkeypatch.setattr("denoiser.techniques.classical.BAND", 32)
+    assert np.array_equal(apply_technique(noisy, "bilateral", 25), whole)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_leaves_a_flat_picture_flat(name):
     flat = np.full((24, 30, 3), 100, np.uint8)
