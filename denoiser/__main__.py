@@ -1,6 +1,7 @@
 """Denoise pictures from the command line: ``denoise noisy.png -o clean.png``, or ``python -m denoiser``."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -60,6 +61,31 @@ def load_method(options: argparse.Namespace) -> Method:
     return denoise
 
 
+class LossyStream:
+    """A stream for people: from where it cannot be written on its text is lost, and the work goes on."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or lose, a text."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write, or lose, what has not been."""
+        self._try(self._stream.flush)
+
+    def _try(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except OSError:  # whoever read it has gone, or a full disk
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
 class Run:
     """The jobs of one call: the next picture is read and the last one written while one is computed.
 
@@ -82,7 +108,7 @@ class Run:
         total = len(self.jobs)
         waiting: list[Job] = []
         for job in self.jobs:
-            if self.options.skip_existing and job.exists():
+            if self.options.skip_existing and not job.problem and job.exists():
                 self._report(job, "skipped", reason="its output exists")
             else:
                 waiting.append(job)
@@ -101,7 +127,7 @@ class Run:
                     self._finish(written)
                     written = None
                     if result:
-                        written = job, writer.submit(write_result, result[0], result[1], job.target is None)
+                        written = job, writer.submit(self._write, job, *result)
                     bar.n = total - len(waiting) + index + 1
                     bar.refresh()
                 self._finish(written)
@@ -116,6 +142,9 @@ class Run:
 
     def _read(self, job: Job) -> Source:
         return read_source(job, self.options.page, FORMATS.get(self.options.format), self.options.overwrite)
+
+    def _write(self, job: Job, frames: list[Frame], path: Path) -> str:
+        return write_result(frames, path, job.target is None, self.options.overwrite)
 
     def _compute(self, reading: Future[Source], bar: "tqdm[Any]") -> tuple[list[Frame], Path]:
         (frames, path, note), start = reading.result(), bar.n
@@ -216,8 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     run = Run(jobs, denoise, options)
-    run.run()
-    return run.summary()
+    with contextlib.redirect_stderr(cast(TextIO, LossyStream(sys.stderr))):
+        run.run()
+        return run.summary()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import glob
 import io
 import logging
 import os
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -101,20 +102,28 @@ def plan_jobs(inputs: Sequence[str], output: str, extension: str | None = None) 
         pictures: dict[tuple[Path, Path], tuple[Path, Path]] = {}  # one may be named, and in a folder too
         unreadable: list[Job] = []
         for source in filter(None, sources):
-            before = len(pictures) + len(unreadable)
+            path = None
             for path, problem in _pictures(source, folder):
                 name = path.relative_to(source) if path != source else path.name
                 if problem:
                     unreadable.append(Job(path, folder / name, problem=problem))
                 else:
-                    pictures.setdefault((path.resolve(), folder / name), (path, folder / name))
-            if source.is_dir() and len(pictures) + len(unreadable) == before:
+                    pictures.setdefault((_resolve(path), folder / name), (path, folder / name))
+            if path is None:
                 _logger.warning("there are no pictures in %s", source)
         jobs = name_results(list(pictures.values()), extension)
     if not jobs and not unreadable:
         raise ValueError(f"there are no pictures ({', '.join(READ_EXTENSIONS)}) in {', '.join(inputs)}")
-    check_outputs(jobs, {job.source.resolve() for job in jobs if job.source})
+    check_outputs(jobs, {_resolve(job.source) for job in jobs if job.source})
     return jobs + unreadable
+
+
+def _resolve(path: Path) -> Path:
+    """The file itself; of a link that leads to itself the link."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
 
 
 def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = None) -> list[Job]:
@@ -147,7 +156,7 @@ def _pictures(source: Path, output: Path) -> Iterator[tuple[Path, str]]:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files of a folder and its subfolders, sorted, and subfolders that cannot be read, with the reason.
+    """The files of a folder and its subfolders, sorted, and what cannot be read of them, with the reason.
 
     Links to folders are not followed: they can lead round in a circle. Names that begin with a dot are left out: macOS
     puts ._a.jpg beside a.jpg, and file managers keep .thumbnails.
@@ -160,7 +169,13 @@ def walk(folder: Path) -> Iterator[tuple[Path, str]]:
     for where, folders, names in os.walk(folder, onerror=report):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(where, name) for name in names if not name.startswith("."))
-        found += ((path, "") for path in paths if path.is_file())
+        for path in paths:
+            try:
+                if stat.S_ISREG(path.stat().st_mode):
+                    found.append((path, ""))
+            except OSError as error:  # in a folder that can be listed only, or a link to what is not there
+                if path.suffix.lower() in READ_EXTENSIONS:
+                    report(error)
     yield from sorted(found)
 
 
@@ -222,21 +237,24 @@ def _check_length(path: Path) -> None:
         raise ValueError(f"the name {path.name[:20]}... is too long: {length} bytes, of {MAX_NAME} at most")
 
 
-def write_result(frames: list[Frame], path: Path, to_stream: bool) -> str:
+def write_result(frames: list[Frame], path: Path, to_stream: bool, overwrite: bool = True) -> str:
     """Write a result, to standard output in the format of ``path`` if ``to_stream``; returns what was written.
 
     Raises:
+        OutputExists: There is such a file by now, and it is not to be overwritten.
         OSError: It cannot be written.
     """
     where = STREAM if to_stream else str(path)
     try:
         if not to_stream:
-            write_frames(frames, path)
+            write_frames(frames, path, overwrite=overwrite)
             return where
         with tempfile.TemporaryDirectory() as folder:
             write_frames(frames, Path(folder) / path.name)
             sys.stdout.buffer.write((Path(folder) / path.name).read_bytes())
             sys.stdout.buffer.flush()
+    except FileExistsError as error:
+        raise OutputExists(f"{path} exists; --overwrite replaces it") from error
     except OSError as error:  # numpy, which writes TIFF, does not say that a disk is full
         raise OSError(f"{where} cannot be written ({error.strerror or 'is the disk full?'})") from error
     return where

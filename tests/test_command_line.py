@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from denoiser import bundled_checkpoints
 from denoiser.__main__ import main
 from denoiser.hub.checkpoints import PURPOSES
+from denoiser.images.codecs import write_frames
 from denoiser.images.picture import read
 
 
@@ -82,14 +83,38 @@ def test_an_existing_output_is_replaced_only_when_asked(run, pictures, tmp_path)
     assert output.read_bytes() != b"mine"
 
 
-def test_no_partial_file_is_left(run, pictures, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_no_partial_file_is_left(run, pictures, tmp_path, monkeypatch, options):
     def fail(source, target):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    status, error = run(pictures / "a.png", "-o", tmp_path / "out" / "clean.png")
+    monkeypatch.setattr(os, "link", fail)  # as where there are no hard links
+    status, error = run(pictures / "a.png", "-o", tmp_path / "out" / "clean.png", *options)
     assert status == 1 and "disk full" in error
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize(("options", "expected"), [([], 1), (["--skip-existing"], 0), (["--overwrite"], 0)])
+def test_a_file_that_comes_while_it_computes_is_not_overwritten(
+    run, pictures, tmp_path, monkeypatch, links, options, expected
+):
+    def write(frames, path, *given, **more):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of another process")
+        return write_frames(frames, path, *given, **more)
+
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("denoiser.file_jobs.write_frames", write)
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    status, error = run(pictures / "a.png", "-o", tmp_path / "out" / "a.png", *options)
+    (path,) = (tmp_path / "out").iterdir()
+    assert status == expected and (path.read_bytes() == b"of another process") == (options != ["--overwrite"])
+    assert ("exists" in error or "exist" in error) == (options != ["--overwrite"])
 
 
 @pytest.mark.parametrize(
@@ -323,12 +348,50 @@ def test_a_folder_that_cannot_be_read_is_a_failure(run, pictures, tmp_path, monk
     assert f"{pictures / 'deeper'}: it cannot be read: Permission denied" in error
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_links_to_nothing_and_round_in_a_circle_are_failures(run, pictures, tmp_path, monkeypatch):
+    (pictures / "gone.png").symlink_to("nowhere.png")
+    (pictures / "round.png").symlink_to("round.png")
+    (pictures / "gone.txt").symlink_to("nowhere.txt")
+    status, error = run(pictures, "-o", tmp_path / "out")
+    assert status == 1 and "wrote 3 pictures" in error and "2 of 5 pictures failed" in error
+    assert f"{pictures / 'gone.png'}: it cannot be read: No such file" in error
+    assert f"{pictures / 'round.png'}: it cannot be read: Too many levels" in error
+    named = [pictures / name for name in ("gone.png", "round.png", "a.png")]
+    status, error = run(*named, "-o", tmp_path / "named")
+    assert status == 1 and "wrote 1 pictures" in error and "2 of 3 pictures failed" in error
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_done(run, pictures, tmp_path, monkeypatch):
+    assert run(pictures, "-o", tmp_path / "out")[0] == 0
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deeper"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    status, error = run(pictures, "-o", tmp_path / "out", "--skip-existing")
+    assert status == 1 and "2 of 3 pictures skipped" in error and "Permission denied" in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_messages_that_nobody_can_read_stop_no_picture(tiny_checkpoint, pictures, tmp_path):
+    command = [sys.executable, "-m", "denoiser", str(pictures), "-o", str(tmp_path / "out"), "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command, "--checkpoint", str(tiny_checkpoint)], stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
+
+
 def test_a_picture_named_twice_is_done_once_and_an_empty_folder_is_named(run, pictures, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(pictures)
     (pictures / "empty").mkdir()
     (pictures / "itself").symlink_to(pictures)
-    status, error = run("a.png", pictures / "a.png", pictures, "empty", "-o", tmp_path / "out")
-    assert status == 0 and "wrote 3 pictures" in error and "there are no pictures in empty" in caplog.text
+    (tmp_path / "alias").symlink_to(pictures)
+    status, error = run("a.png", pictures / "a.png", pictures, tmp_path / "alias", "empty", "-o", tmp_path / "out")
+    assert status == 0 and "wrote 3 pictures" in error
+    assert [record.message for record in caplog.records] == ["there are no pictures in empty"]
 
 
 def test_an_export_that_is_interrupted_ends_as_a_run_does(monkeypatch):

@@ -1,5 +1,6 @@
 """Pictures on disk on their way to gradio, which copies them into its own cache right after a call."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -21,6 +22,8 @@ CHECK_SECONDS = 5.0
 """How often the size of all files is looked at."""
 SPARE_BYTES = 50_000_000
 """Free space that is left to others."""
+UNFINISHED_SECONDS = 300.0
+"""After so long without a byte an upload has been given up."""
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -38,11 +41,13 @@ class ResultFiles:
 
     Attributes:
         other_files: Gives the paths of gradio's files, which are deleted for their size only.
+        uploads: Folder of the uploads under way, of which gradio leaves those that are broken off.
     """
 
     def __init__(self, folder: Path, seconds: float, max_bytes: int = 2_000_000_000):
         self.folder, self.seconds, self.max_bytes = folder, seconds, max_bytes
         self.other_files: Callable[[], Iterable[str]] = lambda: ()
+        self.uploads: Path | None = None
         self._stop = threading.Event()
         self._cleaner = threading.Thread(target=self._delete_stale_forever, daemon=True)
 
@@ -67,15 +72,26 @@ class ResultFiles:
         return str(path)
 
     def delete_stale_files(self) -> None:
-        """Delete the results that gradio has copied by now."""
+        """Delete the results that gradio has copied by now, and uploads that were broken off."""
         for old in self.folder.iterdir():
             if time.time() - old.stat().st_mtime > self.seconds:
                 shutil.rmtree(old, ignore_errors=True)
+        self.delete_unfinished(UNFINISHED_SECONDS)
+
+    def delete_unfinished(self, seconds: float = 0.0) -> None:
+        """Delete uploads that have got nothing for so long."""
+        for path in self._unfinished():
+            with contextlib.suppress(OSError):  # finished meanwhile
+                if time.time() - path.stat().st_mtime >= seconds:
+                    path.unlink()
+
+    def _unfinished(self) -> list[Path]:
+        return list(self.uploads.glob("tmp*")) if self.uploads else []
 
     def delete_oldest_files(self, max_bytes: int) -> None:
         """Delete the oldest files, gradio's copies and uploads among them, until the rest has this size."""
         files = []
-        for path in [*self.folder.rglob("*"), *map(Path, self.other_files())]:
+        for path in [*self.folder.rglob("*"), *map(Path, self.other_files()), *self._unfinished()]:
             try:
                 stat = path.stat()
             except OSError:  # deleted meanwhile

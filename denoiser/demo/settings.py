@@ -1,9 +1,10 @@
 """Every option of the demo in one object. What a host may set comes from the environment; the rest are limits."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import DenoiserError
 from ..hub.catalogue import TAG
@@ -64,36 +65,24 @@ class Settings:
         Raises:
             ValueError: A variable holds what cannot be used; the message names it.
         """
-        try:
-            names = re.split(r"[\s,]+", environ.get("DENOISER_CHECKPOINTS", ""))
-            checkpoints = tuple(checkpoint_key(name) for name in names if name)
-            checkpoint = checkpoint_key(environ.get("DENOISER_CHECKPOINT") or DEFAULT_CHECKPOINT)
-            max_weights_bytes = int(float(environ.get("DENOISER_MAX_MB") or 500) * 1e6)
-            max_temporary_bytes = int(float(environ.get("DENOISER_TEMP_MB") or 2000) * 1e6)
-            interactive_pixels = int(float(environ.get("DENOISER_LIVE_MP") or 1) * 1e6)
-            if interactive_pixels <= 0:
-                raise ValueError("no picture is as small as DENOISER_LIVE_MP says")
-        except (DenoiserError, ValueError, OverflowError) as error:
-            raise ValueError(
-                "in DENOISER_CHECKPOINT, DENOISER_CHECKPOINTS, DENOISER_LIVE_MP, DENOISER_MAX_MB or DENOISER_TEMP_MB: "
-                f"{error}"
-            ) from error
-        site = environ.get("DENOISER_ON_DEVICE")
-        try:
-            on_device = check_site(Path(site)) if site else None
-        except ValueError as error:
-            raise ValueError(f"in DENOISER_ON_DEVICE: {error}") from error
+
+        def read(name: str, parse: Callable[[str], Any], default: Any) -> Any:
+            try:
+                return parse(environ[name]) if environ.get(name) else default
+            except (DenoiserError, ValueError) as error:
+                raise ValueError(f"in {name}: {error}") from error
+
         return cls(
-            on_device=on_device,
-            checkpoint=checkpoint,
-            checkpoints=checkpoints,
+            checkpoint=read("DENOISER_CHECKPOINT", checkpoint_key, cls.checkpoint),
+            checkpoints=read("DENOISER_CHECKPOINTS", _keys, cls.checkpoints),
             author=environ.get("DENOISER_AUTHOR", ""),
             collection=environ.get("DENOISER_COLLECTION", ""),
             tag=environ.get("DENOISER_TAG", TAG),
-            max_weights_bytes=max_weights_bytes,
-            examples_folder=Path(environ.get("DENOISER_EXAMPLES") or EXAMPLES_FOLDER),
-            interactive_pixels=interactive_pixels,
-            max_temporary_bytes=max_temporary_bytes,
+            max_weights_bytes=read("DENOISER_MAX_MB", _millions, cls.max_weights_bytes),
+            on_device=read("DENOISER_ON_DEVICE", check_site, cls.on_device),
+            examples_folder=read("DENOISER_EXAMPLES", _folder, cls.examples_folder),
+            interactive_pixels=read("DENOISER_LIVE_MP", _millions, cls.interactive_pixels),
+            max_temporary_bytes=read("DENOISER_TEMP_MB", _millions, cls.max_temporary_bytes),
         )
 
     @property
@@ -107,12 +96,30 @@ class Settings:
         return sorted(self.examples_folder.glob("*.jpg"), key=lambda path: (path.stem != "temple", path.name))
 
 
-def check_site(folder: Path) -> Path:
+def _keys(names: str) -> tuple[str, ...]:
+    return tuple(checkpoint_key(name) for name in re.split(r"[\s,]+", names) if name)
+
+
+def _millions(number: str) -> int:
+    millions = float(number) * 1e6
+    if not 1 <= millions < 1e15:  # False for NaN too
+        raise ValueError(f"{number} is no number above 0")
+    return int(millions)
+
+
+def _folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise ValueError(f"there is no folder {name}")
+    return Path(name)
+
+
+def check_site(name: str) -> Path:
     """A folder that ``web/build.py`` wrote.
 
     Raises:
         ValueError: It is none.
     """
+    folder = Path(name)
     if not (folder / "models" / "models.json").is_file():
         raise ValueError(f"{folder} has no page for the browser: write it with `python web/build.py {folder}`")
     return folder

@@ -198,8 +198,13 @@ def prepare(path: Path, frames: Sequence[Frame]) -> None:
         _logger.warning("%s: %s cannot hold %s, which the result loses", path.name, path.suffix, ", ".join(words))
 
 
-def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> None:
-    """Write frames that a file of this name can hold; see :func:`save_image`."""
+def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False, overwrite: bool = True) -> None:
+    """Write frames that a file of this name can hold; see :func:`save_image`.
+
+    Raises:
+        FileExistsError: There is such a file, and it is not to be overwritten.
+        OSError: It cannot be written.
+    """
     form = WRITTEN[path.suffix.lower()]
     if form == "WEBP" and "still" in frames[0].info:
         frames = frames[1:]
@@ -218,9 +223,28 @@ def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False) -> Non
             images[0].save(partial, form, **_options(frames, images, form))
         if form == "WEBP" and len(frames) > 1 and frames[0].has_alpha:
             _say_alpha(partial)
-        os.replace(partial, path)
+        if overwrite:
+            os.replace(partial, path)
+        else:
+            _move_to_free_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _move_to_free_name(partial: Path, path: Path) -> None:
+    """Give a file its name, which only one of several processes can do.
+
+    Raises:
+        FileExistsError: There is a file of that name.
+    """
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.replace(partial, path)
 
 
 def _say_alpha(path: Path) -> None:

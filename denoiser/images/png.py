@@ -150,7 +150,9 @@ def write(file: IO[bytes], frames: Sequence[Frame], fast: bool) -> None:
         planes = planes[..., 0] if planes.shape[2] == 1 else planes
         strategy, filters = imagecodecs.PNG.STRATEGY, imagecodecs.PNG.FILTER
         options = {"strategy": strategy.RLE, "filter": filters.SUB} if fast else {"filter": filters.PAETH}
-        content = memoryview(imagecodecs.png_encode(planes, level=1, **options))
+        # The buffer that it takes by itself has no room for the byte that begins each row.
+        room = planes.nbytes + planes.nbytes // 100 + 2 * len(planes) + 4096
+        content = memoryview(imagecodecs.png_encode(planes, level=1, out=room, **options))
     file.write(content[:33])  # the signature and IHDR
     for kind, body in _chunks(first.info):
         PngImagePlugin.putchunk(file, kind, body)

@@ -40,7 +40,7 @@ def wiener_filter(pixels: np.ndarray, sigma: float, side: float, noise: float) -
 def bilateral_filter(pixels: np.ndarray, sigma: float, color: float, space: float) -> np.ndarray:
     """A mean whose weights fall with distance and with difference in color. Keeps edges, turns slopes into steps."""
     # That of scikit-image (0.26) reads its table of distances askew and takes what is beyond the border for black.
-    reach, (height, width, _) = max(1, round(2 * space)), pixels.shape
+    reach, height = max(1, round(2 * space)), len(pixels)
     offsets = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if (y, x) > (0, 0)]
     padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
     smooth = np.empty_like(pixels)

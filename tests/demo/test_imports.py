@@ -110,9 +110,14 @@ def test_settings_come_from_the_environment_that_is_passed():
     assert settings.max_weights_bytes == 500_000 and settings.interactive_pixels == 250_000
 
 
-@pytest.mark.parametrize("name", ["DENOISER_CHECKPOINT", "DENOISER_CHECKPOINTS", "DENOISER_MAX_MB", "DENOISER_LIVE_MP"])
-def test_a_variable_that_cannot_be_used_is_named(name):
-    with pytest.raises(ValueError, match=name):
-        Settings.from_environment({name: "../x"})
-    with pytest.raises(ValueError, match="no picture is as small as DENOISER_LIVE_MP says"):
-        Settings.from_environment({"DENOISER_LIVE_MP": "0"})
+NUMBERS = ["DENOISER_MAX_MB", "DENOISER_LIVE_MP", "DENOISER_TEMP_MB"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, "../x") for name in ("DENOISER_CHECKPOINT", "DENOISER_CHECKPOINTS", "DENOISER_EXAMPLES", *NUMBERS)]
+    + [(name, value) for name in NUMBERS for value in ("0", "-5", "nan", "inf", "1e300")],
+)
+def test_a_variable_that_cannot_be_used_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^in {name}: "):
+        Settings.from_environment({name: value})

@@ -43,6 +43,24 @@ def test_the_oldest_files_go_first_gradios_among_them(tmp_path):
     assert [Path(path).exists() for path in [*paths, upload]] == [False, False, True, True]
 
 
+def test_uploads_that_were_broken_off_are_deleted_and_count(tmp_path):
+    results, uploads = ResultFiles(tmp_path, seconds=60, max_bytes=150), tmp_path.parent / "uploads"
+    uploads.mkdir()
+    results.uploads = uploads
+    old, _, finished = paths = [uploads / name for name in ("tmp1", "tmp2", "0123/photo.png")]
+    finished.parent.mkdir()
+    for path, age in zip(paths, (400, 100, 5000)):
+        path.write_bytes(bytes(100))
+        set_age(str(path), age)
+    results.delete_stale_files()
+    assert [path.exists() for path in paths] == [False, True, True]
+    old.write_bytes(bytes(100))
+    results.delete_oldest_files(results.max_bytes)
+    assert [path.exists() for path in paths] == [True, False, True]
+    results.delete_unfinished()
+    assert [path.exists() for path in paths] == [False, False, True]
+
+
 def test_a_full_disk_is_a_sentence_and_the_next_visitor_works(tmp_path, monkeypatch):
     results = ResultFiles(tmp_path, seconds=60)
     runner, loaded = ExperimentRunner(Settings(), ComputeGate()), ModelPool().get(DEFAULT_CHECKPOINT)

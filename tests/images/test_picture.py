@@ -15,7 +15,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from denoiser import ImageTooLarge, ImageUnreadable, errors, save_image
-from denoiser.images.picture import read
+from denoiser.images.codecs import write_frames
+from denoiser.images.frame import Frame
+from denoiser.images.picture import read, read_frames
 
 
 def sixteen_bit_png(array: np.ndarray) -> bytes:
@@ -81,6 +83,18 @@ def test_tensors_come_back_as_they_were(dtype, shape):
     assert (
         back.dtype == dtype and back.shape == tensor.shape and torch.allclose(back.float(), tensor.float(), atol=1e-6)
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (300, 1), (20_000, 1), (20_000, 2), (1, 20_000), (3000, 3)])
+def test_narrow_pictures_are_written_as_png(tmp_path, dtype, channels, size):
+    white = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, white, (*size, channels), dtype, endpoint=True)
+    for fast in (False, True):
+        write_frames([Frame(pixels, white)], tmp_path / "a.png", fast)
+        (found,) = read_frames(tmp_path / "a.png")
+        assert np.array_equal(found.planes, pixels)
 
 
 @given(
