@@ -37,7 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(proxy_note)
     with run_folder() as folder:
         # gradio's own default is one folder for all users of the machine, which may be somebody else's.
-        os.environ.setdefault("GRADIO_TEMP_DIR", f"{folder}/gradio")
+        temporary = Path(os.environ.setdefault("GRADIO_TEMP_DIR", f"{folder}/gradio"))
+        try:
+            temporary.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SystemExit(f"error: in GRADIO_TEMP_DIR: {temporary} cannot be made: {error.strerror}") from error
         import_extra("gradio")  # it makes HTTP clients when it is imported: the environment has to be fit by then
         serve(settings, folder, options.port and find_port(options.port))
 
