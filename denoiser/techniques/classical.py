@@ -5,6 +5,9 @@ own, and return the same shape. The first line of each docstring is what people 
 ``registry.py`` has the parameters' rules and the sources.
 """
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -39,29 +42,63 @@ def wiener_filter(pixels: np.ndarray, sigma: float, side: float, noise: float) -
 
 def bilateral_filter(pixels: np.ndarray, sigma: float, color: float, space: float) -> np.ndarray:
     """A mean whose weights fall with distance and with difference in color. Keeps edges, turns slopes into steps."""
+
     # That of scikit-image (0.26) reads its table of distances askew and takes what is beyond the border for black.
-    reach, height = max(1, round(2 * space)), len(pixels)
-    offsets = [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if (y, x) > (0, 0)]
-    padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
+    def weigh(difference: torch.Tensor, y: int, x: int) -> torch.Tensor:
+        exponent = difference.div_(-2 * max(color * sigma, TINY) ** 2)
+        return exponent.sub_((y**2 + x**2) / (2 * space**2)).exp_()
+
+    reach = max(1, round(2 * space))
+    offsets = [(y, x) for y, x in _half(reach) if y**2 + x**2 <= reach**2]
+    return _weighted_mean(pixels, offsets, reach, weigh)
+
+
+def _half(reach: int) -> list[tuple[int, int]]:
+    """Rows and columns to half of the neighbors within a square: with the opposite ones they are all."""
+    return [(y, x) for y in range(reach + 1) for x in range(-reach, reach + 1) if (y, x) > (0, 0)]
+
+
+def _weighted_mean(
+    pixels: np.ndarray,
+    offsets: list[tuple[int, int]],
+    reach: int,
+    weigh: Callable[[torch.Tensor, int, int], torch.Tensor],
+    border: int = 0,
+) -> np.ndarray:
+    """The mean of each pixel and its neighbors, reflected at the border; the pixel itself has the weight 1.
+
+    Args:
+        pixels: (H, W, C).
+        offsets: Rows and columns to half of the neighbors; the opposite ones have the same weights.
+        reach: The largest of them.
+        weigh: Squared difference to the neighbor, the mean over the channels, (1, h, w), which may be overwritten, and
+            the offset -> weights, (1, h - 2 border, w - 2 border).
+        border: Pixels around one that its weights depend on.
+    """
+    margin = reach + border
+    padded = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     smooth = np.empty_like(pixels)
-    for top in range(0, height, BAND):
-        band = torch.from_numpy(padded[top : top + BAND + 2 * reach]).permute(2, 0, 1).contiguous()
-        total, weights = band.clone(), torch.ones_like(band[:1])
-        for y, x in offsets:  # each pair of pixels once
-            if y**2 + x**2 > reach**2:
-                continue
-            rows, columns = band.shape[1] - y, band.shape[2] - abs(x)
-            here = (slice(None), slice(0, rows), slice(max(-x, 0), max(-x, 0) + columns))
-            there = (slice(None), slice(y, None), slice(max(x, 0), max(x, 0) + columns))
-            difference = (band[here] - band[there]).square_().mean(0, keepdim=True)
-            weight = difference.div_(-2 * max(color * sigma, TINY) ** 2).sub_((y**2 + x**2) / (2 * space**2)).exp_()
-            total[here].addcmul_(weight, band[there])
-            total[there].addcmul_(weight, band[here])
-            weights[here] += weight
-            weights[there] += weight
-        inner = (total / weights)[:, reach:-reach, reach:-reach]
-        smooth[top : top + BAND] = inner.permute(1, 2, 0).numpy()
+    for top in range(0, len(pixels), BAND):
+        band = torch.from_numpy(padded[top : top + BAND + 2 * margin]).permute(2, 0, 1).contiguous()
+        inner = band[:, border : band.shape[1] - border, border : band.shape[2] - border]
+        total, weights = inner.clone(), torch.ones_like(inner[:1])
+        for y, x in offsets:
+            first, second = _overlap(band, y, x)
+            weight = weigh((first - second).square_().mean(0, keepdim=True), y, x)
+            pairs = zip(_overlap(inner, y, x)[::-1], _overlap(total, y, x), _overlap(weights, y, x))
+            for other, sums, counts in pairs:
+                sums.addcmul_(weight, other)
+                counts.add_(weight)
+        mean = (total / weights)[:, reach:-reach, reach:-reach]
+        smooth[top : top + BAND] = mean.permute(1, 2, 0).numpy()
     return smooth
+
+
+def _overlap(planes: torch.Tensor, y: int, x: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of (C, H, W) in which what is ``y`` rows and ``x`` columns apart has the same place."""
+    rows, columns = planes.shape[1] - y, planes.shape[2] - abs(x)
+    left, right = max(-x, 0), max(x, 0)
+    return planes[:, :rows, left : left + columns], planes[:, y:, right : right + columns]
 
 
 def total_variation(pixels: np.ndarray, sigma: float, weight: float) -> np.ndarray:
@@ -110,10 +147,17 @@ def patch_pca(pixels: np.ndarray, sigma: float, threshold: float, side: float) -
 
 def nonlocal_means(pixels: np.ndarray, sigma: float, decay: float, side: float, reach: float) -> np.ndarray:
     """A mean of pixels whose surroundings look alike. Strong on repeated patterns; blotches where nothing repeats."""
-    # In this mode it compares one row and one column of a patch less.
-    options = {"patch_size": int(side), "patch_distance": int(reach), "fast_mode": True, "channel_axis": -1}
-    smooth = restoration.denoise_nl_means(pixels, h=max(decay * sigma, TINY), sigma=sigma, **options)
-    return smooth.reshape(pixels.shape)
+
+    # The fast mode of scikit-image (0.26) compares patches of a row and a column less, off the center.
+    patch = int(side)
+
+    def weigh(difference: torch.Tensor, y: int, x: int) -> torch.Tensor:
+        for axis in (1, 2):  # the mean over the patch
+            parts = difference.unfold(axis, patch, 1).unbind(-1)
+            difference = functools.reduce(torch.Tensor.add_, parts[1:], parts[0].clone()).div_(patch)
+        return difference.sub_(2 * sigma**2).clamp_(min=0).div_(-(max(decay * sigma, TINY) ** 2)).exp_()
+
+    return _weighted_mean(pixels, _half(int(reach)), int(reach), weigh, border=patch // 2)
 
 
 def bm3d(pixels: np.ndarray, sigma: float, noise: float) -> np.ndarray:

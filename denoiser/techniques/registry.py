@@ -104,8 +104,8 @@ TECHNIQUES: dict[str, Technique] = {
             "non-local",
             classical.nonlocal_means,
             (
-                _relative("decay", "Tolerance of differences", 0.1, 2, 0.513),
-                _side(9, 2.71, 0.0571),
+                _relative("decay", "Tolerance of differences", 0.1, 2, 0.91, -0.0053),
+                _side(9, 2.857, 0.0286),
                 Parameter("reach", "Reach", "pixels", 3, 12, 1, 7),
             ),
             "a comparison of patches for each of 49 to 625 neighbors",

@@ -64,11 +64,30 @@ def test_the_bilateral_filter_weighs_by_distance_and_by_difference(channels, spa
         assert np.allclose(denoised[row, column], total / weights, atol=1e-4)
 
 
-def test_the_bilateral_filter_has_no_seam_between_its_bands(monkeypatch, photo):
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [3, 7])
+def test_nonlocal_means_weighs_by_the_difference_of_whole_patches(channels, side):
+    noisy, sigma, decay, reach = np.random.default_rng(0).random((11, 13, channels)), 38.25, 0.6, 3
+    options = {"decay": decay, "side": side, "reach": reach}
+    denoised = apply_technique(noisy.astype(np.float32), "nlm", sigma, **options)
+    half = side // 2
+    around = [(reach + half, reach + half)] * 2 + [(0, 0)]
+    patches = np.lib.stride_tricks.sliding_window_view(np.pad(noisy, around, "symmetric"), (side, side), axis=(0, 1))
+    for row, column in np.ndindex(11, 13):
+        near = patches[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+        away = ((near - near[reach, reach]) ** 2).mean((2, 3, 4)) - 2 * (sigma / 255) ** 2
+        weights = np.exp(-away.clip(0) / (decay * sigma / 255) ** 2)[..., None]
+        weights[reach, reach] = 1
+        expected = (weights * near[..., half, half]).sum((0, 1)) / weights.sum()
+        assert np.allclose(denoised[row, column], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bilateral", "nlm"])
+def test_bands_leave_no_seam(monkeypatch, photo, name):
     noisy = add_noise(photo[:80, :60] / 255, sigma=25)
-    whole = apply_technique(noisy, "bilateral", 25)
+    whole = apply_technique(noisy, name, 25)
     monkeypatch.setattr("denoiser.techniques.classical.BAND", 32)
-    assert np.array_equal(apply_technique(noisy, "bilateral", 25), whole)
+    assert np.allclose(apply_technique(noisy, name, 25), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
