@@ -91,13 +91,16 @@ def serve(settings: Settings, folder: Path, port: int | None) -> None:
     results = ResultFiles(folder / "results", settings.result_seconds, settings.max_temporary_bytes)
     state = DemoState(settings, results)
     page = build_page(state)
-    results.other_files, results.uploads = page.session_files, Path(os.environ["GRADIO_TEMP_DIR"])
+    results.other_files = page.session_files
+    if (uploads := Path(os.environ["GRADIO_TEMP_DIR"])).is_relative_to(
+        folder
+    ):  # what the host names may be others', too
+        results.uploads = uploads
 
     def stop(*_) -> None:
         """Delete what visitors left and end at once: threads that compute would keep the interpreter from ending."""
         results.stop()
         page.delete_session_files()
-        results.delete_unfinished()
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 

@@ -41,7 +41,8 @@ class ResultFiles:
 
     Attributes:
         other_files: Gives the paths of gradio's files, which are deleted for their size only.
-        uploads: Folder of the uploads under way, of which gradio leaves those that are broken off.
+        uploads: Folder of the uploads under way and of nothing else's files that begin with "tmp": gradio leaves those
+            that are broken off there. None to leave them, too.
     """
 
     def __init__(self, folder: Path, seconds: float, max_bytes: int = 2_000_000_000):
@@ -76,13 +77,9 @@ class ResultFiles:
         for old in self.folder.iterdir():
             if time.time() - old.stat().st_mtime > self.seconds:
                 shutil.rmtree(old, ignore_errors=True)
-        self.delete_unfinished(UNFINISHED_SECONDS)
-
-    def delete_unfinished(self, seconds: float = 0.0) -> None:
-        """Delete uploads that have got nothing for so long."""
         for path in self._unfinished():
             with contextlib.suppress(OSError):  # finished meanwhile
-                if time.time() - path.stat().st_mtime >= seconds:
+                if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
                     path.unlink()
 
     def _unfinished(self) -> list[Path]:

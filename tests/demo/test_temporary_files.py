@@ -57,8 +57,6 @@ def test_uploads_that_were_broken_off_are_deleted_and_count(tmp_path):
     old.write_bytes(bytes(100))
     results.delete_oldest_files(results.max_bytes)
     assert [path.exists() for path in paths] == [True, False, True]
-    results.delete_unfinished()
-    assert [path.exists() for path in paths] == [False, False, True]
 
 
 def test_a_full_disk_is_a_sentence_and_the_next_visitor_works(tmp_path, monkeypatch):
