@@ -336,6 +336,7 @@ def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, 
     page.route("**/on-device/", lambda route: route.fulfill(status=302, headers=wasm))
     page.get_by_role("tab", name="Run on this device").click()
     frame = page.wait_for_selector("#on-device iframe").content_frame()
+    frame.wait_for_selector("body[data-ready]")  # before, it may be empty
     denoiser = Denoiser.from_pretrained(checkpoints / "tiny", device="cpu", dtype="float32")
 
     def done(level):
