@@ -7,7 +7,7 @@ const PATCH = 8, MAX_PATCHES = 20000, MIN_PATCHES = 200, MAX_COLORS = 250000;
 const QUIET = 0.03, MANY = 0.3, AGREE = 1.15, MIN_WHITE = 0.45, MAX_DISTANCE = 0.2, TO_SIGMA = 255 / 0.6744897501960817;
 const MIDDLE = PATCH - 3, FINE = PATCH, END = 2 * PATCH;
 const PARTS = 3, PART_SIDE = 128, BLOCK = 16, CELL = 4, QUIET_BLOCKS = 0.2, LOW_BLOCKS = 0.25;
-const HALF_GRAIN = 0.42, HALF_LEVEL = 2.5, STEEP = 6, MIN_SHARE = 0.05;
+const HALF_GRAIN = 0.42, OF_TEXTURE = 0.02, HALF_LEVEL = 2.5, STEEP = 6, MIN_SHARE = 0.05;
 const FINEST = 12, FALL = 0.54, MIN_FALL = 0.07, CHANCE = 4, MAX_TEXTURE = 5, MIN_RISE = 2;
 const SAMPLES = 4, SAMPLE_SIDE = 384, CONSTANT_BLOCK = 4, MIN_BLOCKS = 64, FEW_VALUES = 4, MIN_GAP = 16, FEW_COLORS = 64, FEW_OF_ALL = 0.25, MIN_ALIKE = 0.1;
 const MIN_FLAT = 0.003, FEW_TONES = 4, MOST = 0.9, NEAR = 4, MIN_LEFT = 0.15, MIN_SIDE = 16, MAX_CELLS = 10000;
@@ -84,7 +84,8 @@ export async function blindShare(rgba, height, width, level, remove) {
   const quiet = quantile(blocks.map((block) => block.activity), QUIET_BLOCKS);
   const energies = blocks.filter((block) => block.activity <= quiet).map((block) => block.energy);
   const grain = blocks.length ? 255 * Math.sqrt(quantile(energies, LOW_BLOCKS)) : 0;
-  const share = 1 / (1 + Math.max(grain / HALF_GRAIN, level / HALF_LEVEL) ** -STEEP);
+  const least = Math.max(HALF_GRAIN, blocks.length ? OF_TEXTURE * 255 * Math.sqrt(quiet) : 0);
+  const share = 1 / (1 + Math.max(grain / least, level / HALF_LEVEL) ** -STEEP);
   return share < MIN_SHARE ? 0 : share;
 }
 

@@ -34,6 +34,9 @@ HALF_GRAIN, HALF_LEVEL, STEEP = 0.42, 2.5, 6
 """Levels of coarse and of white noise, 8-bit units, at which a blind network's estimate counts half, and how fast that
 changes around them. Clean photographs of five origins have at most 0.38 of the first (19 of 20 0.33), and two levels of
 the second; the weakest noise of a camera in nam25 has 0.57 of the first."""
+OF_TEXTURE = 0.02
+"""The coarse noise that counts half, relative to the texture of the quiet blocks, where this is more: of hatching or small
+print no block is quiet, and what a network takes for noise there grows with the texture."""
 
 
 def blind_share(pixels: np.ndarray, level: float, infer: Callable[[np.ndarray, None], np.ndarray]) -> float:
@@ -52,7 +55,8 @@ def blind_share(pixels: np.ndarray, level: float, infer: Callable[[np.ndarray, N
     rows, columns = (_spread(side) for side in pixels.shape[:2])
     tall, wide = (min(side, PART_SIDE) for side in pixels.shape[:2])
     parts = np.stack([pixels[top : top + tall, left : left + wide] for top in rows for left in columns], axis=2)
-    ratio = max(_quiet_grain(parts, infer(parts, None)) / HALF_GRAIN, level / HALF_LEVEL)
+    grain, texture = _quiet_grain(parts, infer(parts, None))
+    ratio = max(grain / max(HALF_GRAIN, OF_TEXTURE * texture), level / HALF_LEVEL)
     return 1 / (1 + ratio**-STEEP) if ratio > 1e-3 else 0.0
 
 
@@ -62,11 +66,12 @@ def _spread(side: int) -> list[int]:
     return [index * (side - PART_SIDE) // max(1, count - 1) if count > 1 else 0 for index in range(count)]
 
 
-def _quiet_grain(noisy: np.ndarray, restored: np.ndarray) -> float:
-    """The level of the coarse part of what was removed from quiet blocks of (H, W, B, C), 8-bit units; 0 if none."""
+def _quiet_grain(noisy: np.ndarray, restored: np.ndarray) -> tuple[float, float]:
+    """The level of the coarse part of what was removed from quiet blocks of (H, W, B, C), and the deviation of what is
+    left in the least quiet of them, both in 8-bit units; 0 if there are none."""
     rows, columns = (side // BLOCK for side in noisy.shape[:2])
     if not rows * columns:
-        return 0.0
+        return 0.0, 0.0
     inner = BLOCK // CELL
 
     def cells(picture: np.ndarray) -> np.ndarray:
@@ -75,7 +80,8 @@ def _quiet_grain(noisy: np.ndarray, restored: np.ndarray) -> float:
 
     coarse = cells(noisy - restored).mean((2, 5))
     activity, energy = cells(restored).var((1, 2, 4, 5)), (coarse**2).mean((1, 3))
-    return 255 * float(np.quantile(energy[activity <= np.quantile(activity, QUIET)], LOW)) ** 0.5
+    texture = float(np.quantile(activity, QUIET))
+    return 255 * float(np.quantile(energy[activity <= texture], LOW)) ** 0.5, 255 * texture**0.5
 
 
 def make_probe(noisy: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
