@@ -6,29 +6,36 @@ const MAX_NOISE = 4194301; // values; a larger picture has them again, shifted f
 const at = (id) => document.getElementById(id);
 const [noisyCanvas, denoisedCanvas] = [at("noisy"), at("denoised")];
 const forced = new URLSearchParams(location.search).get("runtime"); // "wasm": also where there is WebGPU
-let models = [], clean = null, noise = null, noisy = null, estimated = null, job = 0, worker = null, frame = 0;
+let models = [], clean = null, noise = null, noisy = null, estimated = null, job = 0, frame = 0;
+let worker = null, loading = false; // whether the checkpoint of the job may not be there yet
 // While a slider moves, a job is replaced only once its first tile is to be seen: else a slow device would show none.
 let unseen = false, again = false, sent = "", opened = 0; // the checkpoint of the job; how many photos were chosen
 
 function say(text, problem = false) {
-  at("status").textContent = text;
+  if (at("status").textContent !== text) at("status").textContent = text; // which is read aloud
   at("status").classList.toggle("problem", problem);
 }
 
 function busy(share) { // null: not at all
+  if (share === null && document.activeElement === at("cancel")) at("file").focus();
   at("progress").hidden = at("cancel").disabled = share === null;
   if (share !== null) at("progress").value = share;
 }
 
 function startWorker() {
   worker = new Worker("worker.js", { type: "module" });
-  worker.addEventListener("error", () => fail(MISSING));
+  worker.addEventListener("error", () => fail("A part of this page could not be fetched. Check the connection and try again."));
   worker.addEventListener("message", ({ data }) => {
     if (data.job !== job) return;
-    if (data.kind === "loading") return say(`Fetching the checkpoint: ${Math.round(100 * data.share)} %`);
+    if (data.kind === "loading") {
+      busy(data.share);
+      return say("Fetching the checkpoint");
+    }
+    loading = false;
     if (data.kind === "level") return again || showLevel(estimated = data.sigma); // again: it is of an older picture
     unseen = false;
     if (data.kind === "failed") {
+      stopWorker();
       return again ? send() : fail(data.message); // with other settings it may succeed
     }
     const { tile, pixels } = data;
@@ -38,6 +45,13 @@ function startWorker() {
     else if (data.done < 1 || frame) say("Computing");
     else finish(data.provider);
   });
+}
+
+// What failed or is given up while it is fetched begins anew: a runtime does not start twice, a connection may wait for ever.
+function stopWorker() {
+  worker?.terminate();
+  worker = null;
+  loading = false;
 }
 
 function finish(provider) {
@@ -50,7 +64,9 @@ function finish(provider) {
       ? ". No noise was found, so nothing was removed."
       : ". Noise of level 0 is none, so nothing was removed: choose another level, or “estimated”.";
   say(`Done on this device by ${provider === "webgpu" ? "WebGPU" : "WebAssembly"}, ${width} x ${height}${figures}`);
+  const mine = job;
   denoisedCanvas.toBlob((blob) => {
+    if (mine !== job || frame) return; // it is of other settings by now
     URL.revokeObjectURL(at("save").href);
     at("save").href = URL.createObjectURL(blob);
     at("save").hidden = false;
@@ -63,10 +79,10 @@ async function open(file) {
   if (!file) return;
   const mine = (opened += 1), bitmap = await createImageBitmap(file).catch(() => null);
   if (mine !== opened) return; // another photo was chosen meanwhile
-  if (!bitmap) return fail("This file is no picture that the browser can read. Try a JPEG or PNG.");
+  if (!bitmap) return refuse("This file is no picture that the browser can read. Try a JPEG or PNG.");
   const { width, height } = bitmap;
   if (width * height > MAX_PIXELS)
-    return fail(`The photo has ${(width * height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`);
+    return refuse(`The photo has ${(width * height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`);
   end();
   for (const canvas of [noisyCanvas, denoisedCanvas]) [canvas.width, canvas.height] = [width, height];
   const context = noisyCanvas.getContext("2d", { willReadFrequently: true });
@@ -109,7 +125,9 @@ function sigma() {
 function send() {
   busy(0);
   say("Computing");
-  [unseen, again, sent] = [true, false, model().name];
+  if (loading && sent !== model().name) stopWorker();
+  if (!worker) startWorker();
+  [unseen, again, loading, sent] = [true, false, true, model().name];
   job += 1;
   const rgba = new Uint8ClampedArray(noisy.data), { height, width } = noisy;
   worker.postMessage({ kind: "run", job, model: model(), rgba, height, width, sigma: sigma(), forced });
@@ -119,18 +137,26 @@ function send() {
 function end() {
   [unseen, again] = [false, false];
   job += 1;
-  worker.postMessage({ kind: "cancel", job });
+  worker?.postMessage({ kind: "cancel", job });
   busy(null);
   at("save").hidden = true;
 }
 
 function stop() {
+  if (loading) stopWorker();
   end();
   say("Stopped. Move a slider to compute again.");
 }
 
 function fail(message) {
+  stopWorker();
   end();
+  say(message, true);
+}
+
+// A file that cannot be opened leaves what is there.
+function refuse(message) {
+  if (!at("cancel").disabled) end();
   say(message, true);
 }
 
@@ -164,28 +190,30 @@ async function take({ photo, added, mode, level, checkpoint }) {
   handed = photo;
   const mine = (opened += 1), file = await fetch(photo).then((answer) => answer.ok && answer.blob()).catch(() => null);
   if (mine !== opened) return;
-  if (!file) return fail("The photo of the page could not be fetched. Choose it here.");
+  if (!file) return refuse("The photo of the page could not be fetched. Choose it here.");
   open(file);
 }
 
 const MISSING = "The runtime or the checkpoints are not here: whoever hosts this page has to run python web/build.py first.";
+const UNREACHABLE = "The list of the checkpoints could not be fetched. Check the connection and load the page again.";
 
 async function start() {
   if (typeof WebAssembly !== "object" || typeof Worker !== "function" || typeof createImageBitmap !== "function")
     return say("This browser cannot compute on this device: it lacks WebAssembly. Use a current one, or the page that computes on a server.", true);
-  try {
-    models = await (await fetch("models/models.json")).json();
-  } catch {
-    return say(MISSING, true);
-  }
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => event.preventDefault()); // else the browser leaves the page for the file
+  const answer = await fetch("models/models.json").catch(() => null);
+  models = await answer?.json().catch(() => null);
+  if (!models) return say(!answer || answer.ok ? UNREACHABLE : MISSING, true);
   for (const { name, bytes } of models) at("checkpoint").add(new Option(`${name} (${(bytes / 1e6).toFixed(0)} MB)`, name));
-  startWorker();
   showControls();
   for (const name of ["added", "level", "mode", "checkpoint"]) at(name).addEventListener("input", onControl);
   at("cancel").addEventListener("click", stop);
   at("file").addEventListener("change", () => open(at("file").files[0]));
-  document.addEventListener("dragover", (event) => event.preventDefault());
-  document.addEventListener("drop", (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
+  document.addEventListener("drop", ({ dataTransfer }) => {
+    at("file").value = ""; // its name is of another
+    open(dataTransfer.files[0]);
+  });
   document.body.dataset.ready = "true";
   if (parent === window) return;
   window.addEventListener("message", ({ data, source, origin }) => {

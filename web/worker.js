@@ -14,36 +14,42 @@ let wanted = 0; // the newest job; an older one stops after its tile
 
 const unreachable = (what) => `${what} could not be fetched. Check the connection and try again.`;
 
+async function answered(address, what) {
+  const response = await fetch(address).catch(() => { throw new Error(unreachable(what)); });
+  if (!response.ok) throw new Error(`${what} could not be fetched (${response.status}). Try again later.`);
+  return response;
+}
+
 // WebGPU where there is an adapter, else WebAssembly, with threads where the page is isolated from others.
 async function loadRuntime(forced) {
   if (ort && !(forced === "wasm" && provider === "webgpu")) return;
   const adapter = forced === "wasm" ? null : await navigator.gpu?.requestAdapter().catch(() => null);
   provider = adapter ? "webgpu" : "wasm";
-  ort = await import(`./ort/ort.${provider}.min.mjs`).catch(() => {
+  const address = new URL(`./ort/ort.${provider}.min.mjs`, import.meta.url);
+  ort = await import(address).catch(async () => {
     const missing = "The runtime is not here: whoever hosts this page has to run python web/build.py first.";
-    throw new Error(navigator.onLine ? missing : unreachable("The runtime"));
+    const answer = await fetch(address).catch(() => null); // an import does not say why it failed
+    throw new Error(answer?.status === 404 ? missing : unreachable("The runtime"));
   });
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
   loaded = { name: null, session: null };
 }
 
-// The file, from the browser's store or else fetched, with the hash that models.json states; null if the job is given up.
-async function fetchOnce({ file, sha256, bytes }, job) {
+// The file, from the browser's store or else fetched, with the hash that models.json states.
+async function fetchOnce({ file, sha256, bytes }) {
   const store = await self.caches?.open("denoiser-models").catch(() => null), address = new URL(`models/${file}?${sha256}`, import.meta.url);
   const kept = await store?.match(address);
   if (kept) return new Uint8Array(await kept.arrayBuffer());
-  const response = await fetch(address).catch(() => { throw new Error(unreachable("The checkpoint")); });
-  if (!response.ok) throw new Error(`The checkpoint could not be fetched (${response.status}). Try again later.`);
+  const response = await answered(address, "The checkpoint");
   const content = new Uint8Array(bytes), reader = response.body.getReader();
   const next = () => reader.read().catch(() => { throw new Error(unreachable("The checkpoint")); });
   let received = 0;
   for (let part = await next(); !part.done; part = await next()) {
-    if (job !== wanted) return reader.cancel().then(() => null);
     if (received + part.value.length > bytes) break;
     content.set(part.value, received);
     received += part.value.length;
-    postMessage({ kind: "loading", job, share: received / bytes });
+    postMessage({ kind: "loading", job: wanted, share: received / bytes });
   }
   const hash = self.crypto.subtle && new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const hex = hash && Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -52,20 +58,23 @@ async function fetchOnce({ file, sha256, bytes }, job) {
   return content;
 }
 
-async function load(model, forced, job) {
+async function load(model, forced) {
   await loadRuntime(forced);
   if (!tables) {
-    const values = new Float32Array(await (await fetch(new URL("tables.bin", import.meta.url))).arrayBuffer());
+    const response = await answered(new URL("tables.bin", import.meta.url), "The tables");
+    const values = new Float32Array(await response.arrayBuffer().catch(() => { throw new Error(unreachable("The tables")); }));
     const length = (values.length - SIGNS - DEVIATIONS) / 3, part = (i) => values.subarray(SIGNS + i * length, SIGNS + (i + 1) * length);
     const [shift, share, spread] = [0, 1, 2].map(part), deviation = values.subarray(-DEVIATIONS);
     tables = { signs: values.subarray(0, SIGNS), shift, share, spread, deviation };
   }
   if (loaded.name === model.name) return;
-  const content = await fetchOnce(model, job);
-  if (!content) return;
+  const content = await fetchOnce(model);
   await loaded.session?.release();
   loaded = { name: null, session: null };
-  loaded = { name: model.name, session: await ort.InferenceSession.create(content, { executionProviders: [provider] }) };
+  const session = await ort.InferenceSession.create(content, { executionProviders: [provider] }).catch((error) => {
+    throw /no available backend/.test(error.message) ? new Error(unreachable("The runtime")) : error; // it is fetched only here
+  });
+  loaded = { name: model.name, session };
 }
 
 // The outer part of a tile as planes in [0, 1].
@@ -135,7 +144,7 @@ function examine(rgba) {
 const brightening = (highest) => 2 ** Math.floor(Math.log2(Math.max(1, Math.min(254.745 / Math.max(highest, 1e-3), MAX_STEP))));
 
 async function run({ job, model, rgba, height, width, sigma, forced }) {
-  await load(model, forced, job);
+  await load(model, forced);
   if (job !== wanted) return;
   const clips = examine(rgba), gain = brightening(clips.highest), tiles = cutTiles(height, width);
   if (gain > 1) rgba = rgba.map((value) => gain * value); // the last of four, alpha, is not looked at

@@ -35,8 +35,8 @@ HALF_GRAIN, HALF_LEVEL, STEEP = 0.42, 2.5, 6
 changes around them. Clean photographs of five origins have at most 0.38 of the first (19 of 20 0.33), and two levels of
 the second; the weakest noise of a camera in nam25 has 0.57 of the first."""
 OF_TEXTURE = 0.02
-"""The coarse noise that counts half, relative to the texture of the quiet blocks, where this is more: of hatching or small
-print no block is quiet, and what a network takes for noise there grows with the texture."""
+"""The coarse noise that counts half, relative to the texture of the quiet blocks, where this is more: of hatching or
+small print no block is quiet, and what a network takes for noise there grows with the texture."""
 
 
 def blind_share(pixels: np.ndarray, level: float, infer: Callable[[np.ndarray, None], np.ndarray]) -> float:

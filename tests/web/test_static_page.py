@@ -374,6 +374,72 @@ def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, 
     page.context.close()
 
 
+@pytest.mark.parametrize("part", ["worker.js", "estimate.js", "*.wasm", "ort.wasm.min.mjs", "tables.bin", "tiny.onnx*"])
+def test_what_the_network_loses_is_fetched_again(browser, site, part):
+    page = new_page(browser)
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    for lose in (lambda route: route.abort(), lambda route: route.fulfill(status=503, body="busy")):
+        page.route(f"**/{part}", lose)
+        give(page, np.zeros((8, 8, 3), np.uint8))
+        page.wait_for_selector("#status.problem")
+        said = page.inner_text("#status")
+        assert "could not be fetched" in said and ("connection" in said or "Try again" in said) and "build.py" not in said
+        page.unroute(f"**/{part}")
+        if part == "estimate.js":
+            continue  # the browser keeps a module that it has
+        give(page, np.full((8, 8, 3), 99, np.uint8))
+        page.wait_for_function(DONE)
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        page.evaluate("caches.delete('denoiser-models')")
+    page.close()
+
+
+def test_a_download_that_stands_still_is_given_up_by_cancel_and_by_another_checkpoint(browser, site):
+    page, held = new_page(browser), []
+    page.goto(f"{site}?runtime=wasm")
+    page.wait_for_selector("body[data-ready]")
+    page.route("**/tiny.onnx*", lambda route: held.append(route))
+    picture = np.full((8, 8, 3), 99, np.uint8)
+    give(page, picture)
+    while not held:
+        page.wait_for_timeout(50)
+    page.focus("#cancel")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#status").startswith("Stopped") and page.evaluate("document.activeElement.id") == "file"
+    page.select_option("#checkpoint", "blind")
+    page.wait_for_function(DONE)
+    page.select_option("#checkpoint", "tiny")
+    while len(held) < 2:
+        page.wait_for_timeout(50)
+    page.select_option("#checkpoint", "blind")
+    page.wait_for_function(DONE)
+    page.unroute("**/tiny.onnx*")
+    page.select_option("#checkpoint", "tiny")
+    page.wait_for_function(DONE)
+    page.close()
+
+
+def test_what_is_saved_is_what_is_seen(page, photo):
+    page.evaluate("""() => {
+      const real = HTMLCanvasElement.prototype.toBlob;
+      HTMLCanvasElement.prototype.toBlob = function (done) {  // encoded slowly, until it is given back
+        real.call(this, (blob) => { window.encoded = () => { done(blob); HTMLCanvasElement.prototype.toBlob = real; }; });
+      };
+    }""")
+    give(page, photo[:40, :60])
+    page.wait_for_function(f"window.encoded && {DONE}")
+    page.evaluate("() => { level.value = 50; level.dispatchEvent(new Event('input', { bubbles: true })); encoded(); }")
+    assert not page.is_visible("#save")
+    page.wait_for_function(f"!save.hidden && {DONE}")
+    # A file that is none leaves the result, and its link.
+    before = page.evaluate(RESULT)
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_selector("#status.problem")
+    assert page.evaluate(RESULT) == before and page.is_visible("#save")
+
+
 def test_what_cannot_be_done_is_said(browser, site):
     page = new_page(browser)
     page.add_init_script("delete window.WebAssembly")
@@ -398,13 +464,13 @@ def test_what_cannot_be_done_is_said(browser, site):
     page.close()
 
     page = new_page(browser)
-    page.route("**/tiny.onnx*", lambda route: route.abort())
+    page.route("**/models.json", lambda route: route.abort())
     page.goto(f"{site}?runtime=wasm")
-    page.wait_for_selector("body[data-ready]")
-    give(page, np.zeros((8, 8, 3), np.uint8))
     page.wait_for_selector("#status.problem")
     assert "Check the connection" in page.inner_text("#status")
-    page.unroute("**/tiny.onnx*")
+    page.unroute("**/models.json")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
     give(page, np.full((8, 8, 3), 99, np.uint8), mode="estimate")
     page.wait_for_function(DONE)
     assert "No noise was found" in page.inner_text("#status")
