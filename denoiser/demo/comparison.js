@@ -163,7 +163,8 @@ function place() {
     canvas.style.cssText = `width:${width}px;height:${height}px;transform:translate(${left}px,${top}px)`;
     canvas.style.imageRendering = scale * devicePixelRatio >= 2 ? "pixelated" : "auto";
   }
-  find(".viewer-percent").textContent = `${Math.round(scale * 100)} %`;
+  const percent = `${Math.round(scale * 100)} %`;
+  if (find(".viewer-percent").textContent !== percent) find(".viewer-percent").textContent = percent; // it is read aloud
 }
 function zoom(factor) {
   view.scale = factor === null ? null : clamp((view.scale ?? fitScale()) * factor, fitScale() / 2, MAX_SCALE);

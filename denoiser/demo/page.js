@@ -53,10 +53,16 @@ window.addEventListener("keydown", (event) => { if (event.key === "Enter" && isN
 function togglePanel(open) {
   const panel = document.getElementById("panel");
   if (!panel || panel.classList.contains("open") === open) return;
-  for (const [name, value] of [["role", "dialog"], ["aria-label", "Checkpoints"]]) panel.setAttribute(name, value);
   panel.classList.toggle("open", open);
+  const attributes = { "role": "dialog", "aria-label": "Checkpoints", "aria-modal": coversAll(panel) };
+  for (const [name, value] of Object.entries(attributes)) panel.setAttribute(name, value);
   document.getElementById(open ? "panel-close" : "panel-open")?.focus();
 }
+const coversAll = (panel) => panel.offsetWidth > 0.9 * innerWidth;
+document.addEventListener("focusin", ({ target }) => { // what is under it is not to be seen
+  const panel = document.getElementById("panel");
+  if (panel?.classList.contains("open") && coversAll(panel) && !panel.contains(target)) document.getElementById("panel-close").focus();
+});
 document.addEventListener("click", (event) => {
   if (event.target.closest?.("#panel-open")) togglePanel(!document.getElementById("panel").classList.contains("open"));
   if (event.target.closest?.("#panel-close")) togglePanel(false);
@@ -82,8 +88,21 @@ window.addEventListener("keydown", (event) => {
   if (event.target.matches?.("input[role=combobox][readonly]") && !MENU_KEYS.includes(event.key)) event.stopImmediatePropagation();
 }, true);
 
-// -- names for what gradio leaves without one --------------------------------------------------------------------------
+// -- names, groups and words that gradio leaves out ---------------------------------------------------------------------
+const announced = Object.assign(document.createElement("div"), { id: "announced", role: "status" });
+function announceResult() { // once it is final: the first of its figures
+  const tile = document.querySelector("#figures .tile"), value = tile?.querySelector("b").textContent ?? "\u2026";
+  if (/[\u2026\u2248]/.test(value)) return;
+  const text = `${tile.querySelector(".label").firstChild.textContent.trim()}: ${value.replace("\u2192", "to")}`;
+  if (announced.textContent !== text) announced.textContent = text;
+}
 new MutationObserver(() => {
+  if (!announced.isConnected) document.body?.append(announced);
+  announceResult();
+  for (const group of document.querySelectorAll("fieldset:has([type=radio])")) { // of one name the arrow keys choose
+    const [first, ...others] = group.querySelectorAll("[type=radio]");
+    for (const other of others) if (other.name !== first.name) other.name = first.name;
+  }
   for (const picture of document.querySelectorAll("#examples .gallery-item:not([aria-label]) img")) {
     const name = decodeURIComponent(picture.src).split("/").pop().replace(/\.\w+$/, "");
     picture.closest("button").setAttribute("aria-label", `Example: ${name}`);

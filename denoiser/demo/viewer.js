@@ -25,9 +25,11 @@ function announce() {  // page.js sends it with every run
   viewer.dataset.shown = [...wanted(), ...[...cleans.keys()].map((original) => `clean=${original}`)].join(" ");
 }
 function setMode(mode, name = view.name) {
+  const focused = document.activeElement;
   Object.assign(view, { mode, name });
   announce();
   draw();
+  if (stage.contains(focused) && !focused.checkVisibility()) stage.focus({ preventScroll: true }); // it was the divider
   if (result && wanted().some((one) => available.includes(one) && held[one]?.result !== result)) trigger("input");
 }
 
@@ -180,7 +182,8 @@ function draw() {
   if (!size.width) return;
   const fit = fitScale(), scale = view.scale ?? fit;
   for (const name of names) place(frames[name], scale);
-  find(".viewer-percent").textContent = `${Math.round(scale * devicePixelRatio * 100)} %`;
+  const percent = `${Math.round(scale * devicePixelRatio * 100)} %`;
+  if (find(".viewer-percent").textContent !== percent) find(".viewer-percent").textContent = percent; // it is read aloud
   find("[data-zoom=fit]").setAttribute("aria-pressed", view.scale === null);
   find("[data-zoom=full]").setAttribute("aria-pressed", Math.abs(scale * devicePixelRatio - 1) < 1e-3);
   stage.classList.toggle("enlarged", scale > fit * 1.001);

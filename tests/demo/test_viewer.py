@@ -158,6 +158,11 @@ def test_the_panel_about_checkpoints_opens_and_closes_by_keyboard(shared_visitor
     page.focus("#panel-open")
     page.keyboard.press("Enter")
     assert page.is_visible("#about") and page.evaluate("document.activeElement.id") == "panel-close"
+    page.set_viewport_size({"width": 390, "height": 844})  # it covers the page: nothing under it is to be reached
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.querySelector('#panel').contains(document.activeElement)")
+    page.set_viewport_size({"width": 1280, "height": 900})
     page.keyboard.press("Escape")
     assert not page.is_visible("#about") and page.evaluate("document.activeElement.id") == "panel-open"
 
@@ -403,6 +408,9 @@ def test_the_line_between_noisy_and_denoised_follows_mouse_and_keys(shared_visit
     assert clip.startswith("inset(0px 0px 0px")
     line.press("b")
     assert shown(shared_visitor) == list(SIDE)
+    page.keyboard.press("s")  # the pictures have the focus of the line, which is gone
+    assert shown(shared_visitor) == ["noisy", "denoised"]
+    page.keyboard.press("b")
 
 
 def test_the_viewer_fills_the_screen_and_comes_back(shared_visitor):
@@ -414,6 +422,38 @@ def test_the_viewer_fills_the_screen_and_comes_back(shared_visitor):
 
 
 # -- access and words -------------------------------------------------------------------------------------------------
+
+
+def test_arrow_keys_choose_among_radio_buttons_and_results_are_said(shared_visitor):
+    page = shared_visitor.page
+    page.evaluate("""() => {
+      window.said = [];
+      const element = (node) => node.closest ? node : node.parentElement;
+      const told = ({ target }) => element(target)?.closest("[role=status], output")?.id;
+      const note = (all) => said.push(...all.map(told));
+      new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
+    }""")
+    page.focus("#sigma-mode input[value=known]")
+    shared_visitor.after(lambda: page.keyboard.press("ArrowRight"))
+    assert page.is_checked("#sigma-mode input[value=estimate]") and "estimated" in shared_visitor.figures()
+    psnr = "{:.2f} to {:.2f}".format(*shared_visitor.psnr())
+    page.wait_for_function("text => announced.textContent === `PSNR, dB: ${text}`", arg=psnr)
+    assert "" not in page.evaluate("said")  # of the zoom, which stays as it was, nothing
+    shared_visitor.after(lambda: page.keyboard.press("ArrowLeft"))
+
+
+def test_high_contrast_shows_states_and_values(shared_visitor):
+    page = shared_visitor.page
+    page.emulate_media(forced_colors="active")
+
+    def style(selector: str, name: str) -> str:
+        return page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{name}")
+
+    pressed, other = (style(f"[data-mode][aria-pressed={now}]", "backgroundColor") for now in ("true", "false"))
+    assert pressed != other
+    for kind in ("range", "radio", "checkbox"):
+        assert style(f"#controls [type={kind}]", "appearance") == "auto"
+    page.emulate_media(forced_colors="none")
 
 
 def test_a_question_mark_lists_the_keys(shared_visitor):
