@@ -271,7 +271,7 @@ def _is_certain(
         told = functools.partial(_told, network, factor)
         errors.append(objective.error(told, tiles, factor * level.expand(len(tiles)), generator))
     gains = errors[0] - errors[1]
-    return bool(gains.mean() > CERTAIN * gains.std() / len(gains) ** 0.5)
+    return len(gains) > 1 and bool(gains.mean() > CERTAIN * gains.std() / len(gains) ** 0.5)
 
 
 def _told(network: Network, factor: float, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:

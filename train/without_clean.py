@@ -95,9 +95,11 @@ def read_noisy_pictures(plan: Plan, device: torch.device) -> Pictures:
     training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
     unreadable: list[str] = []
     held_out = {group: _center_crops(scenes, read, objective.shots, unreadable) for group, scenes in groups.items()}
-    while not any(held_out.values()) and len(training) > 1:  # of a handful of pictures the one held out may be broken
-        group, scene = next(iter(groups)), training.pop(0)
+    spare = list(training)
+    while not any(held_out.values()) and spare:  # of a handful of pictures the one held out may be broken
+        group, scene = next(iter(groups)), spare.pop(0)
         groups = {group: [scene]}
+        training = spare or [scene]  # the last one is both, as a single picture is
         held_out = {group: _center_crops([scene], read, objective.shots, unreadable)}
     held_out = {group: crops for group, crops in held_out.items() if crops}
     pictures = NoisyPictures(training, read, device)

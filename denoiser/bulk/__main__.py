@@ -93,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if waiting:
             with _on_ray(options.address):
-                for report in tqdm(run(network, waiting, options), total=len(waiting), unit="file"):
+                done = run(network, waiting, source.address, output.address, options)
+                for report in tqdm(done, total=len(waiting), unit="file"):
                     reports.append(report)
                     manifest.add(report)
     except KeyboardInterrupt:

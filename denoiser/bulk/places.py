@@ -21,20 +21,22 @@ class Place:
         address: A path, or an address: s3://, gs://, hdfs:// and hf://, or another that an fsspec package serves.
 
     Attributes:
-        address: As given.
+        address: As given; of a path, the whole of it: workers have other current folders.
         root: The folder, in the words of its file system.
         only: The name of the single file; None for a folder.
         exists: Whether there was such a file or folder.
 
     Raises:
-        ValueError: There is no such kind of address here; the message says what to install.
+        ValueError: There is no such kind of address here; the message says what to install. Or it is empty.
         OSError: Its store cannot be reached.
     """
 
     def __init__(self, address: str):
-        self.address = address
+        if not address:
+            raise ValueError("the name of an input or output is empty: . is the current folder")
         self.root: str
         self._files, self.root = _open(address)
+        self.address: str = address if "://" in address else self.root
         self.is_local: bool = isinstance(self._files, fs.LocalFileSystem)
         self.only: str | None = None
         try:

@@ -24,7 +24,8 @@ def plan(source: Place, output: Place, names: list[str], extension: str | None) 
     """Jobs for pictures and shards of a place, by their names there.
 
     Raises:
-        ValueError: There are none, or two have the same output, or input and output are the same folder.
+        ValueError: There are none, two have the same output, one would replace another's input, or input and output
+            are the same folder.
     """
     if not source.exists:
         raise ValueError(f"there is no folder or file {source.address}")
@@ -40,12 +41,13 @@ def plan(source: Place, output: Place, names: list[str], extension: str | None) 
         )
     pictures = [(Path(name), Path(name)) for name in wanted if not is_shard(name)]
     jobs = name_results(pictures, extension) + [Job(Path(name), Path(name)) for name in wanted if is_shard(name)]
-    check_outputs(jobs, set())
+    around = output.contains(source)
+    check_outputs(jobs, {Path(around, name).resolve() for name in wanted} if around else set())
     return jobs
 
 
 def existing(jobs: list[Job], names: set[str], entries: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """The results that are there, by the name of the input.
+    """The results that are there, by the name of the input; of a shard that has failures, none.
 
     Args:
         jobs: Whose results.
@@ -55,7 +57,11 @@ def existing(jobs: list[Job], names: set[str], entries: dict[str, dict[str, Any]
     owners = {entry["output"]: name for name, entry in entries.items() if "output" in entry}
     found: dict[str, str] = {}
     for job in jobs:
-        source, recorded = str(job.source), entries.get(str(job.source), {}).get("output")
+        source = str(job.source)
+        entry = entries.get(source, {})
+        if entry.get("failures"):
+            continue
+        recorded = entry.get("output")
         others = [path for path in job.alternatives if path.as_posix() == recorded]
         for name in (path.as_posix() for path in (*job.outputs, *others)):
             if name in names and owners.get(name, source) == source:
@@ -78,8 +84,10 @@ def count_workers(options: argparse.Namespace) -> tuple[int, float | None]:
     return options.workers or max(1, int(resources.get("CPU", 1))), None
 
 
-def run(network: DenoisingAutoencoder, jobs: list[Job], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Do the jobs on the cluster that Ray is connected to; a report for each, in no order.
+def run(
+    network: DenoisingAutoencoder, jobs: list[Job], source: str, output: str, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Do the jobs, between two places, on the cluster that Ray is connected to; a report for each, in no order.
 
     A job whose worker dies is done again by another.
     """
@@ -89,21 +97,22 @@ def run(network: DenoisingAutoencoder, jobs: list[Job], options: argparse.Namesp
         {"job": json.dumps([str(job.source), str(job.target), [str(path) for path in job.alternatives]])}
         for job in jobs
     ]
+    blocks = max(math.ceil(len(rows) / TOGETHER), min(workers, len(rows)))  # few jobs keep all workers busy, too
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    done = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / TOGETHER)).map(
+    done = ray.data.from_items(rows, override_num_blocks=blocks).map(
         cast(Any, Worker),  # Ray makes one in each actor
         fn_constructor_kwargs={
             "shared": cast(Any, Shared).remote(network),
-            "source": options.input,
-            "output": options.output,
+            "source": source,
+            "output": output,
             "denoiser": {"device": device, "self_ensemble": options.self_ensemble, "name": options.checkpoint},
             "call": {"sigma": options.sigma, "strength": options.strength},
             "extension": options.extension,
             "column": options.column,
         },
         compute=ray.data.ActorPoolStrategy(
-            size=min(workers, len(rows)), max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+            size=min(workers, blocks), max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
         ),
         num_cpus=1,
         num_gpus=gpus,

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from ..images.codecs import READ_EXTENSIONS
 from ..images.frame import Frame
 from ..models import DenoisingAutoencoder
 from ..pipeline import Denoiser
+from ..run_folder import run_folder
 from .places import Place
 from .shards import denoise_shard
 
@@ -86,11 +86,11 @@ class Worker:
             attempt: Any = ray.get(self._shared.begin.remote(row["job"]))
             if attempt > ATTEMPTS:
                 raise MemoryError(f"{ATTEMPTS} workers died of it: it may need more memory than there is")
-            with tempfile.TemporaryDirectory(prefix="denoise-") as folder:
+            with run_folder() as folder:
                 if is_shard(source):
-                    done = self._shard(source, target, Path(folder))
+                    done = self._shard(source, target, folder)
                 else:
-                    done = self._file(source, (target, *alternatives), Path(folder))
+                    done = self._file(source, (target, *alternatives), folder)
             report |= done | {"status": "written"}
         except (DenoiserError, ValueError, OSError) as error:
             report |= {"status": "failed", "reason": str(error)}

@@ -89,6 +89,7 @@ class DenoiseApi:
 
         Args:
             image: Picture file, at most 25 megapixels on a server with default settings; of several frames the first.
+                For MCP clients: a data: address (data:image/png;base64,...), or the address of an upload here.
             noise: Kind of noise to add, or "none" if the picture is noisy already; "gaussian" if left out.
             parameters: Of the noise, by name, as {"sigma": 25}; those left out take the defaults of the description.
             seed: Of the noise, a whole number from 0 to 2**64 - 1; the same seed gives the same noise. Default 0.

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
+import re
 import sys
 import urllib.parse
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ from .result_files import DISK_FULL, is_disk_full
 FAILED = "Something went wrong on the server, and its log says what. Try other settings or another photo."
 
 FILE_ROUTE = "/gradio_api/file="
+WRONG_NAME = re.compile(r"Parameter `[^`]+` is not a valid key-word argument|No value provided for [a-z ]+: \w+")
+"""What gradio raises of a parameter that an endpoint does not have, and of one that it needs."""
 MAX_NAMES, MAX_NAME_CHARACTERS = 16, 40
 """Of a dictionary of numbers, which is sent for a gr.JSON."""
 
@@ -43,7 +46,10 @@ def _local_path(payload: Any) -> str:
     """The path of a file object; MCP clients send the address of an upload here instead."""
     path = payload["path"]
     is_address = path.startswith(("http://", "https://")) and FILE_ROUTE in path
-    return urllib.parse.unquote(path.partition(FILE_ROUTE)[2]) if is_address else path
+    if not is_address:
+        return path
+    written = path.partition(FILE_ROUTE)[2]
+    return written if Path(written).is_file() else urllib.parse.unquote(written)  # as a program, or a browser, has it
 
 
 def _is_finite(value: object) -> bool:
@@ -71,6 +77,9 @@ def check_input(component: Component, value: object) -> object:
         raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
     if isinstance(component, gr.Number | gr.Slider):
         fits = value is None or _is_finite(value)
+        whole = not isinstance(value, float) or value.is_integer()
+        if fits and not whole and isinstance(component, gr.Number) and component.precision == 0:
+            raise gr.Error(f"{component.label}: {value} is not a whole number.", print_exception=False)
     elif isinstance(component, gr.Checkbox):
         fits = isinstance(value, bool)
     elif isinstance(component, gr.JSON):
@@ -167,8 +176,9 @@ class RequestLimits:
         except Exception as error:
             logging.warning("%s %s failed: %s", scope["method"], scope["path"][:80], type(error).__name__)
             if not started:
-                full = is_disk_full(error)
-                text, status = (DISK_FULL, 507) if full else ("This request cannot be answered.", 400)
+                full, of_name = is_disk_full(error), WRONG_NAME.match(str(error))
+                sentence = f"{of_name[0][:200]}." if of_name else "This request cannot be answered."
+                text, status = (DISK_FULL, 507) if full else (sentence, 400)
                 answer = JSONResponse({"detail": text}, status)
                 await answer(scope, receive, send)
 

@@ -4,6 +4,7 @@ The extra ``[mcp]`` brings what it needs; without it there is no such server.
 """
 
 import importlib.util
+import json
 import logging
 from typing import Any
 
@@ -88,7 +89,10 @@ def bound_server(page: gr.Blocks) -> None:
     def postprocess_output_data(data: Any, root_url: str) -> list:
         # gradio 6.31 makes one text of several outputs, unless the client has asked for progress.
         nested = len(data) == 1 and isinstance(data[0], list | tuple)
-        return answer(list(data[0]) if nested else data, root_url)
+        outputs = list(data[0]) if nested else data
+        # Figures are for programs: as JSON, not as Python writes them.
+        outputs = [json.dumps(one) if isinstance(one, dict) and "path" not in one else one for one in outputs]
+        return answer(outputs, root_url)
 
     server.convert_strings_to_filedata, server.get_image = convert_strings_to_filedata, get_small_image
     server.postprocess_output_data = postprocess_output_data

@@ -81,13 +81,15 @@ def test_ray_is_asked_for_gpus_where_the_cluster_has_any(monkeypatch, cluster, a
     calls = []
     rows = SimpleNamespace(map=lambda worker, **options: calls.append(options) or SimpleNamespace(iter_rows=list))
     monkeypatch.setattr(ray, "cluster_resources", lambda: cluster)
-    monkeypatch.setattr(ray.data, "from_items", lambda items, **options: rows)
+    blocks = []
+    monkeypatch.setattr(ray.data, "from_items", lambda items, **options: blocks.append(options) or rows)
     monkeypatch.setattr(run, "Shared", SimpleNamespace(remote=lambda network: "shared"))
     jobs = [Job(Path(f"{index}.png"), Path(f"{index}.png")) for index in range(9)]
-    assert not list(run.run(None, jobs, parse_arguments(["in", "out", "--gpus-per-worker", "0.5"])))
+    assert not list(run.run(None, jobs, "in", "out", parse_arguments(["in", "out", "--gpus-per-worker", "0.5"])))
     (options,) = calls
     assert options["num_gpus"] == asked and options["fn_constructor_kwargs"]["denoiser"]["device"] == device
     assert options["compute"].min_size == options["compute"].max_size == (4 if asked else 8)
+    assert blocks == [{"override_num_blocks": 4 if asked else 8}]  # no worker is without one
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
     workers = {one["worker"].rpartition("/")[2] for one in written.values()}
     assert len(workers - {str(killed[0])}) == 1 and not list(output.rglob(".partial-*"))
 
-    # Again: what is there stays, what is missing or failed is done.
+    # Again: what is there stays, what is missing or failed is done, all of a shard in which a picture failed.
     (output / "3.png").unlink(missing_ok=True)
     (output / "deeper" / "3.png").unlink()
     (output / "deeper" / ".partial-0-5.png").write_bytes(b"of a run that was killed")
@@ -199,8 +201,9 @@ def test_a_worker_that_dies_loses_nothing_and_the_same_command_goes_on(
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.p*")}
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "wrote 3 files" in error and "20 of 24 files skipped" in error and "bad.jpg is not a picture" in error
-    kept = [path for path in before if not path.name.startswith((".partial", "pair"))]
+    assert "wrote 4 files" in error and "19 of 24 files skipped" in error and "bad.jpg is not a picture" in error
+    assert "shard.PARQUET, row 1: " in error
+    kept = [path for path in before if not path.name.startswith((".partial", "pair", "shard"))]
     assert all(path.stat().st_mtime_ns == before[path] for path in kept)
     for name, width in (("pair.png", 50), ("pair.gif.png", 30)):
         with Image.open(output / name) as result:

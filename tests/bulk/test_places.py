@@ -52,6 +52,13 @@ def test_an_output_within_the_input_is_found(place):
     assert place.contains(Place(f"{place.address}-2")) is None
 
 
+def test_paths_are_whole_as_workers_have_other_current_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Place("in").address == f"{tmp_path}/in" and Place(".").address == str(tmp_path)
+    with pytest.raises(ValueError, match="is empty"):
+        Place("")
+
+
 def test_the_hub_is_read(hub):
     hub.repositories["user/photos"] = Repository()
     hub.repositories["user/photos"].commit({"train/a.jpg": b"a picture", "README.md": b"x"})
@@ -100,6 +107,10 @@ def test_what_cannot_be_is_said_before_anything_starts(tmp_path, tiny_checkpoint
     (tmp_path / "in" / "a.png").write_bytes(b"x")
     assert "the same folder" in error(tmp_path / "in", f"file://{tmp_path}/in")
     assert "is a file" in error(tmp_path / "in", tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "in").mkdir()
+    (tmp_path / "in" / "in" / "a.png").write_bytes(b"y")
+    assert "in/a.png is an input: it would be overwritten" in error(tmp_path / "in", tmp_path, "--overwrite")
+    assert (tmp_path / "in" / "a.png").read_bytes() == b"x"
     (tmp_path / "in" / "a.parquet").write_bytes(b"x")
     assert main([str(tmp_path / "in"), str(tmp_path / "out"), "--checkpoint", "nothing"]) == 2
     assert "There is no checkpoint" in capsys.readouterr().err

@@ -186,6 +186,12 @@ def test_a_seed_beyond_64_bits_gets_a_sentence_and_the_page_goes_on(stranger, se
     assert answer["success"] and ("seed must be" in texts_of(answer)) is not fits
 
 
+@pytest.mark.parametrize(("sent", "named"), [({"bogus": 3}, "`bogus` is not"), ({"noise": "none"}, "argument: image")])
+def test_parameters_that_are_misspelled_or_missing_are_named(stranger, sent, named):
+    answer = stranger.http.post("/gradio_api/call/v2/denoise", json=sent)
+    assert answer.status_code == 400 and named in answer.json()["detail"]
+
+
 def test_a_request_that_fits_no_route_gets_an_explanation(stranger, demo):
     written = len(demo.log.read_text())
     session = uuid.uuid4().hex

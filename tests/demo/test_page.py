@@ -180,6 +180,7 @@ def test_a_bad_upload_gets_a_sentence(client, tmp_path, content, message):
         ({"sigma": 900}, "sigma must be from 0 to 255"),
         ({"sigma": -1}, "sigma must be from 0 to 255"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 1.5}, "seed: 1.5 is not a whole number"),
     ],
 )
 def test_a_value_out_of_range_gets_a_sentence_and_nothing_in_the_log(demo, client, small_photo, change, message):

@@ -3,8 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +17,8 @@ from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.model_pool import ModelPool
 from denoiser.demo.result_files import DISK_FULL, ResultFiles
-from denoiser.demo.run_folder import LOCK, delete_left_over, run_folder
 from denoiser.demo.settings import Settings
-from tests.conftest import PHOTO, ROOT
+from tests.conftest import PHOTO
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
 
@@ -88,47 +85,3 @@ def test_space_is_made_by_deleting_before_the_disk_counts_as_full(tmp_path, monk
 def test_errors_that_say_the_disk_is_full(number):
     assert result_files.is_disk_full(OSError(number, "x")) and not result_files.is_disk_full(OSError(errno.EACCES, "x"))
     assert not result_files.is_disk_full(ValueError("x"))
-
-
-KILLED = """
-import time
-from denoiser.demo.run_folder import run_folder
-with run_folder() as folder:
-    print(folder, flush=True)
-    time.sleep(999)
-"""
-
-
-def test_what_a_killed_run_left_is_deleted_by_the_next_and_nothing_else(tmp_path):
-    (tmp_path / "denoiser-of-somebody").mkdir()
-    (tmp_path / "denoiser-of-somebody" / "file").touch()
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", KILLED], env=environment, cwd=ROOT, stdout=subprocess.PIPE) as first:
-        try:
-            left = Path(first.stdout.readline().decode().strip())
-            assert (left / LOCK).exists() and left.parent == tmp_path
-            delete_left_over(tmp_path)
-            assert left.exists()  # its process lives
-        finally:
-            first.kill()
-    assert left.exists()
-    delete_left_over(tmp_path)
-    assert not left.exists() and (tmp_path / "denoiser-of-somebody" / "file").exists()
-
-
-def test_a_link_to_a_folder_with_a_free_lock_is_left_alone(tmp_path):
-    target = tmp_path / "elsewhere"
-    target.mkdir()
-    (target / LOCK).touch()
-    (tmp_path / "denoiser-link").symlink_to(target)
-    delete_left_over(tmp_path)
-    assert (target / LOCK).exists()
-
-
-def test_the_folder_of_a_run_is_locked_private_and_deleted_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with run_folder() as folder:
-        assert folder.stat().st_mode & 0o077 == 0 and (folder / LOCK).exists()
-        with run_folder() as other:  # its start deletes nothing of a live one
-            assert folder.exists() and other != folder
-    assert not list(tmp_path.iterdir())

@@ -229,6 +229,15 @@ def test_for_a_held_out_picture_that_is_broken_comes_one_that_is_not_trained_on(
     data = json.loads((run / "run.json").read_text())["data"]
     assert data["apart"] and data["held_out"] == 1 and data["training"] == 2
 
+    broken, *others = sorted((tmp_path / "noisy").iterdir())
+    broken.write_bytes(b"broken")
+    for other in others[1:]:
+        other.unlink()
+    run = tmp_path / "two"  # one of them broken: the other is both, as a single picture is
+    assert main(arguments(path, None, run, "--noisy", str(tmp_path / "noisy"))) == 0
+    data = json.loads((run / "run.json").read_text())["data"]
+    assert not data["apart"] and data["held_out"] == data["training"] == 1
+
 
 def test_the_card_says_what_is_known_and_what_is_not(config, noisy, tmp_path, arguments, capsys):
     path, run = config(**without_clean("neighbor2neighbor", budget={"steps": 2})), tmp_path / "run"

@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows: nothing that was left is deleted
     fcntl = None  # type: ignore[assignment]
 
-PREFIX, LOCK = "denoiser-", "denoiser-demo.lock"
+PREFIX, LOCK = "denoiser-", "denoiser.lock"
 
 
 @contextlib.contextmanager
