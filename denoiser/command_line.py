@@ -83,6 +83,7 @@ def check_options(options: argparse.Namespace) -> None:
     """Raise ValueError if values are out of range or exclude each other."""
     check_ranges(options)
     defaults = {"tune": False, "adapt": None, "strength": 1, "device": "auto", "revision": None, "self_ensemble": False}
+    defaults["checkpoint"] = DEFAULT_CHECKPOINT
     for name, default in defaults.items():
         if options.method and getattr(options, name) != default:
             raise ValueError(f"--{name.replace('_', '-')} is for checkpoints: leave --method out")

@@ -31,7 +31,8 @@ def pictures(tmp_path, photo):
 @pytest.fixture
 def run(tiny_checkpoint, capsys):
     def run(*arguments):
-        status = main([*map(str, arguments), "--checkpoint", str(tiny_checkpoint)])
+        checkpoint = [] if "--method" in arguments else ["--checkpoint", str(tiny_checkpoint)]
+        status = main([*map(str, arguments), *checkpoint])
         return status, capsys.readouterr().err
 
     return run
@@ -494,6 +495,7 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
         (["a.png", "-o", "x.png", "--format", "tiff"], "does not end in .tif"),
         (["a.png", "-o", "x.png", "--method", "median", "--device", "cpu"], "--device is for checkpoints"),
         (["a.png", "-o", "x.png", "--method", "median", "--self-ensemble"], "--self-ensemble is for"),
+        (["a.png", "-o", "x.png", "--method", "median", "--checkpoint", "photo"], "--checkpoint is for checkpoints"),
         (["a.png", "-o", "x.png", "--revision", "v1"], "There is no revision 'v1' of"),
     ],
 )

@@ -92,9 +92,8 @@ def serve(settings: Settings, folder: Path, port: int | None) -> None:
     state = DemoState(settings, results)
     page = build_page(state)
     results.other_files = page.session_files
-    if (uploads := Path(os.environ["GRADIO_TEMP_DIR"])).is_relative_to(
-        folder
-    ):  # what the host names may be others', too
+    uploads = Path(os.environ["GRADIO_TEMP_DIR"])
+    if uploads.is_relative_to(folder):  # what the host names may be others', too
         results.uploads = uploads
 
     def stop(*_) -> None:

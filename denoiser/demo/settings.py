@@ -60,7 +60,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
-        """The settings that the environment variables ``DENOISER_*`` give.
+        """The settings that the environment variables ``DENOISER_*`` give; gradio's port is checked.
 
         Raises:
             ValueError: A variable holds what cannot be used; the message names it.
@@ -72,6 +72,7 @@ class Settings:
             except (DenoiserError, ValueError) as error:
                 raise ValueError(f"in {name}: {error}") from error
 
+        read("GRADIO_SERVER_PORT", _port, None)  # gradio takes it, and ends in a traceback
         return cls(
             checkpoint=read("DENOISER_CHECKPOINT", checkpoint_key, cls.checkpoint),
             checkpoints=read("DENOISER_CHECKPOINTS", _keys, cls.checkpoints),
@@ -94,6 +95,12 @@ class Settings:
     def examples(self) -> list[Path]:
         """The example photos, the one that the page starts with first."""
         return sorted(self.examples_folder.glob("*.jpg"), key=lambda path: (path.stem != "temple", path.name))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(f"{text} is no port, a number from 1 to 65535")
+    return int(text)
 
 
 def _keys(names: str) -> tuple[str, ...]:

@@ -116,7 +116,8 @@ NUMBERS = ["DENOISER_MAX_MB", "DENOISER_LIVE_MP", "DENOISER_TEMP_MB"]
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, "../x") for name in ("DENOISER_CHECKPOINT", "DENOISER_CHECKPOINTS", "DENOISER_EXAMPLES", *NUMBERS)]
-    + [(name, value) for name in NUMBERS for value in ("0", "-5", "nan", "inf", "1e300")],
+    + [(name, value) for name in NUMBERS for value in ("0", "-5", "nan", "inf", "1e300")]
+    + [("GRADIO_SERVER_PORT", value) for value in ("abc", "0", "-1", "70000", "78.5")],
 )
 def test_a_variable_that_cannot_be_used_is_named(name, value):
     with pytest.raises(ValueError, match=f"^in {name}: "):
