@@ -429,8 +429,12 @@ def test_what_is_saved_is_what_is_seen(page, photo):
     }""")
     give(page, photo[:40, :60])
     page.wait_for_function(f"window.encoded && {DONE}")
-    page.evaluate("() => { level.value = 50; level.dispatchEvent(new Event('input', { bubbles: true })); encoded(); }")
-    assert not page.is_visible("#save")
+    assert page.evaluate("""() => {
+      level.value = 50;
+      level.dispatchEvent(new Event("input", { bubbles: true }));
+      encoded();
+      return save.hidden;
+    }""")
     page.wait_for_function(f"!save.hidden && {DONE}")
     # A file that is none leaves the result, and its link.
     before = page.evaluate(RESULT)
