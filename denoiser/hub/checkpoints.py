@@ -111,7 +111,7 @@ def find_checkpoint(
         HubUnreachable: The Hub does not answer and the cache does not have it.
     """
     folder = Path(name).expanduser()
-    bundled = name in bundled_checkpoints()
+    bundled = str(name).rstrip("/") in bundled_checkpoints()
     # Path("") is the current folder; a folder of pictures called "photo" is not meant.
     local = bool(str(name)) and os.path.isdir(folder) and (not bundled or (folder / CONFIG_FILE).is_file())
     if revision and (local or bundled):
@@ -122,7 +122,7 @@ def find_checkpoint(
     if local:
         return Checkpoint(str(name), folder)
     if bundled:
-        return find_bundled(str(name))
+        return find_bundled(str(name).rstrip("/"))
     # A Path is never a Hub id.
     if isinstance(name, Path) or name.removeprefix(ADDRESS).startswith((".", "/", "~")) or "/" not in name:
         raise CheckpointNotFound(

@@ -1,13 +1,14 @@
 """Picture files: which library reads and writes which format, errors of damaged files."""
 
+import contextlib
 import io
 import itertools
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -46,7 +47,7 @@ READ_EXTENSIONS = (*EXTENSIONS, ".mpo", ".gif", ".avif", ".heic", ".heif", ".hif
 """Extensions of the formats that are read. The content decides, not the name."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def translate_decode_errors(name: str) -> Generator[None, None, None]:
     """What the libraries raise on a bad file, as errors of this package. Decoders may raise any type of exception."""
     try:
@@ -80,7 +81,7 @@ def load(source: Path | IO[bytes], max_pixels: int, page: int | None = None, sin
     Raises:
         ImageUnreadable, ImageTooLarge: The message says why, and what to do.
     """
-    name = source.name or str(source) if isinstance(source, Path) else str(getattr(source, "name", "the file"))
+    name = source.name or str(source) if isinstance(source, Path) else str(getattr(source, "name", None) or "the file")
     request = Request(name, max_pixels, page, single)
     if isinstance(source, Path):
         if not os.path.exists(source):  # unlike source.exists() also of a name that is too long
@@ -144,7 +145,12 @@ def _read(file: IO[bytes], request: Request) -> list[Frame]:
 def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     """The frames of a PIL image."""
     refuse_reduced(image, request.name)
+    if image.format == "PNG" and getattr(image, "n_frames", 1) == 1:
+        request.choose(1, *image.size)
+        image.load()  # what is said behind the pixels is known then
     info = metadata.from_pil(image)
+    if image.format == "TIFF" and set(getattr(image, "tag_v2", ())) - tiff_tags.LAYOUT - tiff_tags.READ_BY_PILLOW:
+        request.warn("its tags about the picture, such as EXIF, are left out: pass the path of the file to keep them")
     if segments := metadata.left_out(image):
         request.warn(f"what other programs have put into it ({', '.join(segments)}) is left out")
     if is_only_page(image, request):
@@ -156,7 +162,7 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     if image.mode == "CMYK":
         frames = [apply_cmyk_profile(frame, request) for frame in frames]
     white_is_zero = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
-    return [Frame(65535 - frame.planes, frame.maximum, frame.info) for frame in frames] if white_is_zero else frames
+    return [replace(one, planes=np.uint16(one.maximum) - one.planes) for one in frames] if white_is_zero else frames
 
 
 def save_image(
@@ -209,6 +215,8 @@ def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False, overwr
     if form == "WEBP" and "still" in frames[0].info:
         frames = frames[1:]
     frames = [replace(frame, info=metadata.kept(frame.info, form)) for frame in frames]
+    if overwrite:
+        path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not from tempfile, whose files only their owner can read. The name is unique: two processes may write one target.
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{path.suffix}")
@@ -224,6 +232,8 @@ def write_frames(frames: Sequence[Frame], path: Path, fast: bool = False, overwr
         if form == "WEBP" and len(frames) > 1 and frames[0].has_alpha:
             _say_alpha(partial)
         if overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(path, partial)  # whoever could not read it cannot now
             os.replace(partial, path)
         else:
             _move_to_free_name(partial, path)
@@ -261,9 +271,7 @@ def to_frames(
 ) -> list[Frame]:
     """What :func:`save_image` takes, as frames."""
     if isinstance(image, Image.Image):
-        frames = from_pil(image, Request("the image", 2**62))
-        white = float(image.info.get("maximum", frames[0].maximum))
-        return [Frame(frame.planes, white, frame.info) for frame in frames]
+        return from_pil(image, Request("the image", 2**62))
     if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
         return [to_frames(item)[0] for item in image]
     if isinstance(image, Frame):
@@ -332,4 +340,6 @@ def check_format(path: Path, frames: Sequence[Frame] = ()) -> None:
     if form != "TIFF" and equal and "duration" not in frames[0].info:  # an animation shows them as one for longer
         raise ValueError(f"{path.suffix} cannot hold equal pages one by one; write {path.stem}.tif instead")
     if len(frames) > 1 and form != "TIFF" and len({frame.planes.shape for frame in frames}) > 1:
-        raise ValueError(f"{path.suffix} cannot hold pages of different sizes; write {path.stem}.tif instead")
+        raise ValueError(
+            f"{path.suffix} cannot hold pages of different sizes or kinds of color; write {path.stem}.tif instead"
+        )

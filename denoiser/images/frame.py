@@ -80,14 +80,18 @@ class Request(NamedTuple):
                 count,
             )
         chosen = range(count) if self.page is None else range(self.page - 1, self.page)
-        if len(chosen) * width * height > self.max_pixels:
-            what = f"{width} x {height}" + (f" x {len(chosen)} pages" if len(chosen) > 1 else "")
-            megapixels = math.ceil(len(chosen) * width * height / 1e5) / 10  # above the limit, if by a few pixels
-            raise ImageTooLarge(
-                f"{self.name} has {what} = {megapixels:.1f} megapixels; the limit is "
-                f"{self.max_pixels / 1e6:.1f}. Make it smaller or crop it."
-            )
+        pages = f" x {len(chosen)} pages" if len(chosen) > 1 else ""
+        self.check_size(len(chosen) * width * height, f"{width} x {height}{pages} =")
         return chosen
+
+    def check_size(self, pixels: int, what: str) -> None:
+        """Raise ImageTooLarge if ``pixels``, of all frames together, are too many; ``what`` has them."""
+        if pixels > self.max_pixels:
+            megapixels = math.ceil(pixels / 1e5) / 10  # above the limit, if by a few pixels
+            raise ImageTooLarge(
+                f"{self.name} has {what} {megapixels:.1f} megapixels; the limit is {self.max_pixels / 1e6:.1f}. "
+                "Make it smaller or crop it."
+            )
 
     def warn(self, message: str) -> None:
         """Say what was dropped or changed of this file."""
@@ -103,6 +107,8 @@ _MODES |= dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "I;16")
 def refuse_reduced(image: Image.Image, name: str) -> None:
     """Raise ImageUnreadable if Pillow reduces the depth of an opened file; known only until its pixels are loaded."""
     deep = ";16" in str(getattr(image, "tile", "")) and image.format != "BMP"  # where it is 16 bits a pixel
+    if image.format == "TIFF" and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):  # planes are read one by one
+        deep = deep or max(getattr(image, "tag_v2", {}).get(258, (8,))) > 8
     if deep and not image.mode.startswith("I;16"):
         raise ImageUnreadable(f"{name} holds 16-bit color, which Pillow reduces to 8 bits. Pass the path of the file.")
     if image.mode.startswith("I;16") and "transparency" in image.info:
@@ -138,9 +144,12 @@ def pil_planes(image: Image.Image, name: str) -> np.ndarray:
     if image.mode not in _MODES:
         raise ImageUnreadable(f"{name} has color mode {image.mode}; convert it to RGB or gray first.")
     target = _MODES[image.mode]
-    if "transparency" in image.info and target in ("L", "RGB"):
-        target = "LA" if target == "L" else "RGBA"
     image.load()
+    if isinstance(image.info.get("transparency"), str):  # a text of that name
+        image = image.copy()
+        del image.info["transparency"]
+    if image.has_transparency_data and target in ("L", "RGB"):
+        target = "LA" if target == "L" else "RGBA"
     if image.mode != target and target != "I;16":
         image = image.convert(target)
     planes = np.asarray(image)

@@ -1,6 +1,7 @@
 """AVIF at all depths, by imagecodecs; HEIC, by pi-heif, an extra. Both are read only."""
 
 import io
+import math
 import struct
 from typing import IO, Any
 
@@ -69,7 +70,9 @@ def read_heif(file: IO[bytes], request: Request) -> list[Frame]:
         ) from None
     opened = pi_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     frames = []
-    for index in request.choose(len(opened), *opened.size):
+    chosen = request.choose(len(opened), *opened.size)
+    request.check_size(sum(math.prod(opened[index].size) for index in chosen), f"{len(chosen)} pictures of")
+    for index in chosen:
         image = opened[index]
         planes = np.array(image)  # a copy: the library frees its own
         maximum = float(2 ** int(image.info.get("bit_depth", 8)) - 1)

@@ -4,7 +4,8 @@ import hashlib
 import io
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -71,28 +72,47 @@ _XMP_POINTER = (
 )
 
 
+_XMP_TEXT = "XML:com.adobe.xmp"
+
+
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, bytes)
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("icc_profile", "exif", "xmp_extended", "iptc", "cicp", "mdcv", "clli"), _is_bytes),
+    "gamma": lambda value: isinstance(value, Real),
+    "srgb": lambda value: isinstance(value, int) and 0 <= value < 256,
+    "chromaticity": lambda value: isinstance(value, tuple) and all(isinstance(one, Real) for one in value),
+    "comment": lambda value: isinstance(value, str | bytes),
+    "still": lambda value: isinstance(value, bool),
+}
+"""What of ``Image.info`` is taken as it is, and of which kind it has to be: anybody may put anything there."""
+
+
 def from_pil(image: Image.Image) -> dict[str, Any]:
     """The info of a PIL image, in the terms of ``LABELS``."""
-    source = image.info
-    others = ("resolution", "text", "xmp", "duration", "loop")
-    info = {key: source[key] for key in LABELS if key in source and key not in others}
-    xmp = source.get("xmp") or source.get("XML:com.adobe.xmp")
-    if xmp:
+    texts = (image.info.get("text"), getattr(image, "text", None))
+    text: dict[str, Any] = next((one for one in texts if one and isinstance(one, dict)), {})
+    # Pillow puts the texts of a PNG among what it says of the picture itself, whatever their names are.
+    source = {key: value for key, value in image.info.items() if key not in text or not _is_same(value, text[key])}
+    info = {key: source[key] for key, is_sound in _SOUND.items() if key in source and is_sound(source[key])}
+    xmp = source.get("xmp") or text.get(_XMP_TEXT) or source.get(_XMP_TEXT)
+    if xmp and isinstance(xmp, str | bytes):
         info["xmp"] = xmp.encode() if isinstance(xmp, str) else xmp
-    text = source.get("text") or getattr(image, "text", {})
-    text = {key: value for key, value in text.items() if key != "XML:com.adobe.xmp"}
+    text = {key: value for key, value in text.items() if key != _XMP_TEXT}
     if text:
         info["text"] = text
     if isinstance(info.get("exif"), bytes):  # formats differ in whether they store the prefix
         info["exif"] = b"Exif\0\0" + info["exif"].removeprefix(b"Exif\0\0")
     unit = source.get("resolution_unit", 2)
-    if "dpi" in source:
+    if dpi := _pair(source.get("dpi")):
         scale = 1 / 2.54 if unit == 3 else 1.0
-        info["resolution"] = (float(source["dpi"][0]) * scale, float(source["dpi"][1]) * scale, 3 if unit == 3 else 2)
+        info["resolution"] = (dpi[0] * scale, dpi[1] * scale, 3 if unit == 3 else 2)
     elif source.get("jfif_unit") == 0 and len(set(source["jfif_density"])) > 1:
         info["resolution"] = (*map(float, source["jfif_density"]), 1)
-    elif "aspect" in source or "resolution" in source:
-        info["resolution"] = (*map(float, source.get("resolution") or source["aspect"]), 1)
+    elif pair := _pair(source.get("resolution") or source.get("aspect")):
+        info["resolution"] = (*pair, 1)
     if image.format in ("JPEG", "MPO") and _IPTC_RESOURCE in source.get("photoshop", ()):
         info["iptc"] = source["photoshop"][_IPTC_RESOURCE]
     parts = [body for _, body in getattr(image, "applist", ()) if body.startswith(_XMP_EXTENSION)]
@@ -101,6 +121,16 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
         parts.sort(key=lambda body: body[at + 4 : at + 8])
         info["xmp_extended"] = b"".join(body[at + 8 :] for body in parts)
     return {key: value for key, value in info.items() if value not in (None, b"", "")}
+
+
+def _is_same(value: Any, text: str) -> bool:
+    return value == text or (isinstance(value, bytes) and value == text.encode("latin-1", "replace"))
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Two numbers of a resolution, of which one may stand for both; None if they are none."""
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    return (float(pair[0]), float(pair[1])) if len(pair) == 2 and all(isinstance(one, Real) for one in pair) else None
 
 
 def left_out(image: Image.Image) -> list[str]:

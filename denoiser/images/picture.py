@@ -8,6 +8,7 @@ What would lose information is refused with a reason, never reduced silently.
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,10 +26,14 @@ from .frame import DEPTHS, Frame, Request
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused unless a caller raises ``max_pixels``. For files Pillow has a limit of 179 megapixels."""
 
+_logger = logging.getLogger(__name__)
+
 # Noise can take floats well beyond [0, 1], and highlights are brighter than white; but if most values are above this
 # limit, they are on another scale (0..255, 0..65535).
 _FLOAT_LIMIT = 8.0
 
+MANY_HIGHLIGHTS = 0.05
+"""Share of values beyond the network's range from which on a warning asks for the scale."""
 NETWORK_RANGE = -1.0, 2.0
 """Beyond these limits no noise takes a value: it is a highlight, or says that there is no data. It stays as it is."""
 
@@ -71,7 +76,7 @@ class Picture:
         with np.errstate(over="ignore"):  # of doubles, where there are no data
             planes, beyond = frame.planes.astype(np.float32), None
         if frame.planes.dtype.kind == "f":
-            _check_floats(frame.planes, name)
+            check_floats(frame.planes, name)
         else:
             planes /= np.float32(frame.maximum)
         alpha = planes[..., -1] if frame.has_alpha else None
@@ -220,6 +225,8 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
         return dataclasses.replace(Picture.from_frame(source), like=Frame)
     if isinstance(source, Picture):
         return dataclasses.replace(source, pixels=source.pixels.copy(), like=None)
+    if isinstance(source, np.ma.MaskedArray) and np.ma.is_masked(source):
+        raise ImageUnreadable("the picture has a mask, which the result would lose: fill it first (picture.filled()).")
     if isinstance(source, np.ndarray):
         array = np.asarray(source)  # no matrix or masked array
         return _from_array(array, np.empty((0,) * array.ndim, array.dtype), max_pixels)
@@ -235,6 +242,10 @@ def read(source: ImageLike, max_pixels: int = MAX_PIXELS, page: int | None = Non
         with codecs.translate_decode_errors(request.name):
             frame = metadata.upright(codecs.from_pil(source, request)[0], request)
         return Picture.from_frame(frame)
+    if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        raise TypeError(
+            f"a picture is a path, a file, a PIL image, a numpy array or a torch tensor, not {type(source).__name__}"
+        )
     frame = read_frames(source, max_pixels, page, single=True)[0]
     return Picture.from_frame(frame, _name(source))
 
@@ -259,9 +270,7 @@ def read_frames(
     if isinstance(source, str | os.PathLike):
         return codecs.load(Path(source), max_pixels, page, single)
     if not hasattr(source, "read"):
-        raise TypeError(
-            f"a picture is a path, a file, a PIL image, a numpy array or a torch tensor, not {type(source).__name__}"
-        )
+        raise TypeError(f"a picture file is a path or an open file, not {type(source).__name__}")
     return codecs.load(source, max_pixels, page, single)
 
 
@@ -277,12 +286,15 @@ def _name(source: str | os.PathLike[str] | IO[bytes]) -> str:
     return Path(source).name if isinstance(source, str | os.PathLike) else "the picture"
 
 
-def _check_floats(planes: np.ndarray, name: str) -> None:
+def check_floats(planes: np.ndarray, name: str) -> None:
+    """Raise ImageUnreadable for values that are no numbers, or most of which are far above white at 1."""
     if not np.isfinite(planes).all():
         raise ImageUnreadable(f"{name} holds values that are not finite numbers: replace them first.")
     if float(planes.max()) > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.5:
         extreme = float(planes.max())
         raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must have white at 1: divide by white.")
+    if np.mean(planes > NETWORK_RANGE[1]) > MANY_HIGHLIGHTS:
+        _logger.warning("%s: values above %g stay as they are, and many are: is white at 1?", name, NETWORK_RANGE[1])
 
 
 def _from_array(

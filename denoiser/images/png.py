@@ -127,6 +127,11 @@ def pil_frame(image: Image.Image, request: Request, info: dict[str, Any]) -> Fra
     """The current frame of a PIL image."""
     planes = pil_planes(image, request.name)
     maximum = float(np.iinfo(planes.dtype).max) if planes.dtype.kind == "u" else 1.0
+    if planes.dtype == np.uint16:  # our results and TIFF may say that white is lower
+        stated = image.info.get("maximum", getattr(image, "tag_v2", {}).get(281))
+        stated = stated[0] if isinstance(stated, tuple) and stated else stated
+        if isinstance(stated, int | float) and planes.max() <= stated < maximum:
+            maximum = float(stated)
     return Frame(planes, maximum, info)
 
 
@@ -197,7 +202,7 @@ def _chunks(info: dict[str, Any]) -> list[tuple[bytes, bytes]]:
                 value = value.decode()
             except UnicodeDecodeError:
                 value = value.decode("latin-1")
-        chunks.add_text(key, value)
+        chunks.add_text(key.encode("latin-1", "replace"), value)  # all that names of texts can have
     return [(kind, body) for kind, body, *_ in chunks.chunks]
 
 

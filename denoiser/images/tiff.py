@@ -22,19 +22,22 @@ _UNCHECKED = {22610, 34887, 34934, 50002, 52546}  # JPEG XR, LERC, JPEG XL
 
 def read(file: IO[bytes], request: Request) -> list[Frame]:
     """All pages of a TIFF, or the one that is requested; thumbnails, masks and pyramid levels are none."""
-    with tifffile.TiffFile(file, _multifile=False) as tif:
+    with tifffile.TiffFile(file, name=request.name, _multifile=False) as tif:
         stored = _pages(tif, request)
         first = stored[0][0]
         chosen = request.choose(
             sum(count for _, count, _ in stored), first.imagewidth, first.imagelength, min(first.samplesperpixel, 9)
         )
-        frames, start = [], 0
+        frames, parts, start = [], [], 0
         for page, count, series in stored:
             wanted = [index - start for index in chosen if start <= index < start + count]
             start += count
-            if not wanted:
-                continue
-            Request(request.name, request.max_pixels).choose(len(wanted), page.imagewidth, page.imagelength)
+            if wanted:
+                Request(request.name, request.max_pixels).choose(len(wanted), page.imagewidth, page.imagelength)
+                parts.append((page, count, series, wanted))
+        pixels = sum(len(wanted) * page.imagewidth * page.imagelength for page, _, _, wanted in parts)
+        request.check_size(pixels, f"{len(chosen)} pages of")
+        for page, count, series, wanted in parts:
             _check_segments(tif, page, request)
             values = _decode(page if series is None else series, page, count)
             info = read_info(

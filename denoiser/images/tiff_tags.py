@@ -20,9 +20,11 @@ _HEADERS = {"<": b"II*\0\x08\0\0\0", ">": b"MM\0*\0\0\0\x08"}
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 XMP, IPTC, ICC = 700, 33723, 34675
 # Tags about the layout of the pixels, which is written anew. All others are about the picture.
-LAYOUT = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
+LAYOUT: set[int] = {*range(254, 270), *range(273, 274), *range(277, 285), *range(287, 294), 296, 297, 301, 317}
 LAYOUT |= {*range(320, 333), *range(336, 344), 347, *range(512, 522), *range(529, 533), XMP, ICC, EXIF_IFD, GPS_IFD}
 LAYOUT |= {40965, 50706, 50707}
+READ_BY_PILLOW = {281, 282, 283, 296, 33723}
+"""Tags beyond the layout that an image which Pillow opened is asked for: white, resolution, IPTC."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 """Bytes of a value of each type; from 13 on they point to places in the file."""
 

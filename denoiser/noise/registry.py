@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ..images.picture import check_floats
 from .additive import correlated, gaussian, salt_and_pepper, uniform
 from .camera import camera, raw
 from .jpeg import jpeg
@@ -157,8 +158,12 @@ def add_noise(image: ImageArray, kind: str = "gaussian", seed: int = 0, **parame
 
     Raises:
         ValueError: Unknown noise or parameter, a value out of range, or an array that is not a picture.
+        ImageUnreadable: Values that are no numbers, or white is not at 1.
+        TypeError: It is no array.
     """
     noise, values = check_parameters(kind, parameters)
+    if not isinstance(image, np.ndarray | torch.Tensor):
+        raise TypeError(f"add_noise takes a numpy array or a torch tensor, not {type(image).__name__}")
     floating = image.is_floating_point() if isinstance(image, torch.Tensor) else np.issubdtype(image.dtype, np.floating)
     if not floating:
         raise ValueError(f"a clean picture is floating point in [0, 1], not {image.dtype}: divide by its white first")
@@ -168,8 +173,10 @@ def add_noise(image: ImageArray, kind: str = "gaussian", seed: int = 0, **parame
         if image.ndim == 4:
             return torch.stack([add_noise(picture, kind, seed + b, **values) for b, picture in enumerate(image)])
         planes = image.detach().cpu().float().numpy()
+        check_floats(planes, "the picture")
         return torch.from_numpy(_add_noise(planes, noise, seed, values)).to(image.device)
     planes = np.asarray(image, dtype=np.float32)
+    check_floats(planes, "the picture")
     if planes.ndim == 3:
         planes = np.moveaxis(planes, -1, 0)
     noisy = _add_noise(planes, noise, seed, values)

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from ..analysis.measured_parts import hidden_pixels
 from ..analysis.noise_level import estimate_sigma
+from ..images.alpha import fill_hidden
 from ..images.picture import ImageLike, read
 from . import classical
 from .technique import Parameter, Technique
@@ -151,12 +155,22 @@ def apply_technique(
     """
     if name not in TECHNIQUES:
         raise ValueError(f"unknown technique {name!r}; there are: {', '.join(TECHNIQUES)}")
+    if sigma is not None:
+        try:
+            sigma = float(sigma)
+        except (TypeError, ValueError):
+            raise ValueError(f"techniques take one noise level or None, not {type(sigma).__name__}") from None
     if sigma is not None and not 0 <= sigma <= 255:
         raise ValueError(f"sigma must be from 0 to 255 (8-bit units) or None to estimate it, got {sigma:g}")
     picture = read(image)
     if min(picture.pixels.shape[:2]) < SMALLEST:
         raise ValueError(f"techniques need pictures of at least {SMALLEST} pixels a side; use a checkpoint")
     level = estimate_sigma(picture) if sigma is None else sigma
-    if not level:
+    hidden = hidden_pixels(picture)
+    if not level or (hidden is not None and hidden.all()):
         return picture.restore(picture.pixels)
-    return picture.restore(TECHNIQUES[name].denoise(picture.pixels, level, progress, **parameters))
+    pixels = picture.pixels if hidden is None else fill_hidden(picture.pixels, hidden)
+    result = TECHNIQUES[name].denoise(pixels, level, progress, **parameters)
+    if hidden is not None:  # what nobody sees, and highlights, stay as they are
+        result = np.where(hidden[..., None], picture.pixels, result)
+    return picture.restore(result)

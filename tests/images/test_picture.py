@@ -2,17 +2,19 @@ import io
 import os
 import pickle
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from denoiser import ImageTooLarge, ImageUnreadable, errors, save_image
 from denoiser.images.codecs import write_frames
@@ -429,3 +431,142 @@ def test_a_picture_is_a_picture(photo):
     again = read(deep)
     assert np.array_equal(again.pixels, deep.pixels) and not np.shares_memory(again.pixels, deep.pixels)
     assert again.dtype == np.uint16 and again.maximum == deep.maximum
+
+
+# -- images that Pillow has opened -------------------------------------------------------------------------------------
+
+
+def test_white_that_is_lower_than_the_depth_stays_so_through_pil(tmp_path):
+    twelve = np.random.default_rng(0).integers(0, 4096, (20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", twelve, extratags=[(281, 3, 1, 4095, True)])
+    once = read(tmp_path / "a.tif")
+    image = once.restore(once.pixels)
+    for source in (image, Image.open(tmp_path / "a.tif")):
+        picture = read(source)
+        assert picture.maximum == 4095 and np.array_equal(picture.pixels, once.pixels)
+        assert picture.restore(picture.pixels).info["maximum"] == 4095
+    save_image(image, tmp_path / "b.png")
+    assert np.abs(read(tmp_path / "b.png").pixels - once.pixels).max() < 1e-4
+
+
+@pytest.mark.parametrize("convert", [lambda image: image.convert("P"), lambda image: image.quantize(16)])
+def test_a_palette_with_alpha_keeps_it(tmp_path, convert):
+    planes = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    image = convert(Image.fromarray(planes))
+    picture = read(image)
+    assert picture.alpha is not None
+    assert np.array_equal(np.rint(picture.alpha * 255), np.asarray(image.convert("RGBA"))[..., 3])
+    save_image(image, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as written:
+        assert written.mode == "RGBA"
+
+
+def test_what_a_png_says_behind_its_pixels_is_read_from_an_image_that_is_not_loaded(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 9), (9, 99, 199)).save(buffer, "PNG")
+    content = buffer.getvalue()
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    (tmp_path / "a.png").write_bytes(content[:-12] + chunk + content[-12:])
+    assert read(Image.open(tmp_path / "a.png")).pixels.shape == read(tmp_path / "a.png").pixels.shape == (12, 9, 3)
+    with pytest.raises(ImageTooLarge):
+        read(Image.open(tmp_path / "a.png"), max_pixels=50)
+
+
+NAMES = [
+    "chromaticity",
+    "resolution",
+    "aspect",
+    "transparency",
+    "comment",
+    "icc_profile",
+    "exif",
+    "xmp",
+    "loop",
+    "duration",
+    "maximum",
+    "text",
+    "srgb",
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("gamma", "2.2"), ("dpi", "72"), ("jfif_unit", "0"), *((name, "a text") for name in NAMES)]
+)
+def test_texts_of_a_png_are_texts_whatever_their_names(tmp_path, caplog, key, value):
+    text = PngImagePlugin.PngInfo()
+    text.add_text(key, value)
+    Image.new("RGB", (12, 9)).save(tmp_path / "a.png", pnginfo=text)
+    for source in (tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        picture = read(source)
+        assert picture.info == {"text": {key: value}} and picture.alpha is None
+        save_image(picture, tmp_path / "b.png")
+        assert read(tmp_path / "b.png").info == picture.info
+    assert not caplog.text
+
+
+def test_anything_may_be_in_the_info_of_an_image(tmp_path):
+    image = Image.new("RGB", (12, 9))
+    image.info |= {"text": "caption", "dpi": 300, "gamma": "x", "icc_profile": "x", "exif": 3, "srgb": -1, "xmp": 7}
+    assert read(image).info == {"resolution": (300.0, 300.0, 2)}
+    image.info = {"text": {"\u043a\u043b\u044e\u0447": "value"}, "dpi": ("x", "y")}
+    save_image(image, tmp_path / "a.png")
+    assert read(tmp_path / "a.png").info == {"text": {"????": "value"}}
+
+
+def test_planes_of_sixteen_bits_that_pillow_reduces_are_refused_and_lost_tags_named(tmp_path, caplog):
+    deep = np.random.default_rng(0).integers(0, 65536, (3, 20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageUnreadable, match="reduces to 8 bits"):
+        read(Image.open(tmp_path / "a.tif"))
+    gray = (deep[0] >> 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", gray, resolution=(300, 300), metadata=None, software=False)
+    read(Image.open(tmp_path / "b.tif"))
+    assert not caplog.text
+    tifffile.imwrite(tmp_path / "c.tif", gray, extratags=[(271, 2, 0, "maker", True)])
+    read(Image.open(tmp_path / "c.tif"))
+    assert "pass the path" in caplog.text
+
+
+# -- sizes, names and what is replaced ---------------------------------------------------------------------------------
+
+
+def test_the_limit_of_pixels_is_of_all_pages_whatever_their_sizes(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for side in (4, 30, 30, 30):
+            writer.write(np.zeros((side, side), np.uint8), photometric="minisblack")
+    assert len(read_frames(tmp_path / "a.tif", max_pixels=2716)) == 4
+    with pytest.raises(ImageTooLarge, match="4 pages of"):
+        read_frames(tmp_path / "a.tif", max_pixels=2715)
+    assert len(read_frames(tmp_path / "a.tif", max_pixels=1000, page=2)) == 1
+
+
+def test_a_file_without_a_name_is_read():
+    with tempfile.SpooledTemporaryFile() as file:  # as web frameworks hand uploads over
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, np.arange(12, dtype=np.uint8).reshape(3, 4))
+        file.write(buffer.getvalue())
+        assert read(file).pixels.shape == (3, 4, 1)
+
+
+def test_a_file_that_is_replaced_keeps_its_rights_and_a_link_its_target(tmp_path):
+    image, target, link = Image.new("L", (9, 9), 7), tmp_path / "a.png", tmp_path / "link.png"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    save_image(image, link)
+    assert link.is_symlink() and target.stat().st_mode & 0o777 == 0o640 and read(target).pixels.shape == (9, 9, 1)
+
+
+def test_a_mask_is_not_lost_silently():
+    with pytest.raises(ImageUnreadable, match="fill it first"):
+        read(np.ma.masked_array(np.zeros((9, 9), np.uint8), np.eye(9, dtype=bool)))
+
+
+def test_many_values_above_white_are_asked_about(caplog):
+    dark = np.full((20, 20), 0.5, np.float32)
+    dark[:4] = 200
+    read(dark)
+    assert "is white at 1?" in caplog.text

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from denoiser import NOISES, add_noise
+from denoiser import NOISES, ImageUnreadable, add_noise
 from denoiser.noise import TorchRandom
 from denoiser.noise.mosaic import demosaic
 
@@ -276,3 +276,11 @@ def test_a_long_picture_gets_its_noise_or_a_sentence(noise):
         assert add_noise(strip, noise).shape == strip.shape
     except ValueError as error:
         assert noise in ("jpeg", "camera", "raw") and "65500" in str(error)
+
+
+@pytest.mark.parametrize(("image", "error"), [("a.png", TypeError), (np.full((9, 9), 200.0), ImageUnreadable)])
+def test_what_is_no_clean_picture_is_refused(image, error):
+    with pytest.raises(error, match=r"array or a torch tensor|white at 1"):
+        add_noise(image)
+    with pytest.raises(ImageUnreadable, match="finite"):
+        add_noise(torch.full((9, 9), torch.nan))

@@ -217,3 +217,22 @@ def test_on_the_command_line(clean, tmp_path, capsys):
         assert image.size == (112, 96)
     assert main([str(tmp_path / "a.png"), "-o", str(tmp_path / "c.png"), "--method", "tv", "--strength", "0.5"]) == 2
     assert "--strength is for checkpoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["gaussian", "median", "nlm", "tv", "wiener"])
+def test_what_nobody_sees_reaches_no_visible_pixel_and_stays(name):
+    planes = np.random.default_rng(0).integers(60, 200, (40, 60, 4), np.uint8)
+    planes[..., 3] = np.where(np.arange(60) < 30, 255, 0)
+    results = []
+    for color in ((255, 0, 255), (0, 255, 0)):
+        planes[:, 30:, :3] = color
+        results.append(apply_technique(planes, name, 15))
+        assert np.array_equal(results[-1][:, 30:], planes[:, 30:])
+    assert np.array_equal(results[0][:, :30], results[1][:, :30])
+
+
+@pytest.mark.parametrize("sigma", [np.ones((9, 9)), [3, 4], "x", torch.ones(2)])
+def test_techniques_take_one_level(sigma):
+    with pytest.raises(ValueError, match="one noise level or None"):
+        apply_technique(np.zeros((9, 9), np.uint8), "gaussian", sigma)
+    assert apply_technique(np.zeros((9, 9), np.uint8), "gaussian", torch.tensor(3.0)).shape == (9, 9)
