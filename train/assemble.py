@@ -14,7 +14,7 @@ from denoiser.hub.card_sections import RECIPE_FILE, plain
 from denoiser.hub.card_without_clean import NO_ERROR
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
-from denoiser.hub.push import copy_checkpoint
+from denoiser.hub.push import copy_checkpoint, delete_earlier
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash
@@ -83,6 +83,7 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
     pictures = [file for file in (SAMPLES_FILE, FAILURE_FILE) if (run / file).exists()]
     text = card.render(facts, evaluation, name, existing, failure=FAILURE_FILE in pictures)
     target.mkdir(parents=True, exist_ok=True)
+    delete_earlier(target)
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(run / "checkpoint" / file, target / file)
     with Image.open(run / CURVE_FILE) as curve:

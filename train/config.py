@@ -258,7 +258,7 @@ def _build(kind, value, where: str):
     if isinstance(kind, types.UnionType):
         return None if value is None else _build(typing.get_args(kind)[0], value, where)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)  # YAML 1.1 reads 1e-3 as text
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{where} must be a {kind.__name__}, got {value!r}")
@@ -281,12 +281,22 @@ def load_config(path: Path) -> Config:
     return config
 
 
+class _Loader(yaml.SafeLoader):
+    """As yaml.safe_load, which of a key that comes twice takes the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path):
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error

@@ -21,6 +21,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,19 @@ def format_figure(figure: float | None, digits: int = 2) -> str:
     return "-" if figure is None else f"{figure:.{digits}f}"
 
 
+HELD_OUT = "held-out photographs"
+"""What a run's own validation pictures are called among its measurements."""
+
+
+def name_of(places: Sequence[str], paired: bool) -> str:
+    """What a data set is called, by where it is; a folder "clean" beside noisy ones by the folder around it."""
+    names = []
+    for place in (Path(one).resolve() for one in places):
+        name = place.name if place.is_dir() else place.stem
+        names.append(place.parent.name if paired and name == "clean" and place.parent.name else name)
+    return " + ".join(names)
+
+
 def save_measurements(path: Path, entries: list[dict]) -> None:
     """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
 
@@ -188,8 +202,11 @@ def save_measurements(path: Path, entries: list[dict]) -> None:
         return level, *(entry.get(name, False) for name in ("dataset", "gray", "estimate", "self_ensemble"))
 
     known = read_json(path) if path.exists() else []
-    fresh = {key(entry) for entry in entries}
+    fresh = {key(entry): entry for entry in entries}
     kept = [entry for entry in known if key(entry) not in fresh]
+    if others := [one for one in known if key(one) in fresh and one.get("pictures") != fresh[key(one)].get("pictures")]:
+        name, count = others[0]["dataset"], others[0]["pictures"]
+        print(f"warning: this replaces what was measured on {count} pictures of {name}; --name keeps two apart")
     write_text(path, json.dumps(kept + entries, indent=1) + "\n")
 
 
@@ -235,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
             flush=True,
         )
         about = {
-            "dataset": options.name or Path(options.data[0]).resolve().stem,
+            "dataset": options.name or name_of(options.data, bool(options.noisy)),
             "sigma": sigma,
             "gray": options.gray or denoiser.model.config.channels == 1,
             "estimate": options.estimate,

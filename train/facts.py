@@ -13,6 +13,7 @@ from . import report
 from .data.sources import HUB_PREFIX
 from .pictures import Pictures
 from .plan import Plan
+from .step import has_compiler
 
 
 def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, processes: int) -> dict:
@@ -55,6 +56,8 @@ def print_summary(plan: Plan, pictures: Pictures, facts: dict) -> None:
         f"{facts['data']['held_out']} held out; {facts['parameters'] / 1e6:.2f} M parameters; {facts['machine']}, "
         f"{facts['processes']} process(es)"
     )
+    if plan.config.compile and not has_compiler():
+        print("warning: torch.compile needs a C++ compiler (g++), which is not here: the run is slower without")
     if plan.objective:
         print(f"noisy pictures alone, by {plan.objective.label}. It assumes: {plan.objective.assumption}")
         if plan.objective.needs_independent_pixels and pictures.photographs.correlation > SHARED:

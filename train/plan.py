@@ -21,9 +21,9 @@ from .config import Budget, Config, ConfigError, load_config
 from .data.mixture import NoiseMixture
 from .data.noisy import find_scenes
 from .data.sources import Source, find_images, fingerprint, match_pairs
-from .evaluate import EVALUATION_FILE
+from .evaluate import EVALUATION_FILE, HELD_OUT
 from .lineage import load_network, load_teacher, resume_lineage, start_lineage
-from .state import load_state
+from .state import load_state, read_json
 from .transfer import transfer_weights
 
 
@@ -233,4 +233,9 @@ def _describe(budget: Budget) -> str:
 def _is_finished(run: Path, budget: Budget, state: dict | None) -> bool:
     """Whether nothing is left of the budget, and all that a run leaves is there."""
     done = state and budget.progress(state["step"], state["seconds"]) >= 1
-    return bool(done) and all((run / name).exists() for name in (report.RUN_FILE, EVALUATION_FILE))
+    if not done or not all((run / name).exists() for name in (report.RUN_FILE, EVALUATION_FILE)):
+        return False
+    if "self_supervised" in read_json(run / report.RUN_FILE):
+        return True
+    # Somebody may have measured it before its end.
+    return any(entry["dataset"] == HELD_OUT for entry in read_json(run / EVALUATION_FILE))

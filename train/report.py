@@ -13,6 +13,7 @@ from PIL import Image
 from denoiser import Denoiser, experiment
 from denoiser.images.picture import read
 
+from .evaluate import EVALUATION_FILE
 from .state import write_atomically, write_text
 from .validation import Noise
 
@@ -64,6 +65,12 @@ def trim_log(run: Path, step: int) -> None:
     """Trim the log of a run that resumes at ``step``: later records and incomplete lines are dropped."""
     lines = [json.dumps(record) + "\n" for record in read_log(run) if record["step"] <= step]
     write_text(run / LOG_FILE, "".join(lines))
+
+
+def begin_anew(run: Path) -> None:
+    """Delete what an earlier run, of which there is no state, has left: it would count for this one."""
+    for name in (LOG_FILE, RUN_FILE, EVALUATION_FILE):
+        (run / name).unlink(missing_ok=True)
 
 
 def draw_curve(run: Path) -> None:

@@ -1,6 +1,8 @@
 """One training step: forward, backward, update of the weights and of their average."""
 
 import copy
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 
@@ -35,6 +37,11 @@ class CapturedStep:
         return self._loss.clone()  # the next replay writes over it
 
 
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that torch.compile calls."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))
+
+
 class TrainingStep:
     """The network with its optimizer, average and teacher, on the device; a call makes one step.
 
@@ -55,6 +62,7 @@ class TrainingStep:
         self._optimizer = build_optimizer(self.model, self._config.optimizer)
         self._teacher = plan.teacher and plan.teacher.to(device, memory_format=torch.channels_last)
         self._compiled: set[tuple[int, int]] = set()
+        self._compile: bool = self._config.compile and has_compiler()
         self._plain_steps: Counter[Stage] = Counter()
         self._captured: tuple[Stage, CapturedStep] | None = None
 
@@ -76,19 +84,19 @@ class TrainingStep:
         """Make the network ready for several processes, and compile it."""
         prepared, self._optimizer = self._accelerator.prepare(self.model, self._optimizer)
         # Compiled for each stage's size: with dynamic sizes inductor has failed.
-        self._forward = torch.compile(prepared, dynamic=False) if self._config.compile else prepared
+        self._forward = torch.compile(prepared, dynamic=False) if self._compile else prepared
         if self._teacher:
-            self._teach = torch.compile(self._teacher, dynamic=False) if self._config.compile else self._teacher
+            self._teach = torch.compile(self._teacher, dynamic=False) if self._compile else self._teacher
         for group in self._optimizer.param_groups:
             group["lr"] = torch.zeros((), device=self._accelerator.device)  # a captured step reads it anew
         # An objective makes its generator in the step, and several processes exchange gradients in it.
         alone = self._accelerator.num_processes == 1 and not self._plan.objective
-        self._captures = self._config.compile and alone and self._accelerator.device.type == "cuda"
+        self._captures = self._compile and alone and self._accelerator.device.type == "cuda"
 
     def compiles(self, stage: Stage) -> bool:
         """Whether the next step, of this stage, compiles the network; asked once before each."""
         size = stage.batch, stage.patch
-        self.compiling = self._config.compile and size not in self._compiled
+        self.compiling = self._compile and size not in self._compiled
         self._compiled.add(size)
         return self.compiling
 

@@ -95,6 +95,8 @@ class Trainer:
             self.loss, self.loss_name = state["loss"].to(self.device), state["loss_name"]
             if self.is_main:
                 report.trim_log(self.run, self.step)
+        elif self.is_main:
+            report.begin_anew(self.run)
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.device)).tolist()
         if len(set(steps)) > 1:
             raise ConfigError(f"{self.run} is not the same folder on all machines; put it on a shared disk")
@@ -338,7 +340,7 @@ class Trainer:
             report.write_facts(self.run, self.facts | length)
             report.draw_failure(self.run, *self.pictures.validation.find_worst(self.training_step.average))
             measured = self.pictures.validation.write(self.run / "validation", self.plan.paired)
-            measured += ["--name", "held-out photographs", "--device", self.device.type]
+            measured += ["--name", evaluate.HELD_OUT, "--device", self.device.type]
             if evaluate.main([str(self.run), *measured]):  # its file comes last: without it a run is not finished
                 return 1
             gain = mean_gain(read_json(self.run / evaluate.EVALUATION_FILE))

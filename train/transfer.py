@@ -39,7 +39,13 @@ def transfer_weights(model, source) -> None:
         weights = _grow(model, source, weights, own)
     if isinstance(model, Bottleneck) and model.config.bias == source.config.bias:
         weights = _deepen(model, source, weights)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # of torch, which lists tensors
+        ours, theirs = (vars(network.config) for network in (model, source))
+        names = [name for name in ours if ours[name] != theirs.get(name)]
+        differing = ", ".join(f"{name} ({ours[name]} and {theirs.get(name)})" for name in names)
+        raise RuntimeError(f"the network cannot start from these weights, as they differ in {differing}") from error
 
 
 def _gray(source: Unet, weights: dict) -> dict:

@@ -1,6 +1,7 @@
 """Validation on held-out crops in named groups: a mean over mostly smooth pictures would hide changes on sharp ones."""
 
 import math
+import shutil
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ class Validation:
 
     def write(self, folder: Path, paired: bool) -> list[str]:
         """Write the crops as files, so that ``train.evaluate`` can measure them again; returns its arguments."""
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, with other pictures held out
         folders = [folder / "clean", folder / "noisy"] if paired else [folder]
         names = [group for group, crops in self.groups.items() for _ in crops]
         for index, (group, crop) in enumerate(zip(names, self.crops)):

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from .card_measurements import MIN_GAIN, mean_gain
-from .card_without_clean import limits_without_clean, pictures_without_clean, procedure_without_clean
+from .card_without_clean import count_others, limits_without_clean, pictures_without_clean, procedure_without_clean
 
 MOST_LICENSES = 4
 """Rows of the table of licenses."""
@@ -130,7 +130,7 @@ def _pictures_text(run: dict[str, Any]) -> str:
             f"Photographs of a data set on the Hub, streamed {data['streamed']} at a time; {data['held_out']} others, "
             "the first of the stream, held out for validation."
         )
-    others = f"{data['held_out']} others held out for validation by name" if data["apart"] else "and validated on it"
+    others = f"{count_others(data)} held out for validation by name" if data["apart"] else "and validated on it"
     lines = [
         f"{data['training']} photographs ({data['megapixels']:.0f} megapixels after scaling) for training, {others}."
     ]

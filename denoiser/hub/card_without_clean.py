@@ -28,9 +28,14 @@ def limits_without_clean(method: dict[str, Any]) -> str:
     return text
 
 
+def count_others(data: dict[str, Any]) -> str:
+    """How many pictures were held out: "1 other", "24 others"."""
+    return f"{data['held_out']} other{'s' if data['held_out'] != 1 else ''}"
+
+
 def pictures_without_clean(data: dict[str, Any]) -> str:
     """How many noisy pictures there were."""
-    others = f"{data['held_out']} others held out to score it" if data["apart"] else "and scored on it"
+    others = f"{count_others(data)} held out to score it" if data["apart"] else "and scored on it"
     return (
         f"{data['training']} noisy pictures or scenes of several shots ({data['megapixels']:.0f} megapixels), as they "
         f"are, {others}. No clean picture was used."

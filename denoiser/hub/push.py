@@ -49,10 +49,7 @@ def write_checkpoint(
         copy_checkpoint(source, target, name, existing)
         return
     text = card.render(card.describe(model, source and source.name, source and source.revision), [], name, existing)
-    for path in [path for pattern in OF_THE_WEIGHTS for path in target.glob(pattern)]:
-        path.unlink()
-        if path.parent != target and not any(path.parent.iterdir()):
-            path.parent.rmdir()
+    delete_earlier(target)
     model.save_pretrained(target)
     _write_card(target, text)
 
@@ -65,12 +62,21 @@ def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str |
     text = card.merge(existing, text)
     target.mkdir(parents=True, exist_ok=True)
     if not target.samefile(source.folder):
+        delete_earlier(target)
         for path in (path for pattern in PUBLISHED for path in source.folder.glob(pattern)):
             copy = target / path.relative_to(source.folder)
             copy.parent.mkdir(exist_ok=True)
             copy.unlink(missing_ok=True)  # someone may have it open: as it was
             shutil.copyfile(path, copy)
     _write_card(target, text)
+
+
+def delete_earlier(folder: Path) -> None:
+    """Delete what says something of the weights that a folder has: it gets others."""
+    for path in [path for pattern in OF_THE_WEIGHTS for path in folder.glob(pattern)]:
+        path.unlink()
+        if path.parent != folder and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def _write_card(folder: Path, text: str) -> None:

@@ -39,6 +39,7 @@ def test_the_configurations_that_ship_are_valid(path):
         ({"optimizer": {"weight_decay": float("inf")}}, "weight_decay must be"),
         ({"objective": {"kind": ["sure"]}}, "unknown kind"),
         ({"seed": 2**70}, "seed must be below"),
+        ({"optimizer": {"rate": 10**400}}, "rate must be a float"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named_before_any_work(
@@ -60,12 +61,22 @@ def test_mistakes_in_a_configuration_are_named_before_any_work(
         ({"kind": "gaussian", "sigma": [0, 500]}, "sigma must rise within 0..100"),
         ({"kind": "gaussian", "gain": 1}, "gaussian has no parameter gain"),
         ({"kind": "gaussian", "share": 0}, "share must be a positive number"),
+        ({"kind": "gaussian", "share": 1e-300}, "share must be a positive number"),
         ({"kind": "sensor", "gain": "high"}, "gain must be a number or"),
     ],
 )
 def test_mistakes_in_a_noise_are_named(config, photographs, tmp_path, arguments, capsys, component, message):
     assert main(arguments(config(noise=[component]), photographs, tmp_path / "run")) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_key_that_comes_twice_is_refused(tmp_path):
+    (tmp_path / "twice.yaml").write_text("budget: {steps: 3}\nbudget: {steps: 4}\n")
+    with pytest.raises(ConfigError, match="budget is there twice"):
+        load_config(tmp_path / "twice.yaml")
+    (tmp_path / "deep.yaml").write_text("[" * 3000)
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(tmp_path / "deep.yaml")
 
 
 def test_a_rate_may_be_written_without_a_point(tmp_path, config):

@@ -11,7 +11,7 @@ from denoiser import Denoiser
 from denoiser.analysis.metrics import psnr
 from tests.conftest import PHOTO
 from train.evaluate import main as evaluate
-from train.evaluate import peak_memory, reset_peak_memory, save_measurements
+from train.evaluate import name_of, peak_memory, reset_peak_memory, save_measurements
 
 
 def test_evaluate_prints_the_protocols_figures(photographs, tiny_checkpoint, tmp_path, capsys):
@@ -43,6 +43,22 @@ def test_a_level_measured_again_replaces_the_earlier_figures(tmp_path):
     save_measurements(tmp_path / "e.json", [rows[0] | {"sigma": 15.0, "self_ensemble": False, "psnr": 2.0}])
     save_measurements(tmp_path / "e.json", [rows[0] | {"estimate": True, "psnr": 3.0}])
     assert [row["psnr"] for row in json.loads((tmp_path / "e.json").read_text())] == [1.0, 2.0, 3.0]
+
+
+def test_a_set_is_called_as_its_folders_are_and_another_of_that_name_is_said(tmp_path, capsys):
+    for folder in ("set.v1", "set.v2", "pairs/clean"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "photos.tar").touch()
+    places = [str(tmp_path / name) for name in ("set.v1", "set.v2", "photos.tar")]
+    assert name_of(places, False) == "set.v1 + set.v2 + photos"
+    clean = [str(tmp_path / "pairs" / "clean")]
+    assert name_of(clean, True) == "pairs" and name_of(clean, False) == "clean"
+    row = {"dataset": "set", "sigma": 15, "pictures": 3}
+    save_measurements(tmp_path / "e.json", [row])
+    save_measurements(tmp_path / "e.json", [row])
+    assert not capsys.readouterr().out
+    save_measurements(tmp_path / "e.json", [row | {"pictures": 4}])
+    assert "replaces what was measured on 3 pictures of set" in capsys.readouterr().out
 
 
 def test_every_picture_is_measured_whatever_its_name(tiny_checkpoint, tmp_path):

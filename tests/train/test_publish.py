@@ -436,6 +436,14 @@ def test_a_folder_holds_what_a_push_would_hold(run, hub, tmp_path):
             assert pushed(hub)[path.name] == path.read_bytes()
     assert Denoiser.from_pretrained(tmp_path / "mine").model.config.widths == (8, 16)
 
+    # What another version has left says nothing of these weights; what a person has put there stays.
+    for name in (".eval_results/other.yaml", "onnx/model.onnx", "notes.txt"):
+        (tmp_path / "mine" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("of before")
+    assert publish([str(run), "--folder", str(tmp_path / "mine")]) == 0
+    left = {str(path.relative_to(tmp_path / "mine")) for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert "notes.txt" in left and not {".eval_results/other.yaml", "onnx/model.onnx"} & left
+
 
 def test_a_data_set_on_the_hub_can_be_trained_on(hub, tmp_path):
     from train.data.sources import find_images

@@ -16,6 +16,7 @@ from tests.train.conftest import ONE_STAGE, TINY, weights
 from train.__main__ import main
 from train.evaluate import main as evaluate
 from train.publish import main as publish
+from train.report import read_log
 from train.state import lock_run
 from train.trainer import Trainer
 
@@ -95,6 +96,14 @@ def test_a_run_stops_while_it_compiles_and_goes_on(
     assert main(arguments(path, photographs, tmp_path / "whole")) == 0
     cut, whole = weights(run), weights(tmp_path / "whole")
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled(config, photographs, tmp_path, arguments, monkeypatch, capsys):
+    monkeypatch.setattr("train.step.has_compiler", lambda: False)
+    monkeypatch.setattr("train.facts.has_compiler", lambda: False)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    assert main(arguments(config(budget={"steps": 1}, compile=True), photographs, tmp_path / "run")) == 0
+    assert "needs a C++ compiler" in capsys.readouterr().out
 
 
 def test_seeds_decide_and_signal_handlers_are_restored(config, photographs, tmp_path, arguments):
@@ -190,6 +199,21 @@ def test_a_finished_run_is_left_alone_and_damaged_files_are_named(config, photog
     assert "its rate is falling already, for 2 steps" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     path = config(budget={"steps": 2})
+    # Measured by somebody before its end, and killed before it measured itself.
+    rows = json.loads((run / "evaluation.json").read_text())
+    assert rows[0]["dataset"] == "held-out photographs"
+    (run / "evaluation.json").write_text(json.dumps([row | {"dataset": "mine"} for row in rows]))
+    assert main(arguments(path, photographs, run)) == 0 and "is finished" not in capsys.readouterr().out
+    again = json.loads((run / "evaluation.json").read_text())
+    assert {row["dataset"] for row in again} == {"mine", "held-out photographs"}
+    # Without its state it begins anew, and nothing of before counts.
+    (run / "state.pt").unlink()
+    (run / "validation" / "999-smooth.png").write_bytes(b"of another split")
+    assert main(arguments(path, photographs, run)) == 0 and "is finished" not in capsys.readouterr().out
+    assert not (run / "validation" / "999-smooth.png").exists()
+    steps = [record["step"] for record in read_log(run)]
+    assert steps == sorted(set(steps))
+    assert {row["dataset"] for row in json.loads((run / "evaluation.json").read_text())} == {"held-out photographs"}
     for content in (b"", b"half a file"):
         (run / "state.pt").write_bytes(content)
         assert main(arguments(path, photographs, run)) == 2

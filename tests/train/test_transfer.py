@@ -95,5 +95,5 @@ def test_networks_that_differ_otherwise_are_refused(source, config):
 @pytest.mark.parametrize("config", [{"widths": (8, 16)}, {"latent": 7}, {"bias": False}])
 def test_bottlenecks_that_differ_otherwise_are_refused(config):
     source, model = (Bottleneck(BottleneckConfig(**{"widths": (8, 12), "latent": 6} | one)) for one in ({}, config))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=f"they differ in {next(iter(config))} "):
         transfer_weights(model, source)

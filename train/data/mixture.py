@@ -31,8 +31,8 @@ class NoiseMixture:
             kind, share = given.pop("kind", None), given.pop("share", 1)
             if not isinstance(kind, str) or kind not in NOISES:
                 raise ConfigError(f"{where}: unknown kind {kind!r}; there are: {', '.join(NOISES)}")
-            if not (_is_number(share) and 0 < share < math.inf):
-                raise ConfigError(f"{where}: share must be a positive number, got {share!r}")
+            if not (_is_number(share) and 1e-6 <= share <= 1e6):
+                raise ConfigError(f"{where}: share must be a positive number, from 1e-06 to 1e+06, got {share!r}")
             ranges = {}
             for parameter in NOISES[kind].parameters:
                 value = given.pop(parameter.name, parameter.default)
