@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser
+from denoiser import Denoiser, DenoiserError
 from denoiser.analysis.clipping import undo_clipping
 from denoiser.analysis.metrics import psnr
 from denoiser.noise import add_noise
 from train.data.sources import find_images
 from train.evaluate import load_clean
+
+from .results import positive
 
 NOISES = [
     ("gaussian", {"sigma": 5}),
@@ -44,12 +46,15 @@ def data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, nargs="+", help="clean pictures: folders, tar files, hf://datasets/..."
     )
-    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+    parser.add_argument("--every", type=positive, default=1, help="take every n-th picture")
 
 
 def load_pictures(options: argparse.Namespace, channels: int) -> list[np.ndarray]:
-    """The clean pictures, float32 (H, W, C) in [0, 1]."""
-    pictures = [load_clean(source, channels) for source in find_images(options.data)[:: options.every]]
+    """The clean pictures, float32 (H, W, C) in [0, 1]; the program ends with a sentence where there are none."""
+    try:
+        pictures = [load_clean(source, channels) for source in find_images(options.data)[:: options.every]]
+    except (DenoiserError, OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
     return [picture.reshape(*picture.shape[:2], channels) for picture in pictures]
 
 
@@ -77,7 +82,10 @@ def main() -> None:
     parser.add_argument("checkpoint")
     data_options(parser)
     options = parser.parse_args()
-    denoiser = Denoiser.from_pretrained(options.checkpoint, device="cpu", dtype="float32")
+    try:
+        denoiser = Denoiser.from_pretrained(options.checkpoint, device="cpu", dtype="float32")
+    except DenoiserError as error:
+        raise SystemExit(f"error: {error}") from error
     pictures = load_pictures(options, denoiser.model.config.channels)
     print(f"{options.checkpoint} on {len(pictures)} pictures\n")
     print("| noise | as the network has it | clipping undone | least / most gained by a picture |")

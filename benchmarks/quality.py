@@ -21,6 +21,7 @@ from train.data.sources import Source, find_images, match_pairs
 from train.evaluate import evaluate, machine
 
 from . import speed
+from .results import positive
 
 SIGMAS = (15, 25, 50)
 # At sigma 15, 25, 50, as the papers of FFDNet, DRUNet and Restormer report them.
@@ -161,7 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="Quality for time.")
     parser.add_argument("--data", type=Path, required=True, help="folder with the test sets")
     parser.add_argument("--checkpoints", nargs="+", help="default: all bundled ones")
-    parser.add_argument("--runs", type=int, default=9, help="timed runs per network (default 9)")
+    parser.add_argument("--runs", type=positive, default=9, help="timed runs per network (default 9)")
     parser.add_argument("--plot", type=Path, help="write the plot here")
     options = parser.parse_args()
     try:

@@ -1,10 +1,19 @@
-"""Results of a long benchmark, kept in a file as they come, so that the same command goes on from there."""
+"""Options of benchmarks; results of a long one, kept in a file as they come, so that the same command goes on."""
 
+import argparse
 import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def positive(text: str) -> int:
+    """An option that counts something: a whole number from 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"it must be at least 1, got {number}")
+    return number
 
 
 def read_results(path: Path | None) -> Iterator[tuple[str, Any]]:

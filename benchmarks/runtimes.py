@@ -31,6 +31,8 @@ from denoiser.hub.checkpoints import find_checkpoint
 from train.data.sources import find_images
 from train.evaluate import machine
 
+from .results import positive
+
 Runtime = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Pictures (1, C, H, W) and levels (1,) -> the estimate."""
 SIGMAS = (5, 15, 25, 50)
@@ -168,7 +170,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with clean pictures")
     parser.add_argument("--pictures", type=int, default=10, help="pictures for PSNR (default 10)")
     parser.add_argument("--size", type=int, default=512, help="side of the timed picture (default 512)")
-    parser.add_argument("--runs", type=int, default=9, help="timed runs (default 9)")
+    parser.add_argument("--runs", type=positive, default=9, help="timed runs (default 9)")
     options = parser.parse_args()
     try:
         print(f"{machine(torch.device('cpu'))}, median of {options.runs} runs\n")

@@ -26,6 +26,8 @@ from denoiser.models import Unet, UnetConfig
 from denoiser.models._fused import conv_relu
 from train.evaluate import machine
 
+from .results import positive
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -120,9 +122,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="Time the checkpoints.")
     parser.add_argument("checkpoints", nargs="*", help="default: all bundled ones")
     parser.add_argument("--size", type=int, default=512, help="side of the picture (default 512)")
-    parser.add_argument("--runs", type=int, default=9, help="runs per network (default 9)")
+    parser.add_argument("--runs", type=positive, default=9, help="runs per network (default 9)")
     parser.add_argument("--others", action="store_true", help="also networks of DnCNN's and DRUNet's shape")
     options = parser.parse_args()
+    if options.size < 16 or options.size % 16:
+        parser.error(f"--size must be a multiple of 16, got {options.size}")
     try:
         denoisers = load(options.checkpoints or bundled_checkpoints())
     except DenoiserError as error:

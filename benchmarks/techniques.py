@@ -33,7 +33,7 @@ from train.data.sources import find_images
 from train.evaluate import load_clean, machine, peak_memory
 
 from . import techniques_report as report
-from .results import keep_result, read_results
+from .results import keep_result, positive, read_results
 
 SETS = {"cbsd68": 3, "kodak24": 3, "set12": 1}
 """Folders and their channels."""
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--only", nargs="+", help="techniques and checkpoints (default: all that are installed and bundled)")
     add("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     add("--noises", nargs="+", choices=list(NOISES), default=list(NOISES))
-    add("--every", type=int, default=1, help="take every n-th picture")
+    add("--every", type=positive, default=1, help="take every n-th picture")
     add("--crop", type=int, default=0, help="the middle of this side (default: whole pictures)")
     add("--results", type=Path, help="keep what is measured in this file, and go on from it")
     add("--write", type=Path, help="put the tables between the marks of this page")
@@ -201,6 +201,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.cost:
             print(*cost(options.cost))
             return 0
+        if options.write:
+            report.between_marks(options.write)  # what cannot be written is said now, not after hours
+        if options.plots:
+            options.plots.mkdir(parents=True, exist_ok=True)
         missing = [one.label for one in TECHNIQUES.values() if not one.available]
         names = options.only or [one.name for one in TECHNIQUES.values() if one.available] + bundled_checkpoints()
         chosen = [technique_named(name) for name in names]

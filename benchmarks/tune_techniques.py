@@ -22,6 +22,7 @@ from denoiser.techniques import TECHNIQUES, Parameter, Technique
 from train.data.sources import find_images
 from train.validation import center_crops
 
+from .results import positive
 from .weak_noise import held_out
 
 SIGMAS = (5, 15, 25, 50, 75)
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tune_techniques", description="The techniques' rules.")
     parser.add_argument("--data", nargs="+", required=True, help="photographs: folders or tar files")
     parser.add_argument("--only", nargs="+", choices=list(TECHNIQUES), default=list(TECHNIQUES))
-    parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
+    parser.add_argument("--every", type=positive, default=1, help="take every n-th picture")
     parser.add_argument("--crop", type=int, default=128, help="side of the crops (default 128)")
     options = parser.parse_args(arguments)
     try:

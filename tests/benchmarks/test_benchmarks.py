@@ -120,3 +120,13 @@ def test_large_pictures_are_measured_in_processes_of_their_own(tiny_checkpoint, 
     assert large.main([str(tiny_checkpoint), "--megapixels", "0.02"]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| 0.02 |") and float(row.split("|")[-2]) > 50
+
+
+@pytest.mark.parametrize("command", [clipping.main, lambda: noise_level.main()])
+def test_pictures_that_are_not_there_are_said_in_a_sentence(tiny_checkpoint, tmp_path, monkeypatch, command):
+    checkpoint = [str(tiny_checkpoint)] if command is clipping.main else []
+    for more in (["--data", str(tmp_path / "none")], ["--data", str(tmp_path), "--every", "0"]):
+        monkeypatch.setattr("sys.argv", ["benchmark", *checkpoint, *more])
+        with pytest.raises(SystemExit) as raised:
+            command()
+        assert raised.value.code == 2 if "--every" in more else str(raised.value.code).startswith("error: ")
