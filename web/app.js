@@ -75,6 +75,22 @@ function finish(provider) {
 
 const read = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 
+// What a canvas holds of a bitmap, on white; null if it is too long or too wide for one, where browsers draw nothing.
+function pixelsOf(bitmap) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // under what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0);
+  try {
+    const pixels = read(canvas);
+    return pixels.data[3] === 255 ? pixels : null;
+  } catch {
+    return null;
+  }
+}
+
 async function open(file) {
   if (!file) return;
   const mine = (opened += 1), bitmap = await createImageBitmap(file).catch(() => null);
@@ -83,13 +99,12 @@ async function open(file) {
   const { width, height } = bitmap;
   if (width * height > MAX_PIXELS)
     return refuse(`The photo has ${(width * height / 1e6).toFixed(0)} megapixels; at most ${MAX_PIXELS / 1e6} fit. Crop it first.`);
+  const pixels = pixelsOf(bitmap);
+  if (!pixels) return refuse(`The photo has ${width} x ${height} pixels: on a side this browser holds fewer. Crop it first.`);
   end();
   for (const canvas of [noisyCanvas, denoisedCanvas]) [canvas.width, canvas.height] = [width, height];
-  const context = noisyCanvas.getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white"; // under what is transparent
-  context.fillRect(0, 0, width, height);
-  context.drawImage(bitmap, 0, 0);
-  clean = read(noisyCanvas);
+  noisyCanvas.getContext("2d", { willReadFrequently: true });
+  clean = pixels;
   noise = gaussianNoise(Math.min(3 * width * height, MAX_NOISE));
   addNoise();
   denoisedCanvas.getContext("2d", { willReadFrequently: true }).putImageData(noisy, 0, 0); // until tiles come

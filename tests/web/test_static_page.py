@@ -436,8 +436,13 @@ def test_what_is_saved_is_what_is_seen(page, photo):
       return save.hidden;
     }""")
     page.wait_for_function(f"!save.hidden && {DONE}")
-    # A file that is none leaves the result, and its link.
+    # A file that is none, or too wide for a canvas, leaves the result, and its link.
     before = page.evaluate(RESULT)
+    wide = png(np.zeros((1, 70_000), np.uint8))
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": wide})
+    page.wait_for_selector("#status.problem")
+    assert "70000 x 1 pixels" in page.inner_text("#status")
+    page.evaluate("document.getElementById('status').className = ''")
     page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.wait_for_selector("#status.problem")
     assert page.evaluate(RESULT) == before and page.is_visible("#save")
