@@ -91,9 +91,9 @@ window.addEventListener("keydown", (event) => {
 // -- names, groups and words that gradio leaves out ---------------------------------------------------------------------
 const announced = Object.assign(document.createElement("div"), { id: "announced", role: "status" });
 function announceResult() { // once it is final: the first of its figures
-  const tile = document.querySelector("#figures .tile"), value = tile?.querySelector("b").textContent ?? "\u2026";
+  const tile = document.querySelector("#figures .tile"), value = tile?.querySelector("b").textContent;
   if (/[\u2026\u2248]/.test(value)) return;
-  const text = `${tile.querySelector(".label").firstChild.textContent.trim()}: ${value.replace("\u2192", "to")}`;
+  const text = tile ? `${tile.querySelector(".label").firstChild.textContent.trim()}: ${value.replace("\u2192", "to")}` : "";
   if (announced.textContent !== text) announced.textContent = text;
 }
 new MutationObserver(() => {
