@@ -131,7 +131,7 @@ def _pictures_text(run: dict[str, Any]) -> str:
             "the first of the stream, held out for validation."
         )
     others = f"{count_others(data)} held out for validation by name" if data["apart"] else "and validated on it"
-    size = f"{data['megapixels']:.{0 if data['megapixels'] >= 1 else 2}f} megapixels"
+    size = f"{data['megapixels']:.0f} megapixels" if data["megapixels"] >= 1 else "less than a megapixel"
     scaled = "" if data.get("paired") else " after scaling"
     lines = [f"{data['training']} photographs ({size}{scaled}) for training, {others}."]
     return "\n".join([*lines, *_license_table(data.get("licenses") or {})])
