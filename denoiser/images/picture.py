@@ -290,10 +290,10 @@ def check_floats(planes: np.ndarray, name: str) -> None:
     """Raise ImageUnreadable for values that are no numbers, or most of which are far above white at 1."""
     if not np.isfinite(planes).all():
         raise ImageUnreadable(f"{name} holds values that are not finite numbers: replace them first.")
-    if float(planes.max()) > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.5:
-        extreme = float(planes.max())
-        raise ImageUnreadable(f"{name} has values up to {extreme:g}; floats must have white at 1: divide by white.")
-    if np.mean(planes > NETWORK_RANGE[1]) > MANY_HIGHLIGHTS:
+    highest = float(planes.max())
+    if highest > _FLOAT_LIMIT and np.mean(planes > _FLOAT_LIMIT) > 0.5:
+        raise ImageUnreadable(f"{name} has values up to {highest:g}; floats must have white at 1: divide by white.")
+    if highest > NETWORK_RANGE[1] and np.mean(planes > NETWORK_RANGE[1]) > MANY_HIGHLIGHTS:
         _logger.warning("%s: values above %g stay as they are, and many are: is white at 1?", name, NETWORK_RANGE[1])
 
 
