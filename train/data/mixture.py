@@ -1,7 +1,5 @@
 """Noise for training: one kind, or a mixture, drawn for each crop."""
 
-import math
-
 import torch
 
 from denoiser.noise import NOISES, TorchRandom
