@@ -205,7 +205,7 @@ def save_measurements(path: Path, entries: list[dict]) -> None:
     fresh = {key(entry): entry for entry in entries}
     kept = [entry for entry in known if key(entry) not in fresh]
     if others := [one for one in known if key(one) in fresh and one.get("pictures") != fresh[key(one)].get("pictures")]:
-        name, count = others[0]["dataset"], others[0]["pictures"]
+        name, count = others[0]["dataset"], others[0].get("pictures", "other")
         print(f"warning: this replaces what was measured on {count} pictures of {name}; --name keeps two apart")
     write_text(path, json.dumps(kept + entries, indent=1) + "\n")
 
