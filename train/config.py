@@ -32,6 +32,8 @@ class Data:
         grayscale: Share of the crops made gray, noise included (color networks).
         permute_channels: Share of the crops whose color channels are shuffled.
         flat: Share of the crops replaced by flat areas of any color.
+        drawings: Share of the crops replaced by drawings, see :mod:`train.data.drawings`; three of four get no noise. For
+            blind networks, which else take them for noise.
         clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are given the
             level :func:`denoiser.analysis.clipping.undo_clipping` does it.
         quantize: Share of the noisy crops rounded to 8 bits, as in files: at a level or two of noise that matters.
@@ -51,6 +53,7 @@ class Data:
     grayscale: float = 0.1
     permute_channels: float = 0.0
     flat: float = 0.0
+    drawings: float = 0.0
     clip: float = 0.0
     quantize: float = 0.0
     chroma_subsampling: float = 0.0
@@ -63,7 +66,7 @@ class Data:
         _require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1, "scale must rise within (0, 1]")
         _require(1 <= self.copies <= 100 and 1 <= self.candidates <= 100, "copies and candidates must be within 1..100")
         _require(self.window >= 0 and self.window_steps >= 1, "window must be at least 0, window_steps at least 1")
-        for name in ("grayscale", "permute_channels", "flat", "clip", "quantize", "chroma_subsampling"):
+        for name in ("grayscale", "permute_channels", "flat", "drawings", "clip", "quantize", "chroma_subsampling"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be a share in [0, 1]")
         _require(0 < self.validation_share < 1, "validation_share must be a share between 0 and 1")
         for group, names in self.held_out.items():

@@ -17,6 +17,7 @@ from denoiser.self_supervised import Objective
 
 from ..config import Data, Stage
 from .augment import flat_areas, permute_channels
+from .drawings import draw_crops
 from .mixture import NoiseMixture
 from .noisy import NoisyPictures
 from .photographs import Photographs
@@ -75,11 +76,17 @@ class BatchSampler(Dataset):
                 crops = permute_channels(crops, data.permute_channels, generator)
             if data.flat:
                 crops = flat_areas(crops, data.flat, generator)
+            if data.drawings:
+                drawn = torch.rand(stage.batch, generator=generator, device=device) < data.drawings
+                crops = draw_crops(crops, drawn, generator)
             # Gray pictures with gray noise, which a color network otherwise never learns to trust.
             gray = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.grayscale
             clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
             noisy, level = self._mixture(clean, generator)
             noisy = torch.where(gray, noisy[:, :1], noisy)
+            if data.drawings:  # most are on a screen: no camera has seen them
+                drawn &= torch.rand(stage.batch, generator=generator, device=device) < 0.75
+                noisy, level = torch.where(drawn[:, None, None, None], clean, noisy), level.masked_fill(drawn, 0)
             if data.clip:
                 clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.clip
                 noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
