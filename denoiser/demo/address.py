@@ -14,6 +14,8 @@ from ..noise.registry import Parameter
 MAX_CHARACTERS, MAX_FIELDS = 2000, 40
 NO_NOISE = "none"
 """The noise of a photo that is noisy already."""
+OWN_PHOTO = "own"
+"""The photo, where it is a visitor's own: no address holds one."""
 SIGMA_MODES = ("known", "estimate", "manual")
 GIVEN_SIGMA = Parameter("sigma_given", "Noise level", "8-bit levels", 0, 100, 25, 1)
 STRENGTH = Parameter("strength", "Strength", "", 0, 1, 1, 0.05)
@@ -33,6 +35,7 @@ class Address:
         sigma_mode: Where the network's noise level comes from.
         sigma_given: That level, if it is chosen by hand.
         strength: See :class:`denoiser.Denoiser`.
+        photo: Name of an example; ``OWN_PHOTO``; "" for the first example.
     """
 
     checkpoint: str = ""
@@ -43,6 +46,7 @@ class Address:
     sigma_mode: str = "known"
     sigma_given: float = 25.0
     strength: float = 1.0
+    photo: str = ""
 
 
 def parse_address(query: str) -> Address:
@@ -64,6 +68,7 @@ def parse_address(query: str) -> Address:
         sigma_mode="estimate" if noisy_already and sigma_mode == "known" else sigma_mode,
         sigma_given=_number(given, GIVEN_SIGMA),
         strength=_number(given, STRENGTH),
+        photo=given.get("photo", "")[:300],
     )
 
 
@@ -89,7 +94,7 @@ def write_address(address: Address) -> str:
     if address.sigma_mode == "manual":
         settings["sigma_given"] = address.sigma_given
         del usual["sigma_given"]
-    settings["strength"] = address.strength
+    settings |= {"strength": address.strength, "photo": address.photo}
     changed = {name: _text(value) for name, value in settings.items() if value != usual.get(name)}
     return urllib.parse.urlencode(changed, safe="/@")
 

@@ -73,8 +73,13 @@ class ControlValues:
         """What the file of the whole photo depends on."""
         return self.photo, self.selection and self.selection.checkpoint, self.options
 
-    def query(self, default: str) -> str:
-        """The address of the page with these controls, behind its ``?``; ``default`` is its usual checkpoint."""
+    def query(self, default: str, photo: str) -> str:
+        """The address of the page with these controls, behind its ``?``.
+
+        Args:
+            default: The page's usual checkpoint.
+            photo: See :attr:`Address.photo`.
+        """
         chosen = self.selection.checkpoint if self.selection else default
         return write_address(
             Address(
@@ -86,6 +91,7 @@ class ControlValues:
                 sigma_mode=self.sigma_mode,
                 sigma_given=self.sigma,
                 strength=self.strength,
+                photo=photo,
             )
         )
 

@@ -314,7 +314,7 @@ class DenoiseTab:
             | advice
             | {
                 ui.file: gr.update(visible=False, value=None),  # it was made with other settings
-                ui.query: controls.query(self.state.checkpoint),
+                ui.query: controls.query(self.state.checkpoint, self.controls.photo_name(controls.photo)),
                 ui.download: gr.update(
                     value=pictures.paths["denoised"],
                     label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",

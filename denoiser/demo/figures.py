@@ -12,7 +12,7 @@ import jinja2
 
 from ..experiment import Experiment
 from ..hub.catalogue import Catalogue
-from ..hub.checkpoints import ADDRESS
+from ..hub.checkpoints import ADDRESS, PURPOSES
 from ..hub.facts import Facts
 from ..hub.safe_markdown import safe_markdown
 from ..noise import NOISES
@@ -103,7 +103,9 @@ def render_figures(result: Experiment, checkpoint: str, sigma_mode: str, live: b
 def checkpoint_label(facts: Facts) -> str:
     """One line in the menu of checkpoints: what it is for, how good, how large."""
     parts = [facts.name]
-    if facts.blind:
+    if facts.name in PURPOSES:
+        parts.append(PURPOSES[facts.name].partition(":")[0])
+    elif facts.blind:
         parts.append("photos with noise of their own")
     elif facts.channels:
         parts.append("gray pictures" if facts.channels == 1 else "Gaussian noise")

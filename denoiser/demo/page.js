@@ -14,19 +14,30 @@ window.shownPictures = () => document.querySelector("#viewer .viewer")?.dataset.
   ?? (innerWidth < 800 ? "noisy denoised" : "noisy denoised difference clean");
 const isRange = (element) => element?.matches?.("input[type=range]");
 const isMove = (event) => isRange(event.target) && /^(Arrow|Page|Home|End)/.test(event.key);
-window.addEventListener("pointerdown", (event) => { if (isRange(event.target)) moving = event.target; }, true);
+let before = ""; // where the slider was before it was touched
+window.addEventListener("pointerdown", (event) => {
+  if (!isRange(event.target)) return;
+  moving = event.target;
+  before = moving.value;
+}, true);
 window.addEventListener("keydown", (event) => { if (isMove(event)) moving = event.target; }, true);
 window.addEventListener("pointerup", (event) => {
   moving = null; // before gradio's slider hears of the release
   if (isNumber(event.target)) event.stopPropagation(); // nothing moved: the slider's number box was clicked
 }, true);
-// gradio's slider reports a release of the mouse only; this makes one of a key, and of a touch that the page took over.
+// gradio's slider reports a release of the mouse only; this makes one of a key, and of a touch that scrolls the page.
 const release = (range = moving) => {
   moving = null;
   range?.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
 };
 window.addEventListener("keyup", (event) => { if (isMove(event)) release(); }, true);
-window.addEventListener("pointercancel", () => release(), true);
+window.addEventListener("pointercancel", () => { // the finger scrolls the page, and only began on a slider
+  if (moving && moving.value !== before) {
+    moving.value = before;
+    moving.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  release();
+}, true);
 window.addEventListener("blur", () => release());
 
 // -- number boxes: what is typed acts at Enter or when the box is left, half-typed numbers do not ----------------------
@@ -35,9 +46,10 @@ window.addEventListener("input", (event) => {
   if (isNumber(event.target) && !event.finished) event.stopImmediatePropagation();
 }, true);
 const finish = (box) => {
-  // What is used is shown: the number before where there is none, and a whole one as the seed.
+  // What is used is shown: the number before where there is none, one in range, and a whole one as the seed.
   if (box.value === "") box.value = box.dataset.finished ?? "";
-  else if (box.closest("#seed")) box.value = Math.abs(Math.round(box.value));
+  else if (box.closest("#seed")) box.value = Math.min(Math.abs(Math.round(box.value)), Number.MAX_SAFE_INTEGER);
+  else if (box.max) box.value = Math.min(Math.max(box.value, box.min), box.max);
   if (box.value === box.dataset.finished) return;
   box.dataset.finished = box.value;
   box.dispatchEvent(Object.assign(new Event("input", { bubbles: true }), { finished: true }));
@@ -87,6 +99,10 @@ const MENU_KEYS = ["ArrowUp", "ArrowDown", "Home", "End", "Enter", "Escape"];
 window.addEventListener("keydown", (event) => {
   if (event.target.matches?.("input[role=combobox][readonly]") && !MENU_KEYS.includes(event.key)) event.stopImmediatePropagation();
 }, true);
+window.addEventListener("pointerdown", ({ target }) => { // it opens when it gets the focus, which it keeps when it is closed by Escape
+  const menu = target.closest?.(".block")?.querySelector("input[role=combobox][readonly]");
+  if (menu && menu === document.activeElement && menu.getAttribute("aria-expanded") !== "true") menu.blur();
+}, true);
 
 // -- names, groups and words that gradio leaves out ---------------------------------------------------------------------
 const announced = Object.assign(document.createElement("div"), { id: "announced", role: "status" });
@@ -96,7 +112,13 @@ function announceResult() { // once it is final: the first of its figures
   const text = tile ? `${tile.querySelector(".label").firstChild.textContent.trim()}: ${value.replace("\u2192", "to")}` : "";
   if (announced.textContent !== text) announced.textContent = text;
 }
+const LATE = ["offer", "job", "file"], there = new Set(); // what appears after an action, perhaps out of sight
 new MutationObserver(() => {
+  for (const id of LATE) {
+    const element = document.getElementById(id);
+    if (element && !there.has(id)) requestAnimationFrame(() => element.scrollIntoView({ block: "nearest" }));
+    there[element ? "add" : "delete"](id);
+  }
   if (!announced.isConnected) document.body?.append(announced);
   announceResult();
   for (const group of document.querySelectorAll("fieldset:has([type=radio])")) { // of one name the arrow keys choose
@@ -232,8 +254,7 @@ window.writeAddress = (query) => {
     const same = query === new URLSearchParams(location.search).toString().replaceAll("%2F", "/").replaceAll("%40", "@");
     opening &&= !same;
     if (same || opening) return;
-    const first = !history.state?.denoiser && !location.search;
-    history[first ? "replaceState" : "pushState"]({ denoiser: true }, "", query ? `?${query}` : location.pathname);
+    history.pushState(null, "", query ? `?${query}` : location.pathname);
   }, 400);
 };
 window.addEventListener("popstate", () => {

@@ -16,7 +16,7 @@ NOISY_SHARE = 0.3
 most 0.05, of those with the noise of a camera 0.5 and more."""
 GRID, PART_SIDE = 3, 128
 """A photo is judged by so many parts along each side, each of this side in pixels: the middle of its field."""
-GAUSSIAN_ONLY = ("camera", "jpeg")
+NOT_GAUSSIAN = ("camera", "raw", "correlated", "jpeg")
 """Noises that a network trained with Gaussian noise does not know."""
 
 
@@ -27,14 +27,14 @@ class PhotoFacts:
     Attributes:
         width: Upright, pixels.
         height: Upright, pixels.
-        noisy: Whether it looks noisy already.
+        noisy: Whether it looks noisy already; None if that cannot be told.
         frames: How many its file holds; the first is used.
         fits_jpeg: Whether it has 8 bits and no transparency.
     """
 
     width: int
     height: int
-    noisy: bool
+    noisy: bool | None
     frames: int = 1
     fits_jpeg: bool = True
 
@@ -44,7 +44,7 @@ def describe_photo(picture: Picture, frames: int = 1, denoiser: Denoiser | None 
     width, height = picture.size
     # Of a small crop every part may be texture: it is not judged.
     judge = denoiser if min(width, height) >= GRID * PART_SIDE else None
-    noisy = judge is not None and judge.noise_share(_middles(picture)) >= NOISY_SHARE
+    noisy = judge.noise_share(_middles(picture)) >= NOISY_SHARE if judge else None
     return PhotoFacts(width, height, noisy, frames, picture.dtype == np.uint8 and picture.alpha is None)
 
 
@@ -101,15 +101,18 @@ def advise(loaded: Facts, color: bool, noise: str | None, sigma: float | None) -
         sigma: The noise level that is added or given, 8-bit units; None if it is not known.
     """
     name = loaded.name
-    if (noise is None or noise in GAUSSIAN_ONLY) and not loaded.blind:
-        kind = "a photo's own noise" if noise is None else "this noise"
-        text = f"{name} is trained for Gaussian noise, and {kind} is another. {PHOTO_CHECKPOINT} is made for it."
+    if (noise is None or noise in NOT_GAUSSIAN) and not loaded.blind:
+        kind = "A photo's own noise" if noise is None else "This noise"
+        text = f"{kind} is not Gaussian, which {name} is trained for. The checkpoint {PHOTO_CHECKPOINT} is made for it."
         return Advice(text, PHOTO_CHECKPOINT)
     if loaded.channels == 1 and color:
-        text = f"{name} is for gray pictures: it takes each color channel by itself. {DEFAULT_CHECKPOINT} is for color."
+        text = f"The checkpoint {name} is for gray pictures: of this one it takes each channel by itself. "
+        text += f"{DEFAULT_CHECKPOINT} is for color."
         return Advice(text, DEFAULT_CHECKPOINT)
     high = loaded.sigma_range[1] if loaded.sigma_range else None
     if high is not None and sigma is not None and sigma > high and not loaded.blind:
-        text = f"{name} is trained for noise levels up to {high:g}. Beyond, the result is worse than it could be."
+        text = (
+            f"The checkpoint {name} is trained for levels up to {high:g}. Beyond, the result is worse than it could be."
+        )
         return Advice(text, sigma=high)
     return None

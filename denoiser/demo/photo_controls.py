@@ -1,13 +1,15 @@
 """What the page does beside denoising: advice about a photo, the part to work on, the file, the address."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import hash_file
 
 from ..hub.checkpoints import bundled_checkpoints
 from ..noise import NOISES
-from .address import parse_address
+from .address import OWN_PHOTO, Address, parse_address
 from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import PARAMETERS, ControlValues
 from .denoise_layout import DenoiseLayout
@@ -29,6 +31,10 @@ class PhotoControls:
 
     def __init__(self, state: DemoState, layout: DenoiseLayout, picker: CheckpointPicker):
         self.state, self.layout, self.picker = state, layout, picker
+        paths = state.settings.examples  # the page starts with the first
+        self._examples = {path.stem if index else "": path for index, path in enumerate(paths)}
+        # gradio keeps a file in a folder that is named by its content.
+        self._example_names = {hash_file(path): name for name, path in self._examples.items()}
         self.full_size = FullSize(state.experiment_runner, state.results, state.settings.max_queued_calls)
 
     def connect(self, page: gr.Blocks, computing: dict, fetching: dict, on_noisy: dict) -> None:
@@ -91,7 +97,7 @@ class PhotoControls:
         except gr.Error:
             return nothing  # computing it will say what is wrong; an error here would keep it from running
         large = self._is_large(facts)
-        offered = facts.noisy and not noisy_already
+        offered = bool(facts.noisy) and not noisy_already
         shown = {ui.photo_facts: facts, ui.offer: gr.update(visible=offered)}
         texts = []
         if facts.frames > 1:
@@ -101,6 +107,8 @@ class PhotoControls:
                 f"**{facts.width * facts.height / 1e6:.1f} megapixels ({facts.width} \u00d7 {facts.height}).** You see "
                 "what is chosen here, so that the sliders answer at once. The file has the full size."
             )
+        if noisy_already and facts.noisy is False:
+            texts.append('**This photo looks clean.** To add noise to it, untick "My photo is already noisy".')
         if texts:
             shown[ui.notice] = gr.update(value="\n\n".join(texts), visible=True)
         shown[ui.area] = self.area(noisy_already, facts)
@@ -246,19 +254,41 @@ class PhotoControls:
     def _connect_address(self, page: gr.Blocks, computing: dict, fetching: dict) -> None:
         ui, read = self.layout, "(...values) => [location.search.slice(0, 2000), ...values.slice(1)]"
         outputs = [
-            *(ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode, ui.manual_controls),
+            *(
+                ui.photo,
+                ui.noisy_already,
+                ui.noise,
+                ui.formula,
+                ui.noise_controls,
+                ui.seed,
+                ui.sigma_mode,
+                ui.manual_controls,
+            ),
             *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
         ]
         # Of steps back and forth in quick succession the last one counts, with the address as it is then.
         last = {"js": read, "trigger_mode": "always_last"}
         for opened in (page.load, ui.address_opened.click):
-            opened(self.on_address_opened, ui.address, outputs, **last, **IMMEDIATE).success(**computing)
+            opened(self.on_address_opened, [ui.address, ui.photo], outputs, **last, **IMMEDIATE).success(**computing)
         loaded = page.load(self.picker.on_load, None, [*self.picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
         ui.query.change(None, ui.query, js="(query) => { window.writeAddress(query); }", api_visibility="private")
 
-    def on_address_opened(self, query: str | None) -> list:
+    def photo_name(self, photo: str | None) -> str:
+        """See :attr:`Address.photo`."""
+        return self._example_names.get(Path(photo).parent.name, OWN_PHOTO) if photo else OWN_PHOTO
+
+    def _photo_of(self, address: Address, shown: str | None) -> Any:
+        """The photo that an address asks for, if it is not the one that is shown; a visitor's own is lost."""
+        known = address.photo == OWN_PHOTO or address.photo in self._examples
+        wanted = address.photo if known else ""
+        path = self._examples.get(wanted)
+        if wanted == self.photo_name(shown) or (path is None and wanted != OWN_PHOTO):
+            return gr.skip()
+        return path and str(path)
+
+    def on_address_opened(self, query: str | None, photo: str | None) -> list:
         """The controls as the page's address has them. Their values alone: see ``bounded_slider``."""
         address = parse_address(query or "")
         levels = [
@@ -266,6 +296,7 @@ class PhotoControls:
             for name, parameter in PARAMETERS
         ]
         return [
+            self._photo_of(address, photo),
             address.noisy_already,
             address.noise,
             render_info("Noise", *formula_of(address.noise)),

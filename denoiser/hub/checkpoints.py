@@ -14,10 +14,10 @@ BUNDLED = Path(__file__).parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = "color-base"
 PURPOSES = {
     "color-base": "color pictures; the default",
-    "color-large": "color pictures: a wider network, 0.1 to 0.2 dB better than color-base in 3 to 4 times its time",
+    "color-large": "color pictures, better and slower: 0.1 to 0.2 dB better than color-base in 3 to 4 times its time",
     "color-small": "color pictures, in about half the time",
     "gray-base": "gray pictures: scans, microscopes",
-    "photo": "noisy photographs as cameras write them; takes no noise level",
+    "photo": "noisy photographs as cameras write them: takes no noise level",
     "bottleneck-color": "seeing what a plain autoencoder can do",
 }
 """What each bundled checkpoint is for."""

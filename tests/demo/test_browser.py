@@ -53,9 +53,11 @@ def test_keys_on_a_slider_and_in_a_number_box_act_and_half_typed_numbers_do_not(
     seed = visitor.page.locator("#seed input")
     visitor.after(lambda: (seed.click(), seed.fill("12"), seed.press("Enter")))
     # A number out of range is brought into it.
-    visitor.after(lambda: (field.fill("5000"), field.press("Enter"), field.blur()))
+    visitor.after(lambda: (field.fill("5000"), field.press("Enter")))
+    assert field.input_value() == "100"
+    field.blur()
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.2))
-    for typed, used in (("-7", "7"), ("2.6", "3")):
+    for typed, used in (("-7", "7"), ("2.6", "3"), ("9" * 20, str(2**53 - 1))):
         visitor.after(lambda typed=typed: (seed.fill(typed), seed.press("Enter")))
         assert seed.input_value() == used
         visitor.page.wait_for_function("used => location.search.endsWith(`seed=${used}`)", arg=used)
@@ -392,6 +394,14 @@ def test_a_menu_closes_when_it_is_left_by_keyboard_and_keys_choose_from_all_of_i
     options.first.wait_for(state="detached")
     visitor.page.wait_for_timeout(300)
     assert not options.count()
+    menu.click()
+    options.first.wait_for()
+    menu.press("Escape")
+    options.first.wait_for(state="detached")
+    menu.click()  # it has the focus still
+    options.first.wait_for()
+    menu.press("Tab")
+    options.first.wait_for(state="detached")
     visitor.after(lambda: (menu.focus(), menu.press("ArrowDown"), menu.press("Enter")))
     assert menu.input_value() == "Poisson (photons)"
     visitor.page.wait_for_function("() => location.search.includes('noise=poisson')")

@@ -113,12 +113,11 @@ def test_without_their_folders_the_page_has_no_example_photos_and_no_tab_for_the
     ("facts", "label"),
     [
         (Facts("user/x"), "user/x"),
-        (Facts("photo", channels=3, blind=True), "photo · photos with noise of their own"),
-        (Facts("gray-base", channels=1, parameters=3_700_000), "gray-base · gray pictures · 3.7 M"),
-        (
-            Facts("color-base", channels=3, psnr=(("cbsd68, sigma=25", 31.3),)),
-            "color-base · Gaussian noise · 31.3 dB at σ 25",
-        ),
+        (Facts("user/photo", channels=3, blind=True), "user/photo · photos with noise of their own"),
+        (Facts("user/x", channels=1, parameters=3_700_000), "user/x · gray pictures · 3.7 M"),
+        (Facts("user/x", channels=3, psnr=(("cbsd68, sigma=25", 31.3),)), "user/x · Gaussian noise · 31.3 dB at σ 25"),
+        (Facts("photo", channels=3, blind=True), "photo · noisy photographs as cameras write them"),
+        (Facts("color-small", channels=3), "color-small · color pictures, in about half the time"),
     ],
 )
 def test_the_menu_says_what_a_checkpoint_is_for(facts, label):

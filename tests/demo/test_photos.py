@@ -156,7 +156,7 @@ def test_a_level_beyond_the_range_and_a_network_that_does_not_fit_are_said_and_b
     page.click("#noise input")
     visitor.after(lambda: page.get_by_role("option", name="Camera photograph").click())
     assert page.input_value(hidden) == f"{NOISES['camera'].parameters[0].default:g}"  # others' levels are not raised
-    visitor.says("#advice", "trained for Gaussian noise")
+    visitor.says("#advice", "is not Gaussian")
     number = visitor.result()["number"]
     page.click("#advice-button")
     visitor.until("checkpoint photo")
@@ -253,6 +253,33 @@ def test_settings_live_in_the_address_and_come_back(open_page, visitor):
     other.settle()
     before_time = [line for line in figures.splitlines() if " s" not in line]
     assert [line for line in other.figures().splitlines() if " s" not in line] == before_time
+    page.go_back()
+    page.wait_for_url("**/?sigma=*")
+    page.go_back()  # to where the visit began
+    page.wait_for_function("() => document.querySelector('#gaussian-sigma input')?.value === '25'")
+    assert not page.evaluate("location.search")
+
+
+def test_an_example_is_in_the_address_and_a_photo_of_ones_own_is_asked_for_again(visitor, photo):
+    page = visitor.page
+    visitor.after(lambda: page.locator("#examples .gallery-item").nth(1).click())
+    page.wait_for_url("**/?photo=*")
+    shown = visitor.picture("clean")
+    page.reload()
+    visitor.settle()
+    assert np.array_equal(visitor.picture("clean"), shown)
+    visitor.after(lambda: page.go_back())
+    visitor.settle()
+    assert not np.array_equal(visitor.picture("clean"), shown)
+    visitor.after(lambda: visitor.upload("mine.png", png(photo)))
+    page.wait_for_url("**/?photo=own")
+    visitor.after(lambda: visitor.slide("gaussian-sigma", 0.4))
+    page.wait_for_url("**/?sigma=*&photo=own")
+    visitor.after(lambda: page.go_back())  # the photo is still there
+    page.wait_for_function("() => document.querySelector('#gaussian-sigma input')?.value === '25'")
+    assert np.array_equal(visitor.picture("clean"), photo)
+    page.reload()
+    visitor.says("#figures", "Drop a photo first")
 
 
 def test_an_address_sets_every_control(open_page):

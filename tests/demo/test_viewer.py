@@ -386,6 +386,22 @@ def test_a_finger_moves_the_line_or_scrolls_the_page_and_two_zoom_the_pictures(o
     assert visitor.page.evaluate("visualViewport.scale") == 1  # the page itself is as large as before
 
 
+def test_a_finger_that_scrolls_the_page_from_a_slider_leaves_its_value(open_page):
+    visitor = open_page(390, 844, phone=True)
+    slider = visitor.page.locator("#gaussian-sigma input[type=range]")
+    box = slider.bounding_box()
+    x, y = box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2
+    visitor.page.evaluate("addEventListener('scrollend', () => window.rests = true)")
+    drag_fingers(visitor, (x, y, 0, -200))
+    visitor.page.wait_for_function("() => window.rests && scrollY > 50")
+    visitor.settle()
+    assert slider.input_value() == "25" and "24.9" in visitor.figures() and "sigma" not in visitor.page.url
+    visitor.page.evaluate("scrollTo(0, 0)")
+    visitor.page.wait_for_function("() => scrollY === 0")
+    visitor.after(lambda: drag_fingers(visitor, (x - 200, y, 100, 0)))
+    assert slider.input_value() not in ("25", "0")
+
+
 def test_the_line_between_noisy_and_denoised_follows_mouse_and_keys(shared_visitor):
     page = shared_visitor.page
     shared_visitor.mode("slider")
