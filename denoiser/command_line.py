@@ -91,6 +91,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise ValueError("--tune is for checkpoints, and chooses the strength: leave --strength out")
     if options.adapt is not None and not options.adapt > 0:
         raise ValueError("--adapt is for checkpoints, and takes a positive number of seconds")
+    if options.page is not None and options.page < 1:
+        raise ValueError("--page counts from 1")
     if options.overwrite and options.skip_existing:
         raise ValueError("--overwrite and --skip-existing exclude each other")
     if options.output == "-" and options.json:

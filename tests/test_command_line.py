@@ -136,6 +136,7 @@ def test_a_file_that_comes_while_it_computes_is_not_overwritten(
     [
         (["--sigma", "300"], "--sigma must be from 0 to 255"),
         (["--strength", "2"], "--strength must be from 0 to 1"),
+        (["--page", "0"], "--page counts from 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_any_work(run, pictures, tmp_path, arguments, message):

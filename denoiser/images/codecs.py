@@ -151,6 +151,8 @@ def from_pil(image: Image.Image, request: Request) -> list[Frame]:
     info = metadata.from_pil(image)
     if image.format == "TIFF" and set(getattr(image, "tag_v2", ())) - tiff_tags.LAYOUT - tiff_tags.READ_BY_PILLOW:
         request.warn("its tags about the picture, such as EXIF, are left out: pass the path of the file to keep them")
+    if metadata.has_broken_profile(image):
+        request.warn("its ICC color profile is damaged and is dropped")
     if segments := metadata.left_out(image):
         request.warn(f"what other programs have put into it ({', '.join(segments)}) is left out")
     if is_only_page(image, request):

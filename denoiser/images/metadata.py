@@ -106,7 +106,7 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
     if isinstance(info.get("exif"), bytes):  # formats differ in whether they store the prefix
         info["exif"] = b"Exif\0\0" + info["exif"].removeprefix(b"Exif\0\0")
     unit = source.get("resolution_unit", 2)
-    if dpi := _pair(source.get("dpi")):
+    if (dpi := _pair(source.get("dpi"))) and not _is_made_up(image):
         scale = 1 / 2.54 if unit == 3 else 1.0
         info["resolution"] = (dpi[0] * scale, dpi[1] * scale, 3 if unit == 3 else 2)
     elif source.get("jfif_unit") == 0 and len(set(source["jfif_density"])) > 1:
@@ -123,6 +123,16 @@ def from_pil(image: Image.Image) -> dict[str, Any]:
     return {key: value for key, value in info.items() if value not in (None, b"", "")}
 
 
+def _is_made_up(image: Image.Image) -> bool:
+    """Whether Pillow has put 72 dpi where a JPEG names no resolution."""
+    if image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit"):
+        return False
+    try:
+        return ExifTags.Base.XResolution not in image.getexif()
+    except Exception:  # a damaged one
+        return True
+
+
 def _is_same(value: Any, text: str) -> bool:
     return value == text or (isinstance(value, bytes) and value == text.encode("latin-1", "replace"))
 
@@ -131,6 +141,12 @@ def _pair(value: Any) -> tuple[float, float] | None:
     """Two numbers of a resolution, of which one may stand for both; None if they are none."""
     pair = value if isinstance(value, tuple | list) else (value, value)
     return (float(pair[0]), float(pair[1])) if len(pair) == 2 and all(isinstance(one, Real) for one in pair) else None
+
+
+def has_broken_profile(image: Image.Image) -> bool:
+    """Whether parts of a JPEG's color profile are missing."""
+    parts = any(body.startswith(b"ICC_PROFILE\0") for _, body in getattr(image, "applist", ()))
+    return parts and not image.info.get("icc_profile")
 
 
 def left_out(image: Image.Image) -> list[str]:

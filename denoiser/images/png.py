@@ -21,7 +21,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
 _MAX_PROFILE = 2**26
 _RAW_CHUNKS = {b"cICP": "cicp", b"mDCV": "mdcv", b"cLLI": "clli"}  # Pillow does not read them
-_PARSED_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_PARSED_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"eXIf", *_TEXT_CHUNKS)
 
 
 def read(file: IO[bytes], request: Request) -> list[Frame]:
@@ -77,6 +78,9 @@ def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) ->
         return info | {_RAW_CHUNKS[kind]: chunk[8:-4]}
     if kind not in _PARSED_CHUNKS:
         return info
+    if kind == b"iCCP" and "icc_profile" in info:
+        request.warn("of its ICC color profiles the first is kept")
+        return info
     try:
         if kind == b"iCCP":  # Pillow reads none of more than a megabyte
             unpack = zlib.decompressobj()
@@ -86,6 +90,8 @@ def _merge(info: dict[str, Any], kind: bytes, chunk: bytes, request: Request) ->
         else:
             with Image.open(io.BytesIO(_ONE_PIXEL[:33] + chunk + _ONE_PIXEL[33:]), formats=["PNG"]) as image:
                 found = metadata.from_pil(image)
+        if kind in _TEXT_CHUNKS and not found:
+            raise ValueError("it is no text")
         if kind == b"cHRM" and len(found["chromaticity"]) != 8:
             raise ValueError("it has not eight numbers")
     except Exception as error:

@@ -310,6 +310,7 @@ def with_chunk(path, extra):
         (chunk(b"tEXt", b"key\0value", crc=1), "tEXt"),
         (chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(3_000_000))), "zTXt"),
         (chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"k" * 3_000_000)), "iTXt"),
+        (chunk(b"iTXt", b"key\0\0\0\0\0\xff\xfe"), "iTXt"),
         (chunk(b"iCCP", b"name\0\0nonsense"), "iCCP"),
         (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"no profile at all")), "profile is damaged"),
         (chunk(b"tEXt", b"Title\0another"), "the name 'Title' the last is kept"),
@@ -342,6 +343,32 @@ def test_a_damaged_profile_is_dropped_and_said(tmp_path, caplog, name):
     again = read(tmp_path / name)
     assert "icc_profile" not in again.info and "ICC color profile is damaged" in caplog.text
     assert np.allclose(again.pixels, picture().pixels, atol=8 / 255)
+
+
+def test_of_two_profiles_the_first_is_kept(tmp_path, caplog):
+    save_image(picture(icc_profile=PROFILE), tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    at = content.index(b"IDAT") - 4
+    second = chunk(b"iCCP", b"name\0\0" + zlib.compress(b"no profile at all"))
+    (tmp_path / "a.png").write_bytes(content[:at] + second + content[at:])
+    assert read(tmp_path / "a.png").info["icc_profile"] == PROFILE and "the first is kept" in caplog.text
+
+
+def test_a_jpeg_profile_of_which_a_part_is_missing_is_said(tmp_path, caplog):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", icc_profile=PROFILE)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content.replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2"))
+    assert not read(tmp_path / "a.jpg").info and "ICC color profile is damaged" in caplog.text
+
+
+def test_a_jpeg_without_a_resolution_gets_none(tmp_path):
+    exif = Image.Exif()
+    exif[270] = "a description"
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", exif=exif)
+    assert "resolution" not in read(tmp_path / "a.jpg").info
+    exif.update({282: 72.0, 283: 72.0, 296: 2})
+    Image.new("RGB", (16, 16)).save(tmp_path / "b.jpg", exif=exif)
+    assert read(tmp_path / "b.jpg").info["resolution"] == (72, 72, 2)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
