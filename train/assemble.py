@@ -29,7 +29,8 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
         source: A run's folder, or a checkpoint folder with a card.
         target: An empty folder, or one that holds an earlier version.
         name: The argument of ``from_pretrained`` in the card.
-        existing: The card that is there already; what a person wrote in it stays.
+        existing: The card that is there already; what a person wrote in it stays. Where a checkpoint folder's card has
+            other words, those are taken, and what they replace is printed.
         force: Take a run whose checkpoint does not improve its input, too.
 
     Raises:
@@ -38,7 +39,10 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
     try:
         if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
             load_model(source)
-            copy_checkpoint(Checkpoint(name, source), target, name, existing)
+            copy_checkpoint(Checkpoint(name, source), target, name, existing, own=True)
+            words = card.replaced_words(existing or "", (target / CARD_FILE).read_text(encoding="utf-8"))
+            if words:
+                print(f"replaced in the card that was there, by {source}'s: {' / '.join(words)}")
         else:
             _assemble_run(source, target, name, existing, force)
     except CheckpointInvalid as error:

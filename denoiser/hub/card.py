@@ -8,6 +8,7 @@ rest stays.
 
 import dataclasses
 import re
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, cast
 
@@ -166,10 +167,19 @@ def _is_ours(result: EvalResult, tables: list[str | None]) -> bool:
     return result.task_name == TASK and result.metric_type in METRICS and any(row in (table or "") for table in tables)
 
 
-def merge(existing: str | None, text: str) -> str:
+def merge(existing: str | None, text: str, own: bool = False) -> str:
     """The card ``existing`` with the sections and metadata of ``text`` in it; ``text`` where there is none.
 
     Sections that a person deleted stay deleted; a text without any of them gets the whole fresh card below it.
+
+    Args:
+        existing: The card that is there.
+        text: The card that is to be there.
+        own: ``text`` is a person's card, too: its words, license and further metadata are taken. What ``existing``
+            has beside them stays.
+
+    Raises:
+        ValueError: The metadata of the existing card cannot be read.
     """
     if existing is None:
         return text
@@ -182,18 +192,52 @@ def merge(existing: str | None, text: str) -> str:
     if not sections:  # of another origin: nothing in it can be told from what others wrote
         return text
     tables = [section(text, "evaluation") for text in (card.text, fresh.text)]
-    if SECTION.search(card.text):
-        card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
-    else:
+    if not SECTION.search(card.text):
         card.text = f"{card.text.rstrip()}\n{fresh.text}"
+    elif own:
+        card.text = _with_additions(fresh.text, card.text)
+    else:
+        card.text = SECTION.sub(lambda match: sections.get(match[1], match[0]), card.text)
     data: Any = card.data  # its fields depend on the metadata
     ours: Any = fresh.data
     others = [result for result in data.eval_results or () if not _is_ours(result, tables)]
     ours.eval_results = [*(ours.eval_results or ()), *others] or None
     for name in ("eval_results", "model_name", "library_name", "pipeline_tag", "denoiser"):
         setattr(data, name, getattr(ours, name, None))
-    for name in ("tags", "base_model", "datasets", "metrics"):  # those that a person added stay
+    lists = ("tags", "base_model", "datasets", "metrics")
+    for name in lists:  # those that a person added stay
         values = [*_as_list(getattr(data, name, None)), *_as_list(getattr(ours, name, None))]
         setattr(data, name, list(dict.fromkeys(values)) or None)
+    if own and ours.license:
+        data.license_name = data.license_link = None  # of another license
     data.license = data.license or ours.license  # a license that a person stated stays
+    if own:
+        vars(data).update(
+            {name: value for name, value in vars(ours).items() if value is not None and name not in lists}
+        )
     return str(card)
+
+
+def replaced_words(existing: str, text: str) -> list[str]:
+    """What others wrote in the card ``existing`` and ``text`` lacks: the license, and lines outside our sections."""
+
+    def words(text: str) -> list[str]:
+        card: Any = ModelCard(text, ignore_metadata_errors=True)
+        lines = [line for line in SECTION.sub("", card.text).splitlines() if line.strip()]
+        return [f"license: {card.data.license}"] * bool(card.data.license) + lines
+
+    known = words(text)
+    return [line for line in words(existing) if line not in known]
+
+
+def _with_additions(text: str, other: str) -> str:
+    """The text of a card with the lines that ``other``, another version of it, has more outside our sections.
+
+    Where both have lines of their own, those of ``text`` are taken.
+    """
+    sections = {f"<!-- {match[1]} -->": match[0] for match in SECTION.finditer(text)}
+    lines, others = (SECTION.sub(r"<!-- \1 -->", one).split("\n") for one in (text, other))
+    merged: list[str] = []
+    for tag, start, end, other_start, other_end in SequenceMatcher(None, lines, others, False).get_opcodes():
+        merged += others[other_start:other_end] if tag == "insert" else lines[start:end]
+    return "\n".join(sections.get(line, line) for line in merged)

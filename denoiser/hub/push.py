@@ -54,12 +54,15 @@ def write_checkpoint(
     _write_card(target, text)
 
 
-def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str | None) -> None:
-    """Copy a checkpoint folder that has a card, in which the name becomes ``name``; see :func:`write_checkpoint`."""
+def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str | None, own: bool = False) -> None:
+    """Copy a checkpoint folder that has a card, in which the name becomes ``name``; see :func:`write_checkpoint`.
+
+    ``own``: the words in its card come before those in ``existing``, see :func:`denoiser.hub.card.merge`.
+    """
     text = card.rename((source.folder / CARD_FILE).read_text(encoding="utf-8"), name)
     if source.revision:  # its pictures were not fetched
         text = card.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
-    text = card.merge(existing, text)
+    text = card.merge(existing, text, own)
     target.mkdir(parents=True, exist_ok=True)
     if not target.samefile(source.folder):
         delete_earlier(target)

@@ -512,6 +512,28 @@ def test_a_checkpoint_folder_is_published_with_its_card_and_nothing_else_in_it(r
     assert "README.md is missing" in capsys.readouterr().err
 
 
+def test_the_words_in_a_checkpoint_folders_card_replace_those_on_the_hub(run, hub, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    assert publish([str(run), "--folder", str(folder)]) == 0
+    assert publish([str(folder), "user/mine"]) == 0 and "replaced" not in capsys.readouterr().out
+    theirs = (
+        readme(hub).replace("## Use\n", "## Use\n\nFor my telescope.\n").replace("- pytorch", "- pytorch\n- astronomy")
+    )
+    hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": theirs.encode()})
+    mine = (folder / "README.md").read_text().replace("license: apache-2.0", "license: other\nlicense_name: stars")
+    mine = mine.replace("## Training data", "## Nights\n\nTwo of them.\n\n## Pictures").replace(
+        "- pytorch", "- pytorch\n- night"
+    )
+    (folder / "README.md").write_text(mine)
+    assert publish([str(folder), "user/mine"]) == 0
+    text, data = readme(hub), ModelCard(readme(hub)).data
+    assert (data.license, data.license_name) == ("other", "stars") and {"astronomy", "night"} <= set(data.tags)
+    assert "## Nights\n\nTwo of them.\n\n## Pictures" in text and "## Use\n\nFor my telescope.\n" in text
+    assert "license: apache-2.0 / ## Training data\n" in capsys.readouterr().out
+    assert publish([str(folder), "user/mine"]) == 0
+    assert readme(hub) == text and "replaced" not in capsys.readouterr().out
+
+
 def test_a_pull_request_leaves_the_main_branch_as_it_is(run, hub, monkeypatch, capsys):
     assert publish([str(run), "user/mine"]) == 0
     before = dict(hub.repositories["user/mine"].branches)
