@@ -73,7 +73,7 @@ def init_lineage(start: str | None) -> dict:
 
     Returns:
         ``init``: as given. ``init_run``: for a finished run, its length, data, config and own lineage. ``init_card``:
-        for any other checkpoint, its name, weight hash, and its card's section about the pictures.
+        for any other checkpoint, its name, weight hash, and of its card the license and the section about the pictures.
 
     Raises:
         DenoiserError: There is no such checkpoint, or it cannot be loaded.
@@ -84,9 +84,10 @@ def init_lineage(start: str | None) -> dict:
         facts = read_json(file)
         kept = ("steps", "minutes", "commit", "machine", "data", "config", "init", "init_run", "init_card", "teacher")
         return {"init": start, "init_run": {name: facts.get(name) for name in kept}, "init_card": None}
-    readme = resolve_checkpoint(start).folder / "README.md"
+    found = resolve_checkpoint(start)
+    readme = found.folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    facts = identify_weights(start) | {"data": _quote(card.section(text, "data"))}
+    facts = identify_weights(start) | {"data": _quote(card.section(text, "data")), "license": card.license_of(found)}
     return {"init": start, "init_run": None, "init_card": facts}
 
 

@@ -15,11 +15,14 @@ from typing import Any, cast
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..download.checkpoint_files import CARD_FILE
 from ..models import DenoisingAutoencoder
 from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluation_table
 from .card_sections import about, limits, plain, procedure, training_data
 from .card_without_clean import scores_without_clean
+from .checkpoints import ADDRESS, Checkpoint
 from .evaluation_files import HUB_DATASETS
+from .facts import read_metadata
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TAGS = ["denoising-autoencoder", "image-to-image", "image-denoising", "pytorch"]
@@ -27,21 +30,34 @@ TASK = "Image denoising"
 NOT_RECORDED = "Not recorded."
 HUB_PREFIX = "hf://datasets/"
 METRICS = ("psnr", "ssim")
+LICENSE = "apache-2.0"
+"""Of weights that come from no others."""
+_LICENSE_FIELDS = ("license", "license_name", "license_link")
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 
-def describe(model: DenoisingAutoencoder, name: str | None = None, revision: str | None = None) -> dict[str, Any]:
+def describe(model: DenoisingAutoencoder, source: Checkpoint | None = None) -> dict[str, Any]:
     """What a network says of itself: the part of a run's record that needs no run.
 
-    ``name`` and ``revision`` are the checkpoint that its weights come from, if any.
+    ``source`` is the checkpoint that its weights come from, if any.
     """
+    start = source and {"name": source.name, "revision": source.revision, "license": license_of(source)}
     return {
         "model": dataclasses.asdict(cast(Any, model.config)),
         "model_class": type(model).__name__,
         "summary": (type(model).__doc__ or "").strip().partition("\n")[0],
         "compression": getattr(model, "compression", None),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    } | ({"init_card": {"name": name, "revision": revision}} if name else {})
+    } | ({"init_card": start} if start else {})
+
+
+def license_of(source: Checkpoint) -> dict[str, Any]:
+    """The fields of a checkpoint's card that state its license; {} if it states none."""
+    metadata = read_metadata(source.folder / CARD_FILE)
+    found = {name: metadata[name] for name in _LICENSE_FIELDS if isinstance(metadata.get(name), str | list)}
+    if source.revision and (link := found.get("license_link")) and ":" not in link:  # a file beside the card
+        found["license_link"] = f"{ADDRESS}{source.name}/blob/{source.revision}/{link}"
+    return found if "license" in found else {}
 
 
 def render(
@@ -100,7 +116,7 @@ def rename(text: str, name: str) -> str:
 
 def link_files(text: str, address: str) -> str:
     """A card whose relative links lead to ``address``, where its pictures are."""
-    return re.sub(r"\]\((?![a-z]+:|[#/])", f"]({address}", text)
+    return re.sub(r"(\]\(|^license_link: )(?![a-z]+:|[#/])", rf"\g<1>{address}", text, flags=re.MULTILINE)
 
 
 def section(text: str, name: str) -> str | None:
@@ -130,7 +146,7 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
                 )
             )
     return ModelCardData(
-        license="apache-2.0",
+        **next((start["license"] for start in _starts(run) if start.get("license")), {"license": LICENSE}),
         library_name="denoiser",
         pipeline_tag="image-to-image",
         tags=list(TAGS),
@@ -144,6 +160,12 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
             | ({"trained": run["finished"]} if "finished" in run else {})
         ),
     )
+
+
+def _starts(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checkpoints that a run and the earlier ones whose weights it took started from, the last first."""
+    start, earlier = run.get("init_card"), run.get("init_run")
+    return ([start] if start else []) + (_starts(earlier) if earlier else [])
 
 
 def _lineage(run: dict[str, Any], evaluation: list[dict[str, Any]]) -> dict[str, Any]:
@@ -208,9 +230,10 @@ def merge(existing: str | None, text: str, own: bool = False) -> str:
     for name in lists:  # those that a person added stay
         values = [*_as_list(getattr(data, name, None)), *_as_list(getattr(ours, name, None))]
         setattr(data, name, list(dict.fromkeys(values)) or None)
-    if own and ours.license:
-        data.license_name = data.license_link = None  # of another license
-    data.license = data.license or ours.license  # a license that a person stated stays
+    # A license that a person stated stays; the default gives way to that of the weights this started from.
+    if ours.license and (own or not data.license or data.license == LICENSE != ours.license):
+        for name in _LICENSE_FIELDS:
+            setattr(data, name, getattr(ours, name))
     if own:
         vars(data).update(
             {name: value for name, value in vars(ours).items() if value is not None and name not in lists}

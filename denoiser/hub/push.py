@@ -48,7 +48,7 @@ def write_checkpoint(
     if source and (source.folder / CARD_FILE).is_file() and holds_weights(source.folder, model):
         copy_checkpoint(source, target, name, existing)
         return
-    text = card.render(card.describe(model, source and source.name, source and source.revision), [], name, existing)
+    text = card.render(card.describe(model, source), [], name, existing)
     delete_earlier(target)
     model.save_pretrained(target)
     _write_card(target, text)

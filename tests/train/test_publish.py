@@ -11,6 +11,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -563,6 +564,40 @@ def test_measurements_on_a_data_set_of_the_hub_are_in_its_own_form_too(run, hub)
     listed = [{"filename": "x.yaml", "data": item} for item in yaml.safe_load(pushed(hub)[".eval_results/cbsd68.yaml"])]
     facts = facts_from_listing("user/mine", {"cardData": {}, "evalResults": [*listed, {"error": "bad"}, None, 3]})
     assert dict(facts.psnr)["cbsd68, sigma=25"] == pytest.approx(expected["psnr_sigma_25"], abs=1e-4)
+
+
+def train_from(start, output, folder, *more):
+    """A run of two steps on the photographs in ``folder``."""
+    (folder / "tuned.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 2}}))
+    if not (folder / "photographs").exists():
+        (folder / "photographs").mkdir()
+        for index in range(3):
+            crop = Image.open(PHOTO).crop((index * 90, 0, index * 90 + 160, 160))
+            crop.save(folder / "photographs" / f"{index}.png")
+    arguments = ["--config", folder / "tuned.yaml", "--data", folder / "photographs", "--output", folder / output]
+    assert train([*map(str, [*arguments, "--cpu", "--cache", folder / "cache"]), "--init", str(start), *more]) == 0
+    return folder / output
+
+
+def test_the_license_of_the_weights_it_started_from_is_taken_over(run, hub, tmp_path):
+    assert publish([str(run), "user/base"]) == 0 and publish([str(run), "user/mine"]) == 0
+    theirs = "license: other\nlicense_name: stars\nlicense_link: LICENSE.md"
+    stated = readme(hub, "user/base").replace("license: apache-2.0", theirs)
+    hub.repositories["user/base"].commit(pushed(hub, "user/base") | {"README.md": stated.encode()})
+    tuned = train_from(train_from("user/base", "tuned", tmp_path), "again", tmp_path)
+    commit = hub.repositories["user/base"].branches["main"]
+    expected = ("other", "stars", f"https://huggingface.co/user/base/blob/{commit}/LICENSE.md")
+    for command in (["--folder", str(tmp_path / "folder")], ["user/mine"]):
+        assert publish([str(tuned), *command, "--force"]) == 0
+    changed = Denoiser.from_pretrained("user/base", device="cpu")
+    changed.save_pretrained(tmp_path / "copy")
+    with torch.no_grad():
+        changed.model.head.weight.mul_(1.01)
+    changed.save_pretrained(tmp_path / "changed")
+    folders = [(tmp_path / name / "README.md").read_text() for name in ("folder", "copy", "changed")]
+    for data in (ModelCard(text).data for text in (readme(hub), *folders)):
+        assert (data.license, data.license_name) == expected[:2]
+        assert data.license_link.replace("/resolve/", "/blob/") == expected[2]
 
 
 def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path, monkeypatch):
