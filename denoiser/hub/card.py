@@ -146,7 +146,9 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
                 )
             )
     return ModelCardData(
-        **next((start["license"] for start in _starts(run) if start.get("license")), {"license": LICENSE}),
+        **next(
+            (start["license"] for start in _ancestors(run, "init_card") if start.get("license")), {"license": LICENSE}
+        ),
         library_name="denoiser",
         pipeline_tag="image-to-image",
         tags=list(TAGS),
@@ -162,15 +164,18 @@ def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]])
     )
 
 
-def _starts(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The checkpoints that a run and the earlier ones whose weights it took started from, the last first."""
-    start, earlier = run.get("init_card"), run.get("init_run")
-    return ([start] if start else []) + (_starts(earlier) if earlier else [])
+def _ancestors(run: dict[str, Any], *kinds: str) -> list[dict[str, Any]]:
+    """The checkpoints that a run, and the earlier ones whose weights it took, come from, the last first.
+
+    ``kinds``: entries of run.json, "init_card" or "teacher".
+    """
+    earlier = run.get("init_run")
+    return [run[kind] for kind in kinds if run.get(kind)] + (_ancestors(earlier, *kinds) if earlier else [])
 
 
 def _lineage(run: dict[str, Any], evaluation: list[dict[str, Any]]) -> dict[str, Any]:
     """The repositories on the Hub that the weights come from, and the data sets there, for the metadata."""
-    ancestors = [run.get("init_card") or {}, run.get("teacher") or {}]
+    ancestors = _ancestors(run, "init_card", "teacher")
     models = [ancestor["name"].partition("@")[0] for ancestor in ancestors if ancestor.get("revision")]
     places = [place for place in run.get("data", {}).get("places") or () if place.startswith(HUB_PREFIX)]
     datasets = ["/".join(place.removeprefix(HUB_PREFIX).split("/")[:2]) for place in places]
@@ -187,6 +192,15 @@ def _is_ours(result: EvalResult, tables: list[str | None]) -> bool:
     """Whether a measurement in a card's metadata is from :func:`_metadata`: its data set has a row in ``tables``."""
     row = f"\n| {result.dataset_name} | "
     return result.task_name == TASK and result.metric_type in METRICS and any(row in (table or "") for table in tables)
+
+
+def _names(sections: str, repo_id: str) -> bool:
+    """Whether the sections of a card give a repository on the Hub as an origin or a measured data set."""
+    rows = "|".join(re.escape(name) for name, known in HUB_DATASETS.items() if known == repo_id)
+    return bool(
+        re.search(rf"`({HUB_PREFIX})?{re.escape(repo_id)}[`@/]", sections)
+        or (rows and re.search(rf"^\| ({rows}) ", sections, re.MULTILINE))
+    )
 
 
 def merge(existing: str | None, text: str, own: bool = False) -> str:
@@ -214,6 +228,7 @@ def merge(existing: str | None, text: str, own: bool = False) -> str:
     if not sections:  # of another origin: nothing in it can be told from what others wrote
         return text
     tables = [section(text, "evaluation") for text in (card.text, fresh.text)]
+    before = "".join(match[0] for match in SECTION.finditer(card.text))
     if not SECTION.search(card.text):
         card.text = f"{card.text.rstrip()}\n{fresh.text}"
     elif own:
@@ -228,8 +243,10 @@ def merge(existing: str | None, text: str, own: bool = False) -> str:
         setattr(data, name, getattr(ours, name, None))
     lists = ("tags", "base_model", "datasets", "metrics")
     for name in lists:  # those that a person added stay
-        values = [*_as_list(getattr(data, name, None)), *_as_list(getattr(ours, name, None))]
-        setattr(data, name, list(dict.fromkeys(values)) or None)
+        known, added = _as_list(getattr(data, name, None)), _as_list(getattr(ours, name, None))
+        if name in ("base_model", "datasets"):  # of former weights and measurements
+            known = [value for value in known if value in added or not _names(before, value)]
+        setattr(data, name, list(dict.fromkeys([*known, *added])) or None)
     # A license that a person stated stays; the default gives way to that of the weights this started from.
     if ours.license and (own or not data.license or data.license == LICENSE != ours.license):
         for name in _LICENSE_FIELDS:

@@ -566,9 +566,9 @@ def test_measurements_on_a_data_set_of_the_hub_are_in_its_own_form_too(run, hub)
     assert dict(facts.psnr)["cbsd68, sigma=25"] == pytest.approx(expected["psnr_sigma_25"], abs=1e-4)
 
 
-def train_from(start, output, folder, *more):
+def train_from(start, output, folder, *more, **changes):
     """A run of two steps on the photographs in ``folder``."""
-    (folder / "tuned.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 2}}))
+    (folder / "tuned.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 2}} | changes))
     if not (folder / "photographs").exists():
         (folder / "photographs").mkdir()
         for index in range(3):
@@ -600,17 +600,21 @@ def test_the_license_of_the_weights_it_started_from_is_taken_over(run, hub, tmp_
         assert data.license_link.replace("/resolve/", "/blob/") == expected[2]
 
 
-def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path, monkeypatch):
+def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path):
     assert publish([str(run), "user/base"]) == 0
-    config = TINY | {"stages": [{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}], "budget": {"steps": 2}}
-    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "photographs").mkdir()
-    for index in range(3):
-        Image.open(PHOTO).crop((index * 90, 0, index * 90 + 160, 160)).save(tmp_path / "photographs" / f"{index}.png")
-    monkeypatch.chdir(tmp_path)
-    arguments = ["--config", "tuned.yaml", "--data", "photographs", "--output", "tuned", "--cpu", "--cache", "cache"]
-    assert train([*arguments, "--init", "user/base", "--teacher", "user/base"]) == 0
-    assert publish([str(tmp_path / "tuned"), "--folder", str(tmp_path / "folder")]) == 0
-    data = ModelCard((tmp_path / "folder" / "README.md").read_text()).data
-    assert data.base_model == ["user/base"]
-    assert len((tmp_path / "folder" / "README.md").read_text()) < 9000
+    stages = {"stages": [{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}]}
+    tuned = train_from("user/base", "tuned", tmp_path, "--teacher", "user/base", **stages)
+    for source in (tuned, train_from(tuned, "again", tmp_path)):
+        assert publish([str(source), "--folder", str(tmp_path / "folder"), "--force"]) == 0
+        text = (tmp_path / "folder" / "README.md").read_text()
+        assert ModelCard(text).data.base_model == ["user/base"] and len(text) < 9000
+
+
+def test_an_origin_of_former_weights_goes_with_them_and_one_that_a_person_added_stays(run, hub, tmp_path):
+    assert publish([str(run), "user/base"]) == 0
+    assert publish([str(train_from("user/base", "tuned", tmp_path)), "user/mine", "--force"]) == 0
+    assert ModelCard(readme(hub)).data.base_model == ["user/base"]
+    edited = readme(hub).replace("- user/base\n", "- user/base\n- other/theirs\n").encode()
+    hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": edited})
+    assert publish([str(run), "user/mine"]) == 0
+    assert ModelCard(readme(hub)).data.base_model == ["other/theirs"]
