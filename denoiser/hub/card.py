@@ -21,7 +21,7 @@ from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluatio
 from .card_sections import about, limits, plain, procedure, training_data
 from .card_without_clean import scores_without_clean
 from .checkpoints import ADDRESS, Checkpoint
-from .evaluation_files import HUB_DATASETS
+from .evaluation_files import HUB_DATASETS, hub_dataset
 from .facts import read_metadata
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -179,7 +179,7 @@ def _lineage(run: dict[str, Any], evaluation: list[dict[str, Any]]) -> dict[str,
     models = [ancestor["name"].partition("@")[0] for ancestor in ancestors if ancestor.get("revision")]
     places = [place for place in run.get("data", {}).get("places") or () if place.startswith(HUB_PREFIX)]
     datasets = ["/".join(place.removeprefix(HUB_PREFIX).split("/")[:2]) for place in places]
-    datasets += [HUB_DATASETS[entry["dataset"]] for entry in evaluation if entry["dataset"] in HUB_DATASETS]
+    datasets += [dataset for entry in evaluation if (dataset := hub_dataset(entry))]
     found = {"base_model": list(dict.fromkeys(models)), "datasets": list(dict.fromkeys(datasets))}
     return {name: values for name, values in found.items() if values}
 

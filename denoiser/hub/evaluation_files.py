@@ -13,7 +13,15 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 EVALUATION_FOLDER = ".eval_results"
 HUB_DATASETS = {"cbsd68": "deepinv/CBSD68"}
 """The data sets of the protocol that the Hub has, by the name they have in evaluation.json."""
+PICTURES = {"cbsd68": 68}
+"""How many pictures each has: what was measured on fewer is no result of the data set."""
 _TASK = re.compile(r"psnr_sigma_(\d+(?:\.\d+)?)(_gray)?")
+
+
+def hub_dataset(entry: dict[str, Any]) -> str | None:
+    """The data set on the Hub that a measurement is of, all its pictures; None if there is none."""
+    dataset = entry["dataset"]
+    return HUB_DATASETS[dataset] if PICTURES.get(dataset) == entry["pictures"] else None
 
 
 def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
@@ -25,12 +33,12 @@ def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
     found: dict[str, list[EvalResultEntry]] = {}
     for entry in evaluation:
         dataset, sigma = entry["dataset"], entry["sigma"]
-        if dataset not in HUB_DATASETS or sigma is None or entry["psnr"] is None:
+        if not (dataset_id := hub_dataset(entry)) or sigma is None or entry["psnr"] is None:
             continue
         if entry["estimate"] or entry.get("self_ensemble"):
             continue
         result = EvalResultEntry(
-            dataset_id=HUB_DATASETS[dataset],
+            dataset_id=dataset_id,
             task_id=f"psnr_sigma_{sigma:g}" + "_gray" * entry["gray"],
             value=round(float(entry["psnr"]), 4),
             notes=f"PSNR in dB, Gaussian noise of standard deviation {sigma:g} (8-bit units), known to the network",

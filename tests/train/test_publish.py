@@ -554,7 +554,9 @@ def test_a_pull_request_leaves_the_main_branch_as_it_is(run, hub, monkeypatch, c
 
 def test_measurements_on_a_data_set_of_the_hub_are_in_its_own_form_too(run, hub):
     rows = json.loads((run / "evaluation.json").read_text())
-    (run / "evaluation.json").write_text(json.dumps(rows + [row | {"dataset": "cbsd68"} for row in rows]))
+    (run / "evaluation.json").write_text(
+        json.dumps(rows + [row | {"dataset": "cbsd68", "pictures": 68} for row in rows])
+    )
     assert publish([str(run), "user/mine"]) == 0
     entries = huggingface_hub.hf_api.parse_eval_result_entries(yaml.safe_load(pushed(hub)[".eval_results/cbsd68.yaml"]))
     expected = {f"psnr_sigma_{row['sigma']:g}": row["psnr"] for row in rows}
@@ -577,6 +579,16 @@ def train_from(start, output, folder, *more, **changes):
     arguments = ["--config", folder / "tuned.yaml", "--data", folder / "photographs", "--output", folder / output]
     assert train([*map(str, [*arguments, "--cpu", "--cache", folder / "cache"]), "--init", str(start), *more]) == 0
     return folder / output
+
+
+def test_a_part_of_a_data_set_of_the_hub_is_not_published_as_the_whole(run, hub):
+    rows = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(
+        json.dumps(rows + [row | {"dataset": "cbsd68", "pictures": 3} for row in rows])
+    )
+    assert publish([str(run), "user/mine"]) == 0
+    assert ".eval_results/cbsd68.yaml" not in pushed(hub) and "| cbsd68 | 3 | 15 |" in readme(hub)
+    assert not ModelCard(readme(hub)).data.datasets
 
 
 def test_the_license_of_the_weights_it_started_from_is_taken_over(run, hub, tmp_path):
