@@ -49,6 +49,22 @@ def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def outdated_files(before: str, after: str) -> list[str]:
+    """The files, as paths in the repository, of measurements that a card listed and lists no more.
+
+    Args:
+        before: The section of the card about measurements as it was.
+        after: The same now.
+    """
+    row = r"^\| {}(?: \(grey\))? \| {} \| [\d.]+(?:, b?float\d+)? \|"
+    return [
+        f"{EVALUATION_FOLDER}/{name}.yaml"
+        for name, pictures in PICTURES.items()
+        if re.search(row.format(name, r"\d+"), before, re.MULTILINE)
+        and not re.search(row.format(name, pictures), after, re.MULTILINE)
+    ]
+
+
 def read_psnr(listed: Any) -> list[tuple[str, float]]:
     """Pairs of data set with conditions and PSNR, from the Hub's JSON; what is untrusted and of another form is left
     out."""

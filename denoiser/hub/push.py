@@ -16,7 +16,7 @@ from . import card
 from .card_measurements import SAMPLES_FILE
 from .card_sections import FAILURE_FILE, RECIPE_FILE
 from .checkpoints import ADDRESS, Checkpoint
-from .evaluation_files import EVALUATION_FOLDER
+from .evaluation_files import EVALUATION_FOLDER, outdated_files
 from .push_checks import check_options, check_target, existing_card
 
 PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
@@ -129,6 +129,10 @@ def push(
             fill(Path(folder), existing)
         except ValueError as error:  # the card that is there cannot be read
             raise CannotPublish(str(error)) from error
+        texts = existing or "", (Path(folder) / CARD_FILE).read_text(encoding="utf-8")
+        outdated = outdated_files(*(card.section(text, "evaluation") or "" for text in texts))
+        if commit and _are_new(api, repo_id, commit, folder):
+            outdated += OF_THE_WEIGHTS
         if not create_pr:
             api.create_repo(repo_id, private=private or None, exist_ok=True)
         if branch:
@@ -141,7 +145,7 @@ def push(
                 commit_message=message,
                 parent_commit=commit,  # if someone edited the card meanwhile, their words are not overwritten
                 create_pr=create_pr,
-                delete_patterns=list(OF_THE_WEIGHTS) if commit and _are_new(api, repo_id, commit, folder) else None,
+                delete_patterns=outdated or None,
             )
         except ValueError as error:  # the Hub's check of the card's metadata
             raise CannotPublish(f"the Hub does not take the card: {error}") from error

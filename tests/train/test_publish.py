@@ -581,6 +581,23 @@ def train_from(start, output, folder, *more, **changes):
     return folder / output
 
 
+def test_measurements_that_are_deleted_go_from_the_hub_too(run, hub):
+    rows = json.loads((run / "evaluation.json").read_text())
+    theirs = {".eval_results/stars.yaml": b"[]"}
+    for left in ([], [row | {"dataset": "cbsd68", "pictures": 9} for row in rows]):
+        whole = [row | {"dataset": "cbsd68", "pictures": 68} for row in rows]
+        (run / "evaluation.json").write_text(json.dumps(rows + whole))
+        assert publish([str(run), "user/mine"]) == 0
+        hub.repositories["user/mine"].commit(pushed(hub) | theirs)
+        fetched = Denoiser.from_pretrained("user/mine", device="cpu")
+        fetched.push_to_hub("user/mine")  # without these files, with the same card
+        assert ".eval_results/cbsd68.yaml" in pushed(hub)
+        (run / "evaluation.json").write_text(json.dumps(rows + left))
+        assert publish([str(run), "user/mine"]) == 0
+        assert {name for name in pushed(hub) if name.startswith(".eval")} == theirs.keys()
+        assert not ModelCard(readme(hub)).data.datasets
+
+
 def test_a_part_of_a_data_set_of_the_hub_is_not_published_as_the_whole(run, hub):
     rows = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(
