@@ -192,6 +192,7 @@ def procedure(run: dict[str, Any]) -> str:
             + (f"; {data['grayscale']:.0%} of the crops made gray" if run["model"]["channels"] == 3 else "")
             + (f", {data['permute_channels']:.0%} with shuffled colors" if data.get("permute_channels") else "")
             + (f", {data['flat']:.0%} replaced by flat areas" if data.get("flat") else "")
+            + (f", {data['drawings']:.0%} replaced by drawings" if data.get("drawings") else "")
             + (f", {data['clip']:.0%} clipped after the noise" if data.get("clip") else "")
             + (f", {data['quantize']:.0%} rounded to 8 bits after it" if data.get("quantize") else "")
             + "; noise: "

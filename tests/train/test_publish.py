@@ -165,6 +165,13 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
     assert config.model == TINY["model"] | {"widths": [8, 16], "blocks": [1, 1]}
 
 
+@pytest.mark.parametrize("share", ["grayscale", "permute_channels", "flat", "drawings", "quantize"])
+def test_each_share_of_changed_crops_is_in_the_card(run, share):
+    facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
+    facts["config"]["data"][share] = 0.37
+    assert "37%" in card.section(card.render(facts, measured, "user/mine"), "procedure")
+
+
 def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
     facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
     more = [row | {"estimate": True} for row in measured] + [row | {"gray": True, "sigma": 15} for row in measured[:1]]
