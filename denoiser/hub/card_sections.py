@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from ..noise import NOISES
 from .card_measurements import MIN_GAIN, mean_gain
 from .card_without_clean import count_others, limits_without_clean, pictures_without_clean, procedure_without_clean
 
@@ -37,7 +38,7 @@ _PHOTO_NOISES = {
     "tone curve, JPEG). A maker's own processing may leave another",
 }
 _WHITE_LIMITS = (
-    "For additive white Gaussian noise with a standard deviation of {low:g} to {high:g} (8-bit units). It does worse "
+    "For additive white Gaussian noise with a standard deviation of {levels} (8-bit units). It does worse "
     "where noise is something else: grain that neighboring pixels share, JPEG blocks, banding and the processed noise "
     "of phone photographs are partly taken for texture and kept (blind checkpoints are for those)."
 )
@@ -68,8 +69,7 @@ def about(run: dict[str, Any]) -> str:
         level="no noise-level input" if model["blind"] else "the noise level as an extra input plane",
     )
     kind = "Color pictures" if model["channels"] == 3 else "Gray pictures"
-    low, high = model["sigma_range"]
-    levels = "." if model["blind"] else f", one network for noise levels sigma {low:g} to {high:g}."
+    levels = "." if model["blind"] else f", one network for noise levels sigma {_levels(run)}."
     return f"{text}\n\n{kind}, {run['parameters'] / 1e6:.2f} M parameters{levels}"
 
 
@@ -86,11 +86,20 @@ def _noise_kind(run: dict[str, Any]) -> str:
     return "white" if kinds <= {"gaussian"} else "other"
 
 
+def _levels(run: dict[str, Any]) -> str:
+    """The levels of the Gaussian noise that the training saw, 8-bit units: "20 to 30", "25"."""
+    ranges = [run["model"]["sigma_range"]]
+    if _noise_kind(run) == "white" and (noise := run["config"].get("noise")):
+        levels = [component.get("sigma", NOISES["gaussian"].parameters[0].default) for component in noise]
+        ranges = [level if isinstance(level, list | tuple) else (level, level) for level in levels]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return f"{low:g} to {high:g}" if low < high else f"{low:g}"
+
+
 def limits(run: dict[str, Any], evaluation: list[dict[str, Any]], failure: bool) -> str:
     """What the checkpoint is for, and what it is not; ``failure``: there is a picture of where it does worst."""
-    low, high = run["model"]["sigma_range"]
     texts = {kind: _PHOTO_LIMITS.format(noise=noise) for kind, noise in _PHOTO_NOISES.items()}
-    text = (texts | {"white": _WHITE_LIMITS.format(low=low, high=high)}).get(_noise_kind(run))
+    text = (texts | {"white": _WHITE_LIMITS.format(levels=_levels(run))}).get(_noise_kind(run))
     if method := run.get("self_supervised"):
         text = limits_without_clean(method)
     elif "data" not in run:

@@ -172,6 +172,23 @@ def test_each_share_of_changed_crops_is_in_the_card(run, share):
     assert "37%" in card.section(card.render(facts, measured, "user/mine"), "procedure")
 
 
+@pytest.mark.parametrize(
+    ("noise", "levels"),
+    [
+        ([], "0 to 55"),
+        ([{"kind": "gaussian", "sigma": [20, 30]}], "20 to 30"),
+        ([{"kind": "gaussian", "sigma": 25}], "25"),
+        ([{"kind": "gaussian", "sigma": [20, 30]}, {"kind": "gaussian", "sigma": [40, 50], "share": 2}], "20 to 50"),
+    ],
+)
+def test_the_card_says_which_levels_of_noise_the_training_saw(run, noise, levels):
+    facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
+    facts["config"]["noise"] = noise
+    text = card.render(facts, measured, "user/mine")
+    assert f"with a standard deviation of {levels} (8-bit units)" in card.section(text, "limits")
+    assert f"noise levels sigma {levels}." in card.section(text, "about")
+
+
 def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
     facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
     more = [row | {"estimate": True} for row in measured] + [row | {"gray": True, "sigma": 15} for row in measured[:1]]
