@@ -195,11 +195,11 @@ def name_of(places: Sequence[str], paired: bool) -> str:
 
 
 def save_measurements(path: Path, entries: list[dict]) -> None:
-    """Add measurements to a JSON file, in place of earlier ones of the same data, level and settings."""
+    """Add measurements to a JSON file, in place of earlier ones of the same data, level, dtype and settings."""
 
     def key(entry: dict) -> tuple:
         level = entry["sigma"] if entry["sigma"] is None else float(entry["sigma"])  # 15 and 15.0 are one level
-        return level, *(entry.get(name, False) for name in ("dataset", "gray", "estimate", "self_ensemble"))
+        return level, *(entry.get(name, False) for name in ("dataset", "gray", "estimate", "self_ensemble", "dtype"))
 
     known = read_json(path) if path.exists() else []
     fresh = {key(entry): entry for entry in entries}

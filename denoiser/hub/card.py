@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..download.checkpoint_files import CARD_FILE
 from ..models import DenoisingAutoencoder
-from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluation_table
+from .card_measurements import SAMPLES_FILE, conditions, dataset_name, evaluation_table, one_per_level
 from .card_sections import about, limits, plain, procedure, training_data
 from .card_without_clean import scores_without_clean
 from .checkpoints import ADDRESS, Checkpoint
@@ -126,7 +126,7 @@ def section(text: str, name: str) -> str | None:
 
 def _metadata(title: str, run: dict[str, Any], evaluation: list[dict[str, Any]]) -> ModelCardData:
     results = []
-    for entry in evaluation:
+    for entry in one_per_level(evaluation):
         if conditions(entry) or (entry["gray"] and run["model"]["channels"] == 3):
             continue  # in the table alone: each takes a dozen lines here, and menus show the others
         level = "real noise" if entry["sigma"] is None else f"sigma={entry['sigma']:g}"

@@ -22,14 +22,24 @@ def mean_gain(evaluation: list[dict[str, Any]]) -> float:
     return statistics.fmean(gains) if gains else math.inf
 
 
+def one_per_level(evaluation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the measurements of one level with several kinds of numbers (dtype) the last one."""
+    keys = ("dataset", "sigma", "gray", "estimate", "self_ensemble")
+    return list({tuple(entry.get(key, False) for key in keys): entry for entry in evaluation}.values())
+
+
 def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
     """The measurements, the protocol, and the commands that repeat them."""
     lines = [
         "| data | pictures | sigma | noisy PSNR | PSNR | SSIM | edge fidelity | s/MP |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for entry in sorted(evaluation, key=lambda e: (e["dataset"], e["gray"], conditions(e), e["sigma"] or 0)):
+    several = len({entry["dtype"] for entry in evaluation}) > 1
+    for entry in sorted(
+        evaluation, key=lambda e: (e["dataset"], e["gray"], conditions(e), e["sigma"] or 0, e["dtype"])
+    ):
         level = "real" if entry["sigma"] is None else f"{entry['sigma']:g}" + conditions(entry)
+        level += f", {entry['dtype']}" * several
         figures = [("noisy_psnr", 2), ("psnr", 2), ("ssim", 4), ("edge_fidelity", 3), ("seconds_per_megapixel", 2)]
         shown = ["-" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, digits in figures]
         lines.append(f"| {dataset_name(entry)} | {entry['pictures']} | {level} | {' | '.join(shown)} |")
@@ -40,17 +50,20 @@ def evaluation_table(evaluation: list[dict[str, Any]], name: str) -> str:
     for entry in evaluation:
         if entry["sigma"] is not None:
             options = {"gray": entry["gray"], "estimate": entry["estimate"], "self-ensemble": entry["self_ensemble"]}
+            options[f"dtype={entry['dtype']}"] = several
             more = "".join(f" --{option}" for option, given in options.items() if given)
             levels.setdefault(more, set()).add(f"{entry['sigma']:g}")
         if entry["sigma"] is None:
             gains = [picture["psnr"] - picture["noisy_psnr"] for picture in entry["images"].values()]
             gains = [gain for gain in gains if math.isfinite(gain)] or [0.0]
+            dtype = entry["dtype"] if several else ""
             lines += [
                 "",
-                f"{dataset_name(entry)}: real pairs, the noisy picture as it is; the pair that gains least gains "
-                f"{min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
+                f"{dataset_name(entry)}: real pairs{' in ' * several}{dtype}, the noisy picture as it is; the pair "
+                f"that gains least gains {min(gains):+.2f} dB, the one that gains most {max(gains):+.2f} dB.",
             ]
-            again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY`")
+            option = f" --dtype={dtype}" * several
+            again.append(f"`python -m train.evaluate {name} --data CLEAN --noisy NOISY{option}`")
     commands: dict[str, list[list[str]]] = {}
     for more, sigmas in levels.items():
         commands.setdefault(" ".join(sorted(sigmas, key=float)), []).append(more.split())

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+from .card_measurements import one_per_level
+
 EVALUATION_FOLDER = ".eval_results"
 HUB_DATASETS = {"cbsd68": "deepinv/CBSD68"}
 """The data sets of the protocol that the Hub has, by the name they have in evaluation.json."""
@@ -31,7 +33,7 @@ def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
         evaluation: Measurements, as ``train.evaluate`` writes them to evaluation.json.
     """
     found: dict[str, list[EvalResultEntry]] = {}
-    for entry in evaluation:
+    for entry in one_per_level(evaluation):
         dataset, sigma = entry["dataset"], entry["sigma"]
         if not (dataset_id := hub_dataset(entry)) or sigma is None or entry["psnr"] is None:
             continue

@@ -45,6 +45,14 @@ def test_a_level_measured_again_replaces_the_earlier_figures(tmp_path):
     assert [row["psnr"] for row in json.loads((tmp_path / "e.json").read_text())] == [1.0, 2.0, 3.0]
 
 
+def test_a_level_measured_in_float32_does_not_replace_the_one_in_bfloat16(tiny_checkpoint, tmp_path):
+    Image.open(PHOTO).crop((0, 0, 24, 24)).save(tmp_path / "one.png")
+    command = [str(tiny_checkpoint), "--data", str(tmp_path), "--json", str(tmp_path / "e.json"), "--sigma", "25"]
+    for dtype in ("bfloat16", "float32", "float32"):
+        assert evaluate([*command, "--dtype", dtype]) == 0
+    assert [row["dtype"] for row in json.loads((tmp_path / "e.json").read_text())] == ["bfloat16", "float32"]
+
+
 def test_a_set_is_called_as_its_folders_are_and_another_of_that_name_is_said(tmp_path, capsys):
     for folder in ("set.v1", "set.v2", "pairs/clean"):
         (tmp_path / folder).mkdir(parents=True)

@@ -20,6 +20,7 @@ from denoiser import Denoiser
 from denoiser.export import export_onnx
 from denoiser.hub import card
 from denoiser.hub.catalogue import Catalogue
+from denoiser.hub.evaluation_files import evaluation_files
 from denoiser.hub.facts import facts_from_listing
 from tests.conftest import PHOTO, ROOT, free_port
 from tests.hub_server import Repository
@@ -197,6 +198,21 @@ def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
     table = card.section(text, "evaluation")
     assert table.count("estimated |") == len(measured) and table.count(" (grey) |") == 1
     assert "--sigma 15 25 50`, also with `--estimate`" in table and "--sigma 15 --gray`" in table
+
+
+def test_a_level_measured_with_two_kinds_of_numbers_has_two_rows_and_is_once_in_the_index(run):
+    facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
+    measured = [row | {"dataset": "cbsd68", "pictures": 68, "sigma": 25} for row in measured[:1]]
+    other = {"bfloat16": "float32", "float32": "bfloat16"}[measured[0]["dtype"]]
+    measured.append(measured[0] | {"dtype": other, "psnr": 33.333})
+    text = card.render(facts, measured, "user/mine")
+    table = card.section(text, "evaluation")
+    assert "| cbsd68 | 68 | 25, float32 |" in table and "| cbsd68 | 68 | 25, bfloat16 |" in table
+    assert "--sigma 25`, also with `--dtype=" in table and table.count("`--dtype=") == 2
+    results = ModelCard(text).data.eval_results
+    assert [result.metric_value for result in results if result.metric_type == "psnr"] == [33.333]
+    (entry,) = yaml.safe_load(evaluation_files(measured)["cbsd68.yaml"])
+    assert entry["value"] == 33.333
 
 
 def test_the_words_of_a_person_stay_in_the_card(run, hub):
