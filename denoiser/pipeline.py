@@ -24,6 +24,7 @@ from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .export.openvino_network import OpenvinoNetwork
+from .hub import card
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .hub.push import push, write_checkpoint
 from .hub.push_checks import raise_explained
@@ -147,11 +148,11 @@ class Denoiser:
         the network is. Words that a person has written in the folder's card stay.
 
         Raises:
-            ValueError: The metadata of the folder's card is not YAML.
+            ValueError: The folder's card is not UTF-8, or its metadata cannot be read.
             OSError: It cannot be written.
         """
         target = Path(folder).expanduser()
-        existing = (target / CARD_FILE).read_text(encoding="utf-8") if (target / CARD_FILE).exists() else None
+        existing = card.read(target / CARD_FILE) if (target / CARD_FILE).exists() else None
         self._write(target, target.resolve().name, existing)
 
     def push_to_hub(

@@ -222,7 +222,7 @@ class Hub:
     def metadata(self, repository: Repository) -> dict:
         import yaml
 
-        readme = repository.commits[repository.branches["main"]].get("README.md", b"").decode()
+        readme = repository.commits[repository.branches["main"]].get("README.md", b"").decode(errors="replace")
         try:
             return (yaml.safe_load(readme.split("---")[1]) or {}) if readme.startswith("---") else {}
         except yaml.YAMLError:

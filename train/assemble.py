@@ -40,7 +40,7 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
         if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
             load_model(source)
             copy_checkpoint(Checkpoint(name, source), target, name, existing, own=True)
-            words = card.replaced_words(existing or "", (target / CARD_FILE).read_text(encoding="utf-8"))
+            words = card.replaced_words(existing or "", card.read(target / CARD_FILE))
             if words:
                 print(f"replaced in the card that was there, by {source}'s: {' / '.join(words)}")
         else:

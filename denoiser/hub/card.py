@@ -105,6 +105,18 @@ def render(
     return merge(existing, str(fresh))
 
 
+def read(path: Path, name: str | None = None) -> str:
+    """The text of a card's file; ``name`` is what a message calls it, by default its path.
+
+    Raises:
+        ValueError: It is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name or path} is not text in UTF-8: save it as such, or delete it") from error
+
+
 def rename(text: str, name: str) -> str:
     """A card whose code loads ``name``: what was written for a folder is published as a repository, or the reverse."""
     old = re.search(r'from_pretrained\("([^"\n]+)"\)', text)

@@ -59,7 +59,7 @@ def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str |
 
     ``own``: the words in its card come before those in ``existing``, see :func:`denoiser.hub.card.merge`.
     """
-    text = card.rename((source.folder / CARD_FILE).read_text(encoding="utf-8"), name)
+    text = card.rename(card.read(source.folder / CARD_FILE), name)
     if source.revision:  # its pictures were not fetched
         text = card.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
     text = card.merge(existing, text, own)
@@ -129,7 +129,7 @@ def push(
             fill(Path(folder), existing)
         except ValueError as error:  # the card that is there cannot be read
             raise CannotPublish(str(error)) from error
-        texts = existing or "", (Path(folder) / CARD_FILE).read_text(encoding="utf-8")
+        texts = existing or "", card.read(Path(folder) / CARD_FILE)
         outdated = outdated_files(*(card.section(text, "evaluation") or "" for text in texts))
         if commit and _are_new(api, repo_id, commit, folder):
             outdated += OF_THE_WEIGHTS

@@ -74,17 +74,24 @@ def check_target(repo_id: str, others: bool = False, api: huggingface_hub.HfApi 
 
 
 def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) -> tuple[str | None, str | None]:
-    """The card on the Hub and the commit it is of; None where there is none. A branch that is to be made has main's."""
+    """The card on the Hub and the commit it is of; None where there is none. A branch that is to be made has main's.
+
+    Raises:
+        CannotPublish: The card is not UTF-8.
+    """
     try:
         revision = branch if branch in {ref.name for ref in api.list_repo_refs(repo_id).branches} else None
         commit = api.model_info(repo_id, revision=revision).sha
         # Forced: if the Hub fails for a moment, the client would return an older cached copy.
         path = api.hf_hub_download(repo_id, "README.md", revision=commit, force_download=True)
-        return Path(path).read_text(encoding="utf-8"), commit
     except hub_errors.RepositoryNotFoundError:
         return None, None
     except hub_errors.RemoteEntryNotFoundError:
         return None, commit
+    try:
+        return card.read(Path(path), f"README.md of {repo_id}"), commit
+    except ValueError as error:
+        raise CannotPublish(str(error)) from error
 
 
 def check_options(api: huggingface_hub.HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:

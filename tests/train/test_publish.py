@@ -337,6 +337,23 @@ def test_metadata_that_is_not_yaml_is_named(run, tmp_path, capsys):
     ]
 
 
+def test_a_card_that_is_not_utf_8_is_named(run, hub, tmp_path, capsys):
+    folder, words = tmp_path / "mine", "Für Sterne.\n".encode("latin-1")
+    assert publish([str(run), "--folder", str(folder)]) == 0
+    (folder / "README.md").write_bytes(words)
+    for source, target in ((run, ["--folder", str(folder)]), (folder, ["user/mine"])):
+        assert publish([str(source), *target]) == 2
+        assert f"{folder / 'README.md'} is not text in UTF-8" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"README\.md is not text in UTF-8"):
+        Denoiser.from_pretrained("color-small").save_pretrained(folder)
+    assert (folder / "README.md").read_bytes() == words
+    hub.repositories["user/mine"] = Repository()
+    hub.repositories["user/mine"].commit({"README.md": words})
+    for more in ([], ["--dry-run"]):
+        assert publish([str(run), "user/mine", *more]) == 2
+        assert "README.md of user/mine is not text in UTF-8" in capsys.readouterr().err
+
+
 def test_figures_of_other_weights_are_not_published(run, hub, capsys):
     rows = json.loads((run / "evaluation.json").read_text())
     rows.append(rows[0] | {"dataset": "cbsd68", "weights": "0123456789abcdef"})
