@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from ..download.checkpoint_files import CARD_FILE
 from ..models import DenoisingAutoencoder
@@ -206,6 +208,26 @@ def _is_ours(result: EvalResult, tables: list[str | None]) -> bool:
     return result.task_name == TASK and result.metric_type in METRICS and any(row in (table or "") for table in tables)
 
 
+def _check_results(text: str, name: str) -> None:
+    """Check the measurements in a card's metadata: huggingface_hub leaves all out where one cannot be read.
+
+    Raises:
+        ValueError: One cannot be read; the message names it. ``name`` is what it calls the card.
+    """
+    block = REGEX_YAML_BLOCK.search(text)
+    index = (yaml.safe_load(block[2]) or {}).get("model-index") if block else None
+    try:
+        results = [(model["name"], result) for model in index or () for result in model["results"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the model-index in {name} has no list of results with a name: correct it") from error
+    for number, (model, result) in enumerate(results, 1):
+        try:
+            model_index_to_eval_results([{"name": model, "results": [result]}])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            shown = " ".join(str(result).split())[:120]
+            raise ValueError(f"result {number} in the model-index of {name} is not complete: {shown}") from error
+
+
 def _names(sections: str, repo_id: str) -> bool:
     """Whether the sections of a card give a repository on the Hub as an origin or a measured data set."""
     rows = "|".join(re.escape(name) for name, known in HUB_DATASETS.items() if known == repo_id)
@@ -227,13 +249,14 @@ def merge(existing: str | None, text: str, own: bool = False) -> str:
             has beside them stays.
 
     Raises:
-        ValueError: The metadata of the existing card cannot be read.
+        ValueError: The metadata of the existing card, or a measurement in either, cannot be read.
     """
     if existing is None:
         return text
-    fresh = ModelCard(text)
     try:
-        card = ModelCard(existing, ignore_metadata_errors=True)
+        _check_results(existing, "the README.md that is there")
+        _check_results(text, "the new README.md")
+        card, fresh = ModelCard(existing), ModelCard(text)
     except yaml.YAMLError as error:
         raise ValueError(f"the metadata of the existing card is not YAML; correct or delete it: {error}") from error
     sections = {match[1]: match[0] for match in SECTION.finditer(fresh.text)}

@@ -328,6 +328,24 @@ def test_measurements_that_a_person_added_stay(run, hub):
     assert len(results) == 8
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda index: index[0]["results"][1].pop("dataset"), "result 2 in the model-index of the README.md that is"),
+        (lambda index: index[0].pop("results"), "the model-index in the README.md that is there has no list"),
+    ],
+)
+def test_a_measurement_that_cannot_be_read_is_named_and_none_is_lost(run, hub, capsys, damage, message):
+    assert publish([str(run), "user/mine"]) == 0
+    _, block, text = readme(hub).split("---\n", 2)
+    metadata = yaml.safe_load(block)
+    damage(metadata["model-index"])
+    mine = f"---\n{yaml.safe_dump(metadata)}---\n{text}"
+    hub.repositories["user/mine"].commit(pushed(hub) | {"README.md": mine.encode()})
+    assert publish([str(run), "user/mine"]) == 2
+    assert message in capsys.readouterr().err and readme(hub) == mine
+
+
 def test_metadata_that_is_not_yaml_is_named(run, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("---\na: [\n---\nMy words.\n")
