@@ -40,9 +40,12 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
         if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
             load_model(source)
             copy_checkpoint(Checkpoint(name, source), target, name, existing, own=True)
-            words = card.replaced_words(existing or "", card.read(target / CARD_FILE))
-            if words:
+            text = card.read(target / CARD_FILE)
+            if words := card.replaced_words(existing or "", text):
                 print(f"replaced in the card that was there, by {source}'s: {' / '.join(words)}")
+            files = [name for name in dict.fromkeys(card.linked_files(text)) if (source / name).is_file()]
+            if left := [name for name in files if not (target / name).exists()]:
+                print(f"the card links to files of {source} that are not published: {', '.join(left)}")
         else:
             _assemble_run(source, target, name, existing, force)
     except CheckpointInvalid as error:

@@ -35,6 +35,7 @@ METRICS = ("psnr", "ssim")
 LICENSE = "apache-2.0"
 """Of weights that come from no others."""
 _LICENSE_FIELDS = ("license", "license_name", "license_link")
+_LINK = re.compile(r"(?:\]\(|^license_link: )(?![a-z]+:|[#/])", re.MULTILINE)
 SECTION = re.compile(r"<!-- denoiser:(\w+) -->\n(.*?)<!-- /denoiser:\1 -->", re.DOTALL)
 
 
@@ -130,7 +131,12 @@ def rename(text: str, name: str) -> str:
 
 def link_files(text: str, address: str) -> str:
     """A card whose relative links lead to ``address``, where its pictures are."""
-    return re.sub(r"(\]\(|^license_link: )(?![a-z]+:|[#/])", rf"\g<1>{address}", text, flags=re.MULTILINE)
+    return re.sub(_LINK, rf"\g<0>{address}", text)
+
+
+def linked_files(text: str) -> list[str]:
+    """The relative links of a card, as they are written."""
+    return re.findall(_LINK.pattern + r"([^)#\s]+)", text, re.MULTILINE)
 
 
 def section(text: str, name: str) -> str | None:
@@ -215,7 +221,8 @@ def _check_results(text: str, name: str) -> None:
         ValueError: One cannot be read; the message names it. ``name`` is what it calls the card.
     """
     block = REGEX_YAML_BLOCK.search(text)
-    index = (yaml.safe_load(block[2]) or {}).get("model-index") if block else None
+    metadata = yaml.safe_load(block[2]) if block else None
+    index = metadata.get("model-index") if isinstance(metadata, dict) else None
     try:
         results = [(model["name"], result) for model in index or () for result in model["results"]]
     except (KeyError, TypeError) as error:

@@ -19,7 +19,17 @@ from .checkpoints import ADDRESS, Checkpoint
 from .evaluation_files import EVALUATION_FOLDER, outdated_files
 from .push_checks import check_options, check_target, existing_card
 
-PUBLISHED = (CONFIG_FILE, WEIGHTS_FILE, RECIPE_FILE, "*.png", "*.webp", f"{EVALUATION_FOLDER}/*.yaml")
+PUBLISHED = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    RECIPE_FILE,
+    "*.png",
+    "*.webp",
+    f"{EVALUATION_FOLDER}/*.yaml",
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+)
 """What is taken from a checkpoint folder beside its card: whatever else lies there may be private."""
 OF_THE_WEIGHTS = (
     RECIPE_FILE,

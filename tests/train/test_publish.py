@@ -610,6 +610,18 @@ def test_the_words_in_a_checkpoint_folders_card_replace_those_on_the_hub(run, hu
     assert readme(hub) == text and "replaced" not in capsys.readouterr().out
 
 
+def test_a_license_file_is_published_and_other_linked_files_that_are_not_are_named(run, hub, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    assert publish([str(run), "--folder", str(folder)]) == 0
+    for name in ("LICENSE.md", "stars.jpg", "secret.env"):
+        (folder / name).write_text("mine")
+    card = (folder / "README.md").read_text().replace("license: apache-2.0", "license: other\nlicense_link: LICENSE.md")
+    (folder / "README.md").write_text(card + "\n![Stars](stars.jpg) [further](https://example.com) [use](#use)\n")
+    assert publish([str(folder), "user/mine"]) == 0
+    assert "LICENSE.md" in pushed(hub) and not {"stars.jpg", "secret.env"} & pushed(hub).keys()
+    assert f"the card links to files of {folder} that are not published: stars.jpg\n" in capsys.readouterr().out
+
+
 def test_a_pull_request_leaves_the_main_branch_as_it_is(run, hub, monkeypatch, capsys):
     assert publish([str(run), "user/mine"]) == 0
     before = dict(hub.repositories["user/mine"].branches)
