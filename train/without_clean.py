@@ -1,5 +1,7 @@
 """Runs on noisy pictures alone: what they train on, and how they are scored without a clean picture."""
 
+import functools
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from PIL import Image
 from denoiser.analysis.noise_correlation import SHARED
 from denoiser.analysis.noise_model import PoissonGaussian
 from denoiser.hub.card_without_clean import NO_ERROR
-from denoiser.self_supervised import IMPOSSIBLE, Objective, Sure, score
+from denoiser.self_supervised import Objective, Sure, score
 
 from .config import ConfigError
 from .data.noisy import NoisyPictures, Scene, Shot, read_shots
@@ -22,6 +24,9 @@ from .plan import Plan
 from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
 from .state import write_atomically, write_text
 from .validation import CROP, overall_psnr
+
+CERTAIN = 16
+"""Standard deviations below zero that are no chance: four, and four times that where neighboring pixels share noise."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +48,48 @@ class NoisyValidation:
         """The crops of all groups, one after the other."""
         return [crop for crops in self.groups.values() for crop in crops]
 
-    @torch.no_grad()
     def measure(self, model) -> dict[str, dict[str, float]]:
-        """10 log10(1 / error) of each group, dB, under the method's name; ``model`` None: of the input itself."""
+        """10 log10(1 / error) of each group, dB, under the method's name; ``model`` None: of the input itself.
+
+        An error below what chance alone makes of none counts as that.
+        """
+        errors = self._errors(model)
+        return {
+            self.name: {
+                group: score(max(statistics.fmean(errors[group]), self._chance([group]))) for group in self.groups
+            }
+        }
+
+    def is_impossible(self, model) -> bool:
+        """Whether the error over all crops is below zero by more than chance allows."""
+        errors = [error for errors in self._errors(model).values() for error in errors]
+        return statistics.fmean(errors) < -CERTAIN * self._chance(list(self.groups))
+
+    @torch.no_grad()
+    def _errors(self, model) -> dict[str, list[float]]:
+        """The squared error of each crop, by group."""
         device = next(model.parameters()).device if model else torch.device("cpu")
 
         def network(noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
             return model(noisy, None if model.config.blind else level) if model else noisy
 
-        scores = {}
+        errors: dict[str, list[float]] = {group: [] for group in self.groups}
         for group, crops in self.groups.items():
-            errors = []
             for seed, crop in enumerate(crops):
                 generator = torch.Generator(device).manual_seed(seed)
                 noisy, level = (part.to(device) for part in crop)
-                errors.append(float(self.objective.error(network, noisy, level, generator)))
-            scores[group] = score(statistics.fmean(errors))
-        return {self.name: scores}
+                errors[group].append(float(self.objective.error(network, noisy, level, generator)))
+        return errors
+
+    @functools.cached_property
+    def _noise(self) -> dict[str, list[float]]:
+        """The squared error of each crop as it is."""
+        return self._errors(None)
+
+    def _chance(self, groups: list[str]) -> float:
+        """The standard deviation of the error of groups without any, of Gaussian noise independent between pixels."""
+        values = sum(noisy.numel() for group in groups for noisy, _ in self.groups[group]) / self.objective.shots
+        return statistics.fmean(error for group in groups for error in self._noise[group]) * math.sqrt(2 / values)
 
     @torch.no_grad()
     def draw(self, run: Path, model) -> None:
@@ -124,7 +154,7 @@ def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model)
     kind, objective = pictures.validation.name, plan.objective
     measured = pictures.validation.measure(model)
     after, before = overall_psnr(measured), overall_psnr(pictures.validation.measure(None))
-    impossible = IMPOSSIBLE in measured[kind].values()
+    impossible = pictures.validation.is_impossible(model)
     correlation = pictures.photographs.correlation
     about = {
         "kind": kind,

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from train.data.noisy import NoisyPictures, find_scenes, read_shots
 from train.data.sampler import BatchSampler
 from train.data.sources import split_held_out
 from train.publish import main as publish
+from train.without_clean import NoisyValidation
 
 STAGE = [{"until": 1.0, "patch": 48, "batch": 4, "loss": "mse"}]
 
@@ -217,6 +219,32 @@ def test_a_measure_that_cannot_be_is_no_success(config, noisy, tmp_path, argumen
     assert "weaker than it was told" in capsys.readouterr().err
     assert publish([str(run), "--folder", str(tmp_path / "card"), "--force"]) == 0
     assert "weaker than it was told" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
+
+
+class Truth(torch.nn.Module):
+    """Gives the clean picture, which is gray."""
+
+    config = SimpleNamespace(blind=True)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, noisy, sigma):
+        return torch.full_like(noisy, 0.5)
+
+
+def test_an_error_that_is_below_zero_by_chance_is_possible():
+    below = 0
+    for seed in range(8):
+        noise = 0.1 * torch.randn(1, 6, 64, 64, generator=torch.Generator().manual_seed(seed))
+        for second, impossible in ((1.0, False), (0.5, True)):
+            shots = torch.cat([0.5 + noise[:, :3], 0.5 + second * noise[:, 3:]], dim=1)
+            below += float(OBJECTIVES["noise2noise"]().error(Truth(), shots, None, None)) < 0 and not impossible
+            validation = NoisyValidation(OBJECTIVES["noise2noise"](), "noise2noise", {"a": [(shots, torch.ones(1))]})
+            assert validation.is_impossible(Truth()) == impossible
+            assert validation.measure(Truth())["noise2noise"]["a"] < 50
+    assert below
 
 
 def test_for_a_held_out_picture_that_is_broken_comes_one_that_is_not_trained_on(config, noisy, tmp_path, arguments):
