@@ -721,8 +721,9 @@ def test_the_card_names_what_the_weights_come_from_on_the_hub(run, hub, tmp_path
     stages = {"stages": [{"until": 1.0, "patch": 32, "batch": 4, "distill": 0.5}]}
     tuned = train_from("user/base", "tuned", tmp_path, "--teacher", "user/base", **stages)
     for source in (tuned, train_from(tuned, "again", tmp_path)):
-        assert publish([str(source), "--folder", str(tmp_path / "folder"), "--force"]) == 0
-        text = (tmp_path / "folder" / "README.md").read_text()
+        folder = tmp_path / f"{source.name} folder"
+        assert publish([str(source), "--folder", str(folder), "--force"]) == 0
+        text = (folder / "README.md").read_text()
         assert ModelCard(text).data.base_model == ["user/base"] and len(text) < 9000
 
 
