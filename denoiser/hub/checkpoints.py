@@ -80,6 +80,8 @@ def find_on_hub(name: str, revision: str | None = None, **options: Any) -> Check
     Options and errors are those of :func:`denoiser.download.fetch.fetch`.
     """
     name, named = parse_name(name)
+    if named and revision not in (None, named):
+        raise CheckpointNotFound(f"{name}@{named} and revision {revision!r} exclude each other: leave one of them out.")
     found = fetch(
         name,
         named if revision is None else revision,

@@ -210,7 +210,8 @@ def read_config(folder: Path, label: str) -> dict[str, Any]:
     """The JSON object in the config.json of a checkpoint folder; messages call the checkpoint ``label``."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise CheckpointInvalid(f"{label} has no {CONFIG_FILE}: it is not a denoiser checkpoint.")
+        nested = f" That of this run is {label}/checkpoint." if (folder / "checkpoint" / CONFIG_FILE).is_file() else ""
+        raise CheckpointInvalid(f"{label} has no {CONFIG_FILE}: it is not a denoiser checkpoint.{nested}")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise CheckpointInvalid(f"{label}/{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes: it is not one of ours.")
     try:

@@ -136,6 +136,9 @@ def test_a_revision_can_be_written_as_people_write_it(hub, form, tiny_model):
     repository.tags["v1"] = repository.branches["main"]
     repository.commit({"config.json": b"{}"})
     assert Denoiser.from_pretrained(form).revision == repository.tags["v1"]
+    assert Denoiser.from_pretrained(form, revision="v1").revision == repository.tags["v1"]
+    with pytest.raises(CheckpointNotFound, match="exclude each other"):
+        Denoiser.from_pretrained(form, revision="main")
 
 
 @pytest.mark.parametrize("revision", ["../../escape", "a/../b", "", "-x", "a b", "x" * 300, ".hidden"])

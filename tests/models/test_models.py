@@ -263,6 +263,11 @@ def change_tensors(change):
     return apply
 
 
+def make_run(folder):
+    (folder / "checkpoint").mkdir()
+    (folder / "config.json").rename(folder / "checkpoint" / "config.json")
+
+
 def replace_by_pickle(folder):
     (folder / "model.safetensors").unlink()
     torch.save({"tail.weight": torch.zeros(1)}, folder / "pytorch_model.bin")
@@ -272,6 +277,7 @@ def replace_by_pickle(folder):
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (make_run, "That of this run is .*/checkpoint"),
         (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "JSON object"),
         (lambda folder: (folder / "config.json").write_text(" " * 200_000), "over 100000 bytes"),
