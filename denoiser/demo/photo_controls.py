@@ -253,6 +253,9 @@ class PhotoControls:
 
     def _connect_address(self, page: gr.Blocks, computing: dict, fetching: dict) -> None:
         ui, read = self.layout, "(...values) => [location.search.slice(0, 2000), ...values.slice(1)]"
+        # Only a step back or forth finds another photo than the one that the page starts with.
+        settings = [ui.address, ui.photo_shown]
+        shown = "() => [location.search.slice(0, 2000), document.querySelector('#photo img')?.src ?? 'none']"
         outputs = [
             *(
                 ui.photo,
@@ -267,9 +270,10 @@ class PhotoControls:
             *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
         ]
         # Of steps back and forth in quick succession the last one counts, with the address as it is then.
-        last = {"js": read, "trigger_mode": "always_last"}
-        for opened in (page.load, ui.address_opened.click):
-            opened(self.on_address_opened, [ui.address, ui.photo], outputs, **last, **IMMEDIATE).success(**computing)
+        last: dict[str, Any] = {"js": read, "trigger_mode": "always_last"}
+        for opened, js in ((page.load, read), (ui.address_opened.click, shown)):
+            options: dict[str, Any] = {"js": js, "trigger_mode": "always_last", **IMMEDIATE}
+            opened(self.on_address_opened, settings, outputs, **options).success(**computing)
         loaded = page.load(self.picker.on_load, None, [*self.picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
@@ -279,16 +283,19 @@ class PhotoControls:
         """See :attr:`Address.photo`."""
         return self._example_names.get(Path(photo).parent.name, OWN_PHOTO) if photo else OWN_PHOTO
 
-    def _photo_of(self, address: Address, shown: str | None) -> Any:
-        """The photo that an address asks for, if it is not the one that is shown; a visitor's own is lost."""
+    def _photo_of(self, address: Address, shown: str) -> Any:
+        """The photo that an address asks for, if it is not the one that is shown; a visitor's own is lost.
+
+        ``shown``: where that one is; "" for the first example.
+        """
         known = address.photo == OWN_PHOTO or address.photo in self._examples
         wanted = address.photo if known else ""
         path = self._examples.get(wanted)
-        if wanted == self.photo_name(shown) or (path is None and wanted != OWN_PHOTO):
+        if wanted == (shown and self.photo_name(shown)) or (path is None and wanted != OWN_PHOTO):
             return gr.skip()
         return path and str(path)
 
-    def on_address_opened(self, query: str | None, photo: str | None) -> list:
+    def on_address_opened(self, query: str | None, shown: str | None) -> list:
         """The controls as the page's address has them. Their values alone: see ``bounded_slider``."""
         address = parse_address(query or "")
         levels = [
@@ -296,7 +303,7 @@ class PhotoControls:
             for name, parameter in PARAMETERS
         ]
         return [
-            self._photo_of(address, photo),
+            self._photo_of(address, shown or ""),
             address.noisy_already,
             address.noise,
             render_info("Noise", *formula_of(address.noise)),
