@@ -186,7 +186,7 @@ class DenoiseLayout:
         self.moving = gr.Textbox("", visible=False)
         self.shown = gr.Textbox("noisy denoised", visible=False)
         self.address = gr.Textbox("", visible=False)
-        self.photo_shown = gr.Textbox("", visible=False)
+        self.photo_shown, self.photo_wanted = (gr.Textbox("", visible=False) for _ in range(2))
         self.query = gr.Textbox("?", visible="hidden")  # what page.js writes into the address: "?" until there is a run
         self.address_opened = gr.Button("", visible="hidden", elem_id="address-opened")  # page.js clicks it
 

@@ -1,5 +1,6 @@
 """What the page does beside denoising: advice about a photo, the part to work on, the file, the address."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -257,17 +258,9 @@ class PhotoControls:
         settings = [ui.address, ui.photo_shown]
         shown = "() => [location.search.slice(0, 2000), document.querySelector('#photo img')?.src ?? 'none']"
         outputs = [
-            *(
-                ui.photo,
-                ui.noisy_already,
-                ui.noise,
-                ui.formula,
-                ui.noise_controls,
-                ui.seed,
-                ui.sigma_mode,
-                ui.manual_controls,
-            ),
-            *(ui.sigma, ui.strength, ui.difference_controls, *ui.noise_groups, *ui.parameter_sliders),
+            *(ui.photo_wanted, ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode),
+            *(ui.manual_controls, ui.sigma, ui.strength, ui.difference_controls),
+            *(*ui.noise_groups, *ui.parameter_sliders),
         ]
         # Of steps back and forth in quick succession the last one counts, with the address as it is then.
         last: dict[str, Any] = {"js": read, "trigger_mode": "always_last"}
@@ -277,6 +270,7 @@ class PhotoControls:
         loaded = page.load(self.picker.on_load, None, [*self.picker.outputs, ui.listing, ui.timer], **IMMEDIATE)
         for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
+        ui.photo_wanted.change(self.on_photo_wanted, ui.photo_wanted, ui.photo, **QUEUED)
         ui.query.change(None, ui.query, js="(query) => { window.writeAddress(query); }", api_visibility="private")
 
     def photo_name(self, photo: str | None) -> str:
@@ -284,15 +278,22 @@ class PhotoControls:
         return self._example_names.get(Path(photo).parent.name, OWN_PHOTO) if photo else OWN_PHOTO
 
     def _photo_of(self, address: Address, shown: str) -> Any:
-        """The photo that an address asks for, if it is not the one that is shown; a visitor's own is lost.
+        """The name of the photo that an address asks for, if it is not the one that is shown.
 
         ``shown``: where that one is; "" for the first example.
         """
         known = address.photo == OWN_PHOTO or address.photo in self._examples
         wanted = address.photo if known else ""
-        path = self._examples.get(wanted)
-        if wanted == (shown and self.photo_name(shown)) or (path is None and wanted != OWN_PHOTO):
+        if wanted == (shown and self.photo_name(shown)):
             return gr.skip()
+        return f"{time.time_ns()} {wanted}"  # twice the same would be no change
+
+    def on_photo_wanted(self, wanted: str) -> str | None:
+        """The path of the example of that name; None for a photo that is gone.
+
+        An event of its own: an update of the photo's component, even if it is none, would undo :func:`photo_input`.
+        """
+        path = self._examples.get(wanted.partition(" ")[2])
         return path and str(path)
 
     def on_address_opened(self, query: str | None, shown: str | None) -> list:
