@@ -49,15 +49,19 @@ class Pictures:
         return CROPS
 
 
-def test_three_of_four_drawings_have_no_noise():
+def test_half_of_the_drawings_have_no_noise_and_the_others_up_to_four_times_the_noise():
     mixture = NoiseMixture(({"kind": "gaussian", "sigma": [20, 20]},))
-    drawn, spared = [], []
+    drawn, gains = [], []
     for step in range(10):
         sampler = BatchSampler(Pictures(), mixture, Data(drawings=0.5, grayscale=0), 3, 0, 1)
         clean, noisy, level = sampler[step, Stage(1.0, 24, 40)]
         assert torch.equal(level == 0, (clean == noisy).flatten(1).all(1))
+        assert torch.allclose((noisy - clean).flatten(1).std(1), level, rtol=0.1)
         drawn.append((clean != CROPS).flatten(1).any(1))
-        spared.append(level == 0)
-    drawn, spared = torch.cat(drawn), torch.cat(spared)
+        gains.append(level * 255 / 20)
+    drawn, gains = torch.cat(drawn), torch.cat(gains)
     assert 0.4 < drawn.float().mean() < 0.6
-    assert 0.65 < spared[drawn].float().mean() < 0.85 and not spared[~drawn].any()
+    assert torch.allclose(gains[~drawn], torch.ones(()))
+    noisy = gains[drawn] > 0
+    assert 0.4 < noisy.float().mean() < 0.6
+    assert 1 <= gains[drawn][noisy].min() < 1.3 and 3 < gains[drawn][noisy].max() < 4

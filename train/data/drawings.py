@@ -89,26 +89,40 @@ def pixel_art(crop: torch.Tensor, draw: Draw) -> torch.Tensor:
     return scaled[0, :, :side, :side].clamp(0, 1)
 
 
+def _diffused(crop: torch.Tensor, count: int) -> torch.Tensor:
+    """``count`` tones by error diffusion (Floyd and Steinberg, 1976), all pixels of a slanted front at a time."""
+    side = crop.shape[-1]
+    front = torch.arange(side)[:, None] * 2 + torch.arange(side)  # whatever a pixel hands on goes to a later front
+    rows = torch.arange(side)[:, None].expand(side, side)
+    values = crop.new_zeros(3 * side + 1, len(crop), side + 1)
+    values[front, :, rows] = crop.permute(1, 2, 0)
+    inside = torch.zeros(len(values), 1, side + 1, device=crop.device)
+    inside[front, :, rows] = 1
+    for now in range(3 * side - 2):
+        tones = _tones(values[now], count).clamp(0, 1)
+        error = ((values[now] - tones) * inside[now])[:, :-1] / 16
+        values[now] = tones
+        values[now + 1, :, :-1] += 7 * error
+        values[now + 1 : now + 4, :, 1:] += error * error.new_tensor([3, 5, 1])[:, None, None]
+    return values[front, :, rows].permute(2, 0, 1)
+
+
 def dithered(crop: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Few tones, between which dots mediate: in order (Bayer), or spread like those of error diffusion."""
-    side, dot = crop.shape[-1], int(draw.between(1, 3.3))
-    count = -(-side // dot)
+    """Few tones, between which dots mediate: in order (Bayer), or by error diffusion."""
+    side, dot, tones = crop.shape[-1], int(draw.between(1, 3.3)), int(draw.between(2, 6))
+    if dot > 1:
+        crop = F.avg_pool2d(crop[None], dot, ceil_mode=True)[0]
+    count = crop.shape[-1]
     if draw.between(0, 2) < 1:
         bayer = torch.zeros(1, 1, device=crop.device)
         for _ in range(int(draw.between(1, 4))):
             bayer = torch.cat([torch.cat([4 * bayer, 4 * bayer + 2], 1), torch.cat([4 * bayer + 3, 4 * bayer + 1], 1)])
         tiles = -(-count // len(bayer))
         threshold = ((bayer + 0.5) / bayer.numel()).repeat(tiles, tiles)[None, :count, :count]
+        crop = (crop * (tones - 1) + threshold).floor().clamp(0, tones - 1) / (tones - 1)
     else:
-        noise = draw.normal(1 if draw.between(0, 2) < 1 else 3, count, count)
-        noise -= F.avg_pool2d(F.pad(noise[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
-        threshold = 0.5 + 0.5 * torch.erf(noise / noise.std() / 2**0.5)
-    if dot > 1:
-        threshold = threshold.repeat_interleave(dot, 1).repeat_interleave(dot, 2)[:, :side, :side]
-        crop = F.avg_pool2d(crop[None], dot, ceil_mode=True).repeat_interleave(dot, 2).repeat_interleave(dot, 3)[0]
-        crop = crop[:, :side, :side]
-    count = int(draw.between(2, 6))
-    return (crop * (count - 1) + threshold).floor().clamp(0, count - 1) / (count - 1)
+        crop = _diffused(crop, tones)
+    return crop.repeat_interleave(dot, 1).repeat_interleave(dot, 2)[:, :side, :side]
 
 
 def halftone(crop: torch.Tensor, draw: Draw) -> torch.Tensor:
@@ -190,3 +204,12 @@ def draw_crops(crops: torch.Tensor, chosen: torch.Tensor, generator: torch.Gener
         drawing = _soften(kind(crops[index].expand(3, -1, -1), draw), draw).clamp(0, 1)
         crops[index] = drawing if crops.shape[1] == 3 else drawing.mean(0, keepdim=True)
     return crops
+
+
+def noise_gains(count: int, generator: torch.Generator) -> torch.Tensor:
+    """By how much the noise of drawings (count,) is stronger than a photograph's.
+
+    Half are on a screen, which no camera has seen: 0. Print comes through worse scanners and cameras: 1 to 4.
+    """
+    drawn, gain = torch.rand(2, count, generator=generator, device=generator.device)
+    return torch.where(drawn < 0.5, 0, 4**gain)

@@ -17,7 +17,7 @@ from denoiser.self_supervised import Objective
 
 from ..config import Data, Stage
 from .augment import flat_areas, permute_channels
-from .drawings import draw_crops
+from .drawings import draw_crops, noise_gains
 from .mixture import NoiseMixture
 from .noisy import NoisyPictures
 from .photographs import Photographs
@@ -84,9 +84,9 @@ class BatchSampler(Dataset):
             clean = torch.where(gray, crops.mean(1, keepdim=True), crops)
             noisy, level = self._mixture(clean, generator)
             noisy = torch.where(gray, noisy[:, :1], noisy)
-            if data.drawings:  # most are on a screen: no camera has seen them
-                drawn &= torch.rand(stage.batch, generator=generator, device=device) < 0.75
-                noisy, level = torch.where(drawn[:, None, None, None], clean, noisy), level.masked_fill(drawn, 0)
+            if data.drawings:
+                gain = torch.where(drawn, noise_gains(stage.batch, generator), 1)
+                noisy, level = clean + gain[:, None, None, None] * (noisy - clean), gain * level
             if data.clip:
                 clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.clip
                 noisy = torch.where(clipped, noisy.clamp(0, 1), noisy)
