@@ -24,7 +24,7 @@ from .devices import pick_device, pick_dtype, survive_forks
 from .download.checkpoint_files import CARD_FILE, MAX_WEIGHTS_BYTES
 from .errors import CheckpointInvalid
 from .export.openvino_network import OpenvinoNetwork
-from .hub import card
+from .hub import card_text
 from .hub.checkpoints import DEFAULT_CHECKPOINT, Checkpoint, find_checkpoint
 from .hub.push import push, write_checkpoint
 from .hub.push_checks import raise_explained
@@ -152,7 +152,7 @@ class Denoiser:
             OSError: It cannot be written.
         """
         target = Path(folder).expanduser()
-        existing = card.read(target / CARD_FILE) if (target / CARD_FILE).exists() else None
+        existing = card_text.read(target / CARD_FILE) if (target / CARD_FILE).exists() else None
         self._write(target, target.resolve().name, existing)
 
     def push_to_hub(

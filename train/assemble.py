@@ -8,7 +8,7 @@ from PIL import Image
 
 from denoiser.download.checkpoint_files import CARD_FILE
 from denoiser.errors import CannotPublish, CheckpointInvalid
-from denoiser.hub import card
+from denoiser.hub import card, card_text
 from denoiser.hub.card_measurements import MIN_GAIN, mean_gain
 from denoiser.hub.card_sections import RECIPE_FILE, plain
 from denoiser.hub.card_without_clean import NO_ERROR
@@ -40,10 +40,10 @@ def assemble(source: Path, target: Path, name: str, existing: str | None, force:
         if (source / CONFIG_FILE).exists() and not (source / "checkpoint").exists():
             load_model(source)
             copy_checkpoint(Checkpoint(name, source), target, name, existing, own=True)
-            text = card.read(target / CARD_FILE)
-            if words := card.replaced_words(existing or "", text):
+            text = card_text.read(target / CARD_FILE)
+            if words := card_text.replaced_words(existing or "", text):
                 print(f"replaced in the card that was there, by {source}'s: {' / '.join(words)}")
-            files = [name for name in dict.fromkeys(card.linked_files(text)) if (source / name).is_file()]
+            files = [name for name in dict.fromkeys(card_text.linked_files(text)) if (source / name).is_file()]
             if left := [name for name in files if not (target / name).exists()]:
                 print(f"the card links to files of {source} that are not published: {', '.join(left)}")
         else:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from denoiser import CheckpointInvalid, Denoiser
-from denoiser.hub import card
+from denoiser.hub import card, card_text
 from denoiser.hub.checkpoints import Checkpoint, find_checkpoint
 from denoiser.hub.safe_markdown import safe_markdown
 from denoiser.models import WEIGHTS_FILE, DenoisingAutoencoder
@@ -87,7 +87,10 @@ def init_lineage(start: str | None) -> dict:
     found = resolve_checkpoint(start)
     readme = found.folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    facts = identify_weights(start) | {"data": _quote(card.section(text, "data")), "license": card.license_of(found)}
+    facts = identify_weights(start) | {
+        "data": _quote(card_text.section(text, "data")),
+        "license": card.license_of(found),
+    }
     return {"init": start, "init_run": None, "init_card": facts}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate.tracking import get_available_trackers
 
-from denoiser.hub.card import HUB_PREFIX
+from denoiser.hub.card_text import HUB_PREFIX
 from denoiser.hub.push_checks import check_target
 from denoiser.models import DenoisingAutoencoder
 from denoiser.self_supervised import OBJECTIVES, Objective

@@ -22,7 +22,7 @@ import huggingface_hub
 from denoiser.download.checkpoint_files import ONNX_FILE
 from denoiser.errors import CannotExport, CannotPublish, HubUnreachable
 from denoiser.export import export_onnx
-from denoiser.hub import card
+from denoiser.hub import card_text
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.push import push as hub_push
 from denoiser.hub.push_checks import check_repo_id, existing_card, explain_failure, find_network_error
@@ -96,7 +96,7 @@ def fill_folder(options: argparse.Namespace) -> None:
     """
     readme = options.folder / "README.md"
     try:
-        existing = card.read(readme) if readme.exists() else None
+        existing = card_text.read(readme) if readme.exists() else None
         assemble(options.run, options.folder, options.folder.name, existing, options.force)
     except ValueError as error:
         raise CannotPublish(str(error)) from error

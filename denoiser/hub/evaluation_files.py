@@ -13,17 +13,17 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 from .card_measurements import one_per_level
 
 EVALUATION_FOLDER = ".eval_results"
-HUB_DATASETS = {"cbsd68": "deepinv/CBSD68"}
-"""The data sets of the protocol that the Hub has, by the name they have in evaluation.json."""
-PICTURES = {"cbsd68": 68}
-"""How many pictures each has: what was measured on fewer is no result of the data set."""
+HUB_DATASETS = {"cbsd68": ("deepinv/CBSD68", 68)}
+"""The data sets of the protocol that the Hub has, by their name in evaluation.json: repository and number of pictures.
+
+What was measured on fewer pictures is no result of the data set."""
 _TASK = re.compile(r"psnr_sigma_(\d+(?:\.\d+)?)(_gray)?")
 
 
 def hub_dataset(entry: dict[str, Any]) -> str | None:
     """The data set on the Hub that a measurement is of, all its pictures; None if there is none."""
-    dataset = entry["dataset"]
-    return HUB_DATASETS[dataset] if PICTURES.get(dataset) == entry["pictures"] else None
+    repo_id, pictures = HUB_DATASETS.get(entry["dataset"], (None, None))
+    return repo_id if pictures == entry["pictures"] else None
 
 
 def evaluation_files(evaluation: list[dict[str, Any]]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def outdated_files(before: str, after: str) -> list[str]:
     row = r"^\| {}(?: \(grey\))? \| {} \| [\d.]+(?:, b?float\d+)? \|"
     return [
         f"{EVALUATION_FOLDER}/{name}.yaml"
-        for name, pictures in PICTURES.items()
+        for name, (_, pictures) in HUB_DATASETS.items()
         if re.search(row.format(name, r"\d+"), before, re.MULTILINE)
         and not re.search(row.format(name, pictures), after, re.MULTILINE)
     ]
@@ -70,7 +70,7 @@ def outdated_files(before: str, after: str) -> list[str]:
 def read_psnr(listed: Any) -> list[tuple[str, float]]:
     """Pairs of data set with conditions and PSNR, from the Hub's JSON; what is untrusted and of another form is left
     out."""
-    names = {repo_id: name for name, repo_id in HUB_DATASETS.items()}
+    names = {repo_id: name for name, (repo_id, _) in HUB_DATASETS.items()}
     rows: list[tuple[str, float]] = []
     for item in listed if isinstance(listed, list) else ():
         try:

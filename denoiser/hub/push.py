@@ -12,7 +12,7 @@ import huggingface_hub
 from ..download.checkpoint_files import CARD_FILE, CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from ..errors import CannotPublish
 from ..models import DenoisingAutoencoder, holds_weights
-from . import card
+from . import card, card_text
 from .card_measurements import SAMPLES_FILE
 from .card_sections import FAILURE_FILE, RECIPE_FILE
 from .checkpoints import ADDRESS, Checkpoint
@@ -67,12 +67,12 @@ def write_checkpoint(
 def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str | None, own: bool = False) -> None:
     """Copy a checkpoint folder that has a card, in which the name becomes ``name``; see :func:`write_checkpoint`.
 
-    ``own``: the words in its card come before those in ``existing``, see :func:`denoiser.hub.card.merge`.
+    ``own``: the words in its card come before those in ``existing``, see :func:`denoiser.hub.card_text.merge`.
     """
-    text = card.rename(card.read(source.folder / CARD_FILE), name)
+    text = card_text.rename(card_text.read(source.folder / CARD_FILE), name)
     if source.revision:  # its pictures were not fetched
-        text = card.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
-    text = card.merge(existing, text, own)
+        text = card_text.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
+    text = card_text.merge(existing, text, own)
     target.mkdir(parents=True, exist_ok=True)
     if not target.samefile(source.folder):
         delete_earlier(target)
@@ -139,8 +139,8 @@ def push(
             fill(Path(folder), existing)
         except ValueError as error:  # the card that is there cannot be read
             raise CannotPublish(str(error)) from error
-        texts = existing or "", card.read(Path(folder) / CARD_FILE)
-        outdated = outdated_files(*(card.section(text, "evaluation") or "" for text in texts))
+        texts = existing or "", card_text.read(Path(folder) / CARD_FILE)
+        outdated = outdated_files(*(card_text.section(text, "evaluation") or "" for text in texts))
         if commit and _are_new(api, repo_id, commit, folder):
             outdated += OF_THE_WEIGHTS
         if not create_pr:

@@ -11,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..download.client_errors import is_network_error
 from ..errors import CannotPublish, DenoiserError, HubUnreachable
-from . import card
+from . import card, card_text
 
 
 def check_repo_id(repo_id: str) -> tuple[str, str]:
@@ -89,7 +89,7 @@ def existing_card(api: huggingface_hub.HfApi, repo_id: str, branch: str | None) 
     except hub_errors.RemoteEntryNotFoundError:
         return None, commit
     try:
-        return card.read(Path(path), f"README.md of {repo_id}"), commit
+        return card_text.read(Path(path), f"README.md of {repo_id}"), commit
     except ValueError as error:
         raise CannotPublish(str(error)) from error
 

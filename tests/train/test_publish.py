@@ -18,7 +18,7 @@ from PIL import Image
 
 from denoiser import Denoiser
 from denoiser.export import export_onnx
-from denoiser.hub import card
+from denoiser.hub import card, card_text
 from denoiser.hub.catalogue import Catalogue
 from denoiser.hub.evaluation_files import evaluation_files
 from denoiser.hub.facts import facts_from_listing
@@ -159,7 +159,7 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
     assert content.data.license == "apache-2.0" and content.data.library_name == "denoiser"
     assert re.search(r"\| CC0 \| [12] \|", text) and "neither clipped nor rounded" in text
     assert "40 steps" in text and "{{" not in text
-    assert content.data.metrics == ["psnr", "ssim"] and "failure.webp" in card.section(text, "limits")
+    assert content.data.metrics == ["psnr", "ssim"] and "failure.webp" in card_text.section(text, "limits")
     (run / "recipe.yaml").write_bytes(pushed(hub)["recipe.yaml"])
     config = load_config(run / "recipe.yaml")
     assert "(recipe.yaml)" in text and config.budget == Budget(steps=40)
@@ -170,7 +170,7 @@ def test_the_card_says_what_was_measured_and_on_what(run, hub):
 def test_each_share_of_changed_crops_is_in_the_card(run, share):
     facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
     facts["config"]["data"][share] = 0.37
-    assert "37%" in card.section(card.render(facts, measured, "user/mine"), "procedure")
+    assert "37%" in card_text.section(card.render(facts, measured, "user/mine"), "procedure")
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_the_card_says_which_levels_of_noise_the_training_saw(run, noise, levels
     facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
     facts["config"]["noise"] = noise
     text = card.render(facts, measured, "user/mine")
-    assert f"with a standard deviation of {levels} (8-bit units)" in card.section(text, "limits")
-    assert f"noise levels sigma {levels}." in card.section(text, "about")
+    assert f"with a standard deviation of {levels} (8-bit units)" in card_text.section(text, "limits")
+    assert f"noise levels sigma {levels}." in card_text.section(text, "about")
 
 
 def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
@@ -195,7 +195,7 @@ def test_the_index_has_the_protocol_alone_and_the_table_everything(run):
     more = [row | {"estimate": True} for row in measured] + [row | {"gray": True, "sigma": 15} for row in measured[:1]]
     text = card.render(facts, measured + more, "user/mine")
     assert len(ModelCard(text).data.eval_results) == 2 * len(measured)  # PSNR and SSIM
-    table = card.section(text, "evaluation")
+    table = card_text.section(text, "evaluation")
     assert table.count("estimated |") == len(measured) and table.count(" (grey) |") == 1
     assert "--sigma 15 25 50`, also with `--estimate`" in table and "--sigma 15 --gray`" in table
 
@@ -206,7 +206,7 @@ def test_a_level_measured_with_two_kinds_of_numbers_has_two_rows_and_is_once_in_
     other = {"bfloat16": "float32", "float32": "bfloat16"}[measured[0]["dtype"]]
     measured.append(measured[0] | {"dtype": other, "psnr": 33.333})
     text = card.render(facts, measured, "user/mine")
-    table = card.section(text, "evaluation")
+    table = card_text.section(text, "evaluation")
     assert "| cbsd68 | 68 | 25, float32 |" in table and "| cbsd68 | 68 | 25, bfloat16 |" in table
     assert "--sigma 25`, also with `--dtype=" in table and table.count("`--dtype=") == 2
     results = ModelCard(text).data.eval_results
@@ -222,7 +222,7 @@ def test_the_words_of_a_person_stay_in_the_card(run, hub):
     mine.data.tags = [*mine.data.tags, "astronomy"]
     mine.data.license = "cc-by-4.0"
     mine.text = mine.text.replace("## Use\n", "## Why I made this\n\nFor my telescope.\n\n## Use\n")
-    mine.text = card.SECTION.sub(lambda match: "" if match[1] == "limits" else match[0], mine.text)
+    mine.text = card_text.SECTION.sub(lambda match: "" if match[1] == "limits" else match[0], mine.text)
     api.upload_file(path_or_fileobj=str(mine).encode(), path_in_repo="README.md", repo_id="user/mine")
     measured = json.loads((run / "evaluation.json").read_text())
     measured[0]["psnr"] = 33.333
@@ -298,7 +298,9 @@ def test_a_card_without_our_sections_gets_them_below_its_words(run, hub, words):
     hub.repositories["user/mine"].commit({"README.md": words.encode()})
     assert publish([str(run), "user/mine"]) == 0
     text = readme(hub)
-    assert all(line in text for line in words.splitlines()) and {match[1] for match in card.SECTION.finditer(text)} >= {
+    assert all(line in text for line in words.splitlines()) and {
+        match[1] for match in card_text.SECTION.finditer(text)
+    } >= {
         "about",
         "use",
         "limits",
@@ -568,7 +570,7 @@ def test_what_has_learned_next_to_nothing_is_published_only_when_that_is_asked_f
     assert publish([str(run), "user/mine"]) == 2 and not hub.repositories
     assert "improves its noisy input by 0.50 dB on the mean" in capsys.readouterr().err
     assert publish([str(run), "user/mine", "--force"]) == 0
-    assert "by 0.50 dB only: it has learned next to nothing" in card.section(readme(hub), "limits")
+    assert "by 0.50 dB only: it has learned next to nothing" in card_text.section(readme(hub), "limits")
 
 
 def test_a_checkpoint_folder_is_published_with_its_card_and_nothing_else_in_it(run, hub, tmp_path, photo, capsys):

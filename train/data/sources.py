@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from denoiser.download.client_errors import is_network_error
-from denoiser.hub.card import HUB_PREFIX
+from denoiser.hub.card_text import HUB_PREFIX
 from denoiser.images.codecs import EXTENSIONS
 from denoiser.images.picture import read
 

@@ -17,7 +17,7 @@ import huggingface_hub
 import torch
 
 from denoiser.download.client_errors import is_network_error
-from denoiser.hub.card import HUB_PREFIX
+from denoiser.hub.card_text import HUB_PREFIX
 
 from .photographs import Photographs
 from .sources import Source
