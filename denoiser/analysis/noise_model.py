@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import uniform_filter
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtr
 
 MAX_COUNT = 60
 """Poisson counts are summed up to here; from a third of it on they are as good as Gaussian."""
@@ -69,7 +69,32 @@ class PoissonGaussian:
         Poisson counts with the nodes of a Gauss-Hermite quadrature around each, cut off at ``low`` and ``high``.
         """
         nodes, weights = np.polynomial.hermite_e.hermegauss(points)
-        weights /= weights.sum()
+        center, spread, chance = self._mixture(values)
+        sampled = (center[..., None] + spread[:, None, None] * nodes).clip(low, high)
+        return sampled.reshape(len(values), -1), (chance[..., None] * weights / weights.sum()).reshape(len(values), -1)
+
+    def moments(self, values: np.ndarray, low: float = 0.0, high: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance, each (N,), of what a file holds where the true value is one of ``values`` (N,)."""
+        center, spread, chance = self._mixture(values)
+        spread = np.maximum(spread, 1e-9)[:, None]
+        mean, square = np.zeros_like(center), np.zeros_like(center)
+        for end, sign in ((high, 1), (low, -1)):  # the Gaussian up to each end, and what is cut off there
+            distance = (end - center) / spread
+            share, density = ndtr(distance), spread * np.exp(-(distance**2) / 2) / (2 * np.pi) ** 0.5
+            beyond = 1 - share if sign > 0 else share
+            mean += sign * (center * share - density) + end * beyond
+            square += sign * ((center**2 + spread**2) * share - (end + center) * density) + end**2 * beyond
+        mean, square = ((chance * one).sum(1) / chance.sum(1) for one in (mean, square))
+        return mean, square - mean**2
+
+    def share_below(self, values: np.ndarray, end: float) -> np.ndarray:
+        """The share of noisy values that are below ``end``, where the true value is one of ``values`` (N,); (N,)."""
+        center, spread, chance = self._mixture(values)
+        below = ndtr((end - center) / np.maximum(spread, 1e-9)[:, None])
+        return (chance * below).sum(1) / chance.sum(1)
+
+    def _mixture(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The Gaussians that the noise at ``values`` (N,) is made of: means (N, M), deviations (N,), weights (N, M)."""
         gain = self.gain / 255
         counts = np.arange(MAX_COUNT)
         few = values < gain * (MAX_COUNT / 3)
@@ -79,8 +104,7 @@ class PoissonGaussian:
         chance[~few, 0] = 1
         center = np.where(few[:, None], gain * counts, values[:, None])
         spread = np.where(few, np.hypot(self.read / 255, self.relative * values), self.deviation(values))
-        sampled = (center[..., None] + spread[:, None, None] * nodes).clip(low, high)
-        return sampled.reshape(len(values), -1), (chance[..., None] * weights).reshape(len(values), -1)
+        return center, spread, chance
 
 
 class Stabilizer:
@@ -112,7 +136,7 @@ class Stabilizer:
         cut = (0.0 if low >= 0 else low), (1.0 if high <= 1 else high)
         sampled, weights = model.sample(self._true, low=cut[0], high=cut[1])
         self._means = np.maximum.accumulate((self.apply(sampled) * weights).sum(1) / weights.sum(1))
-        self._file_means = (sampled * weights).sum(1) / weights.sum(1)
+        self._file_means, _ = model.moments(self._true, *cut)
         self._slopes = np.gradient(self._file_means, self._true)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
