@@ -31,9 +31,10 @@ DIRECTIONS = np.array([[1, -1, 0], [1, 1, -2]]) / np.sqrt([[2], [6]])
 """Directions of color in which photographs have little texture, so that noise shows."""
 MAX_WHITE = 0.1
 """Largest share of values at white in a block: of noise cut off there little is left to measure."""
-DARK, DARK_WEIGHT = np.array([0.001, 0.25, 0.6]), 3.0
-"""Values, relative to the level, below which the share of values is compared, too; what a wrong share costs beside a
-wrong variance. Without read noise what holds no electron is black; with it half is, and the rest is above."""
+DARK, DARK_CHANCE, DARK_WEIGHT = np.array([0.001, 0.25, 0.6]), 0.02, 3.0
+"""Values, relative to the level, below which the share of values is compared, too; by how much a share may be wrong, as
+patches of even brightness have fewer extremes; what more costs beside a wrong variance. Without read noise what holds
+no electron is black; with it half is, and the rest is above."""
 COSTS = (0.0, 0.02, 0.06, 0.08)
 """Added to the misfits of photons, speckle, and either with read noise: the more usual and the simpler win ties."""
 MIN_WORTH = 1.0
@@ -199,7 +200,7 @@ def _misfit(
     shares = [np.interp(measured.even, means, model.share_below(_VALUES, end)) for end in dark]
     return (
         float(np.mean(np.where(excess > 0, np.minimum(excess, 1), np.minimum(-1.5 * excess, 2)))),
-        float(np.abs(np.stack(shares, axis=-1) - measured.dark).mean()),
+        float(np.maximum(np.abs(np.stack(shares, axis=-1) - measured.dark) - DARK_CHANCE, 0).mean()),
     )
 
 
