@@ -19,7 +19,7 @@ from scipy.special import gammaln, ndtr
 
 MAX_COUNT = 60
 """Poisson counts are summed up to here; from a third of it on they are as good as Gaussian."""
-FLUX_WINDOW, MAX_FLUX = 128, 0.05
+FLUX_WINDOW, MAX_FLUX = 128, 0.25
 """Side of the window over which means are kept, pixels, the two margins of a tile; the most that they are changed."""
 GRID = 4097
 """Values at which the transform is tabulated."""
