@@ -73,8 +73,8 @@ def scaled(
     return sigma.scaled(factor) if isinstance(sigma, PoissonGaussian) else None if sigma is None else sigma * factor
 
 
-MEAN_WINDOW = 33
-"""Side of the window over which a blind network's estimate is given the mean of its input, pixels."""
+MEAN_WINDOW, MEAN_PASSES = 33, 3
+"""Side of the window over which a blind network's estimate is given the mean of its input, pixels, and how often."""
 MIN_SHARE = 0.05
 """A blind network's estimate that counts less is not computed."""
 UNSURE_GRAY, UNSURE = 1.3, 0.7
@@ -129,7 +129,7 @@ class NetworkInput:
         self.level: float | np.ndarray | None = None if blind else level
         lowest, step = float(self.pixels.min()), 1 / picture.maximum if picture.maximum > 1 else 0.0
         self._counts = lowest == 0 and are_counts(self.pixels, float(np.max(level)), step)
-        self._is_uncut = self._counts or lowest < 0
+        self._is_uncut, self._lowest = self._counts or lowest < 0, np.float32(min(lowest, 0))
         self.clean = self.clean or (self.level is not None and not np.any(self.level))
         # Noise that depends on the signal was found because it is strong.
         self.share: float = 1.0
@@ -167,7 +167,9 @@ class NetworkInput:
                 estimate = tile + np.float32(self.share) * (estimate - tile)
             # No level was given: a network that takes it for less, or for cut off, shifts dark areas as a whole.
             if self._stabilizer or self._is_uncut:
-                estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
+                for _ in range(MEAN_PASSES):  # each cuts off at black what the one before took too much of
+                    np.maximum(estimate, self._lowest, out=estimate)
+                    estimate += uniform_filter(tile - estimate, MEAN_WINDOW, axes=(0, 1))
         return self._stabilizer.keep_flux(self._stabilizer.invert(estimate), noisy) if self._stabilizer else estimate
 
     def restore(self, pixels: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ def denoiser(request) -> Denoiser:
 
 
 @pytest.mark.parametrize("photons", [8, 25, 80, 200])
-@pytest.mark.parametrize("level", [0.015, 0.06])
+@pytest.mark.parametrize("level", [0.015, 0.03, 0.06])
 def test_a_dark_background_of_counts_keeps_its_mean(denoiser, photons, level):
     rows, columns = np.mgrid[:224, :224]
     scene = level + 0.6 * np.exp(-((rows - 90) ** 2 + (columns - 120) ** 2) / 900)
@@ -149,7 +149,7 @@ def test_a_dark_background_of_counts_keeps_its_mean(denoiser, photons, level):
     assert denoised[dark].mean() == pytest.approx(noisy[dark].mean(), rel=0.05)
 
 
-@pytest.mark.parametrize(("photons", "level"), [(60, 0.01), (40, 0.02), (20, 0.05), (255, 0.01), (20, 0.01)])
+@pytest.mark.parametrize(("photons", "level"), [(60, 0.01), (40, 0.02), (20, 0.05), (255, 0.01), (20, 0.01), (8, 0.03)])
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_a_frame_of_nothing_but_few_counts_keeps_its_mean(denoiser, photons, level, dtype):
     counts = (np.random.default_rng(3).poisson(np.full((192, 192), level * photons)) / photons).clip(0, 1)
