@@ -209,7 +209,7 @@ def procedure(run: dict[str, Any]) -> str:
         )
     return "\n".join(
         [
-            f"- {run['steps']:,} steps in {run['minutes']:.0f} minutes on {run['machine']}.",
+            f"- {run['steps']:,} steps in {_duration(run['minutes'])} on {run['machine']}.",
             f"- Of the budget: {stages}.",
             f"- {_optimizer_text(optimizer)}, reached in {optimizer['warmup']} steps, falling to zero in the last "
             f"{optimizer['decay']:.0%}; weight decay {optimizer['weight_decay']:g}, gradient norm clipped at "
@@ -279,12 +279,16 @@ def _initial_weights(run: dict[str, Any]) -> list[str]:
         if not (card := run.get("init_card")):  # of a run by an earlier version
             return [f"- Started from the weights of `{run['init']}`."]
         return [f"- Started from {_weights_text(card)}."]
-    length = f"{earlier['steps']:,} steps in {earlier['minutes']:.0f} minutes"
+    length = f"{earlier['steps']:,} steps in {_duration(earlier['minutes'])}"
     if earlier["machine"] != run["machine"]:
         length += f" on {earlier['machine']}"
     teacher = f", with {_weights_text(earlier['teacher'])} as teacher" if earlier.get("teacher") else ""
     line = f"- Started from the weights of an earlier run: {length}, code at commit `{earlier['commit']}`{teacher}."
     return [line, *_initial_weights(earlier)]
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
 
 
 def plain(value: Any) -> Any:

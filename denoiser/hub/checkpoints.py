@@ -111,7 +111,11 @@ def find_checkpoint(
         CheckpointGated: The owner of the repository requires users to request access.
         CheckpointInvalid: The repository is not a checkpoint of this package, or is too large.
         HubUnreachable: The Hub does not answer and the cache does not have it.
+        TypeError: The name or the revision is no text.
     """
+    if not isinstance(name, str | os.PathLike) or not isinstance(revision, str | None):
+        wrong = name if isinstance(revision, str | None) else revision
+        raise TypeError(f"a checkpoint is named by text, and so is its revision: got {wrong!r:.120}")
     folder = Path(name).expanduser()
     bundled = str(name).rstrip("/") in bundled_checkpoints()
     # Path("") is the current folder; a folder of pictures called "photo" is not meant.

@@ -130,6 +130,12 @@ def test_the_resolved_commit_is_known_and_nothing_needs_saying(hub):
     assert Denoiser.from_pretrained().revision is None
 
 
+@pytest.mark.parametrize(("name", "revision"), [("user/name", 1), (b"user/name", None), (None, None), (3, "main")])
+def test_what_is_no_text_is_no_name_and_no_revision(name, revision):
+    with pytest.raises(TypeError, match="is named by text"):
+        Denoiser.from_pretrained(name, revision=revision)
+
+
 @pytest.mark.parametrize("form", ["user/tiny@v1", "https://huggingface.co/user/tiny/tree/v1", " user/tiny@v1/ "])
 def test_a_revision_can_be_written_as_people_write_it(hub, form, tiny_model):
     repository = hub.repositories["user/tiny"]

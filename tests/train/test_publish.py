@@ -174,6 +174,14 @@ def test_each_share_of_changed_crops_is_in_the_card(run, share):
 
 
 @pytest.mark.parametrize(
+    ("minutes", "text"), [(0.4, "in 24 seconds on"), (1.9, "in 114 seconds"), (93.6, "in 94 minutes")]
+)
+def test_the_card_says_how_long_a_run_took(run, minutes, text):
+    facts, measured = (json.loads((run / name).read_text()) for name in ("run.json", "evaluation.json"))
+    assert text in card.render(facts | {"minutes": minutes}, measured, "user/mine")
+
+
+@pytest.mark.parametrize(
     ("noise", "levels"),
     [
         ([], "0 to 55"),
