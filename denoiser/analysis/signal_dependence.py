@@ -101,7 +101,7 @@ def _estimate_noise(picture: Picture) -> float | PoissonGaussian:
         return level  # edges
     if cost + best.total > MAX_SHARE * flat.total or cost + best.misfit > MAX_MISFIT:
         return level
-    is_level = deviations[1] < MIN_RATIO * deviations[0] and best.dark > MAX_DARK * flat.dark
+    is_level = deviations[1] < MIN_RATIO * deviations[0] and best.dark >= MAX_DARK * flat.dark
     return level if is_level else best.model
 
 

@@ -162,6 +162,15 @@ def test_noise_below_black_that_is_not_cut_off_keeps_its_mean(denoiser):
     assert denoiser((0.02 + 10 / 255 * noise).astype(np.float32)).mean() == pytest.approx(0.02, rel=0.03)
 
 
+@pytest.mark.parametrize("seed", [0, 7, 12])
+def test_gaussian_noise_on_gray_squares_is_no_photons(seed):
+    """The edges in them make the noise look as if it grew with the brightness."""
+    random = np.random.default_rng(seed)
+    squares = random.integers(90, 160, 8)[random.integers(0, 8, (80, 60))].repeat(4, 0).repeat(4, 1)
+    noisy = squares + 10 * random.standard_normal(squares.shape)
+    assert estimate_noise(read(np.rint(noisy).clip(0, 255).astype(np.uint8))) == pytest.approx(10, rel=0.15)
+
+
 @pytest.mark.parametrize("photons", [10, 30, 100])
 def test_counts_on_a_dark_ground_are_not_taken_for_read_noise(photons):
     """Zeros are counts there: with read noise they would be values cut off, and the ground would lose its mean."""
