@@ -204,6 +204,8 @@ class GuardedBlocks(gr.Blocks):
         Who is refused gets status 503 and a sentence; the page shows it and asks again (page.js).
         """
         super().queue(*args, **kwargs)
+        # After every call gradio takes statistics of up to 10,000 former ones, for its monitoring, which is off here.
+        self._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize
         push = self._queue.push
         admissions: dict[str, Admission] = {}
 
