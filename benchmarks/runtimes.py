@@ -141,9 +141,10 @@ def measure_times(runtimes: dict[tuple[str, str], Runtime], channels: int, size:
 def report(name: str, data: Path, pictures: int, size: int, runs: int) -> str:
     """The measurements of one checkpoint as Markdown."""
     denoiser = Denoiser.from_pretrained(name, device="cpu")
-    made, channels = all_runtimes(denoiser), denoiser.model.config.channels
+    channels = denoiser.model.config.channels
+    pairs = noisy_pictures(data, pictures, channels)  # whether they are there is known before what takes time
+    made = all_runtimes(denoiser)
     runtimes = {key: one for key, one in made.items() if not isinstance(one, str)}
-    pairs = noisy_pictures(data, pictures, channels)
     seconds = measure_times(runtimes, channels, size, runs)
     quality = {
         key: [psnr(one, pairs, sigma) for sigma in SIGMAS] for key, one in tqdm(runtimes.items(), "PSNR", leave=False)
