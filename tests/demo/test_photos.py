@@ -266,6 +266,8 @@ def test_an_example_is_in_the_address_and_a_photo_of_ones_own_is_asked_for_again
     page.wait_for_url("**/?photo=*")
     shown = visitor.picture("clean")
     page.reload()
+    while not np.array_equal(visitor.picture("clean"), shown):  # the page begins with the default
+        page.wait_for_timeout(100)
     visitor.settle()
     assert np.array_equal(visitor.picture("clean"), shown)
     visitor.after(lambda: page.go_back())

@@ -19,8 +19,8 @@ COMPLETE = f"""(number) => {{
   return figures && !figures.includes("\\u2026") && result.number > number && !result.live
     && !document.querySelector("#waiting:not(:empty)") && !window.decoding;
 }}"""
-# Nothing more comes: every call is answered too, of which page.js keeps a list.
-SETTLED = f"() => !joining && !due.size && ({COMPLETE})(-1)"
+# Nothing more comes: every call is answered too, of which page.js keeps a list, unless the page is only being loaded.
+SETTLED = f"() => typeof joining !== 'undefined' && !joining && !due.size && ({COMPLETE})(-1)"
 # Counts pictures that are being decoded, and the frames that the page has asked for.
 COUNT = """(() => {
   const decode = HTMLImageElement.prototype.decode, frame = window.requestAnimationFrame;
