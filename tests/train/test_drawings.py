@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.config import Data, Stage
-from train.data.drawings import KINDS, Draw, draw_crops
+from train.data.drawings import KINDS, Draw, draw_crops, noise_gains
 from train.data.mixture import NoiseMixture
 from train.data.sampler import BatchSampler
 
@@ -49,8 +49,8 @@ class Pictures:
         return CROPS
 
 
-def test_half_of_the_drawings_have_no_noise_and_the_others_up_to_four_times_the_noise():
-    mixture = NoiseMixture(({"kind": "gaussian", "sigma": [20, 20]},))
+def test_some_drawings_have_no_noise_and_the_others_up_to_six_times_the_noise():
+    mixture = NoiseMixture(({"kind": "gaussian", "sigma": [5, 5]},))
     drawn, gains = [], []
     for step in range(10):
         sampler = BatchSampler(Pictures(), mixture, Data(drawings=0.5, grayscale=0), 3, 0, 1)
@@ -58,10 +58,16 @@ def test_half_of_the_drawings_have_no_noise_and_the_others_up_to_four_times_the_
         assert torch.equal(level == 0, (clean == noisy).flatten(1).all(1))
         assert torch.allclose((noisy - clean).flatten(1).std(1), level, rtol=0.1)
         drawn.append((clean != CROPS).flatten(1).any(1))
-        gains.append(level * 255 / 20)
+        gains.append(level * 255 / 5)
     drawn, gains = torch.cat(drawn), torch.cat(gains)
     assert 0.4 < drawn.float().mean() < 0.6
     assert torch.allclose(gains[~drawn], torch.ones(()))
     noisy = gains[drawn] > 0
-    assert 0.4 < noisy.float().mean() < 0.6
-    assert 1 <= gains[drawn][noisy].min() < 1.3 and 3 < gains[drawn][noisy].max() < 4
+    assert 0.6 < noisy.float().mean() < 0.8
+    assert 1 <= gains[drawn][noisy].min() < 1.4 and 5 < gains[drawn][noisy].max() < 6
+
+
+def test_the_noise_of_drawings_has_a_highest_level():
+    level = torch.tensor([0.0, 0.05, 0.2, 0.5]).repeat(50)
+    gains = noise_gains(level, generator())
+    assert (gains * level).max() == pytest.approx(0.25) and gains.isfinite().all()

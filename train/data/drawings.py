@@ -10,6 +10,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+ON_SCREEN = 0.3
+"""The share of drawings without noise."""
+
 
 class Draw:
     """Random numbers for a drawing, on one device."""
@@ -206,10 +209,11 @@ def draw_crops(crops: torch.Tensor, chosen: torch.Tensor, generator: torch.Gener
     return crops
 
 
-def noise_gains(count: int, generator: torch.Generator) -> torch.Tensor:
-    """By how much the noise of drawings (count,) is stronger than a photograph's.
+def noise_gains(level: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """By how much the noise of drawings is stronger than a photograph's, whose level (B,) is given.
 
-    Half are on a screen, which no camera has seen: 0. Print comes through worse scanners and cameras: 1 to 4.
+    Some are on a screen, which no camera has seen: 0. Print comes through worse scanners and cameras: 1 to 6, and a
+    level of 64 of 255 at most.
     """
-    drawn, gain = torch.rand(2, count, generator=generator, device=generator.device)
-    return torch.where(drawn < 0.5, 0, 4**gain)
+    drawn, gain = torch.rand(2, len(level), generator=generator, device=level.device)
+    return torch.where(drawn < ON_SCREEN, 0, (1 + 5 * gain).minimum(0.25 / level.clamp(min=1e-6)))

@@ -85,7 +85,7 @@ class BatchSampler(Dataset):
             noisy, level = self._mixture(clean, generator)
             noisy = torch.where(gray, noisy[:, :1], noisy)
             if data.drawings:
-                gain = torch.where(drawn, noise_gains(stage.batch, generator), 1)
+                gain = torch.where(drawn, noise_gains(level, generator), 1)
                 noisy, level = clean + gain[:, None, None, None] * (noisy - clean), gain * level
             if data.clip:
                 clipped = torch.rand(stage.batch, 1, 1, 1, generator=generator, device=device) < data.clip
