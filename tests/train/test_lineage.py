@@ -25,7 +25,8 @@ def test_fine_tuning_starts_from_the_given_weights(config, photographs, tmp_path
     assert all(torch.equal(tensor, second[name]) for name, tensor in weights(tmp_path / "from run").items())
     assert publish([str(tmp_path / "from run"), "--folder", str(tmp_path / "folder"), "--force"]) == 0
     card = (tmp_path / "folder" / "README.md").read_text()
-    assert "- Started from the weights of an earlier run: 30 steps in 0 minutes" in card
+    seconds = 60 * facts["init_run"]["minutes"]
+    assert f"- Started from the weights of an earlier run: 30 steps in {seconds:.0f} seconds" in card
     assert "(recipe.yaml)" in card and "```yaml" not in card and "other pictures" not in card
     fewer = shutil.copytree(photographs, tmp_path / "fewer", ignore=shutil.ignore_patterns("p1*", "broken*"))
     assert main(arguments(path, fewer, tmp_path / "fewer run", "--init", str(tmp_path / "from run"))) == 0
