@@ -19,6 +19,8 @@ from scipy.special import gammaln, ndtr
 
 MAX_COUNT = 60
 """Poisson counts are summed up to here; from a third of it on they are as good as Gaussian."""
+FAR = 30
+"""Deviations beyond which a Gaussian is nothing: its density would underflow, which numpy may be told to raise."""
 FLUX_WINDOW, MAX_FLUX = 128, 0.25
 """Side of the window over which means are kept, pixels, the two margins of a tile; the most that they are changed."""
 GRID = 4097
@@ -79,7 +81,7 @@ class PoissonGaussian:
         spread = np.maximum(spread, 1e-9)[:, None]
         mean, square = np.zeros_like(center), np.zeros_like(center)
         for end, sign in ((high, 1), (low, -1)):  # the Gaussian up to each end, and what is cut off there
-            distance = (end - center) / spread
+            distance = ((end - center) / spread).clip(-FAR, FAR)
             share, density = ndtr(distance), spread * np.exp(-(distance**2) / 2) / (2 * np.pi) ** 0.5
             beyond = 1 - share if sign > 0 else share
             mean += sign * (center * share - density) + end * beyond
@@ -90,7 +92,7 @@ class PoissonGaussian:
     def share_below(self, values: np.ndarray, end: float) -> np.ndarray:
         """The share of noisy values that are below ``end``, where the true value is one of ``values`` (N,); (N,)."""
         center, spread, chance = self._mixture(values)
-        below = ndtr((end - center) / np.maximum(spread, 1e-9)[:, None])
+        below = ndtr(((end - center) / np.maximum(spread, 1e-9)[:, None]).clip(-FAR, FAR))
         return (chance * below).sum(1) / chance.sum(1)
 
     def _mixture(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,7 +102,7 @@ class PoissonGaussian:
         few = values < gain * (MAX_COUNT / 3)
         rate = np.maximum(values / gain if gain else values, 1e-9)[:, None]
         exponent = counts * np.log(rate) - rate - gammaln(counts + 1)
-        chance = np.exp(exponent.clip(-60)) * few[:, None]  # less would underflow, which numpy may be told to raise
+        chance = np.exp(exponent.clip(-60)) * few[:, None]  # less would underflow, too
         chance[~few, 0] = 1
         center = np.where(few[:, None], gain * counts, values[:, None])
         spread = np.where(few, np.hypot(self.read / 255, self.relative * values), self.deviation(values))

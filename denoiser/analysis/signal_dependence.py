@@ -51,8 +51,8 @@ def estimate_noise(picture: Picture) -> float | PoissonGaussian:
     """Estimate the noise of a picture.
 
     The variance is measured in the fine cosine coefficients of the quietest patches of similar brightness, and a model
-    is fitted to what a file holds of such noise: its mean and variance after it is cut off at black and white. One
-    level is the answer unless another model fits much better.
+    is fitted to what a file holds of such noise: its mean and variance after it is cut off at black and white, and the
+    share of dark values. One level is the answer unless another model fits much better.
 
     Source: Foi et al., see :mod:`denoiser.analysis.noise_model`, of whose fit this is a simpler form.
 
