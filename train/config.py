@@ -32,7 +32,7 @@ class Data:
         grayscale: Share of the crops made gray, noise included (color networks).
         permute_channels: Share of the crops whose color channels are shuffled.
         flat: Share of the crops replaced by flat areas of any color.
-        drawings: Share of the crops replaced by drawings, see :mod:`train.data.drawings`; three of four get no noise.
+        drawings: Share of the crops replaced by drawings, see :mod:`train.data.drawings`; some get no noise.
             For blind networks, which else take them for noise.
         clip: Share of the noisy crops clipped to [0, 1], as in files. For blind networks; for those that are given the
             level :func:`denoiser.analysis.clipping.undo_clipping` does it.

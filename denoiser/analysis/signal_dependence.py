@@ -158,8 +158,8 @@ def _measure(pixels: np.ndarray, dark: np.ndarray) -> _Measured | None:
             quiet, even = (
                 members[np.argpartition(one[members], min(count, len(members)) - 1)[:count]] for one in (rough, shades)
             )
-            darkest = means[even].mean(0), below[even].mean(0)
-            found.append((means[quiet].mean(0), direction, fine[quiet].mean(), *darkest))
+            shares = means[even].mean(0), below[even].mean(0)
+            found.append((means[quiet].mean(0), direction, fine[quiet].mean(), *shares))
             ratios.append(finer[quiet].mean() / fine[quiet].mean())
     # Without color the texture of bright areas looks like photons, but for its spectrum, which falls.
     if len(directions) == 1:
