@@ -125,6 +125,10 @@ def test_picture_figures_and_the_noise_slider_are_seen_together_on_a_phone_and_n
     for selector, box in zip(seen, boxes(visitor, *seen)):
         assert is_seen(box, 390, 844), selector
     assert not visitor.page.is_visible("footer .divider")
+    visitor.page.set_viewport_size({"width": 844, "height": 390})  # turned on its side
+    visitor.page.locator(seen[-1]).scroll_into_view_if_needed()
+    for selector, box in zip(seen, boxes(visitor, *seen)):
+        assert is_seen(box, 844, 390), selector
     for width in (390, 360):
         visitor.page.set_viewport_size({"width": width, "height": 900})
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
