@@ -32,6 +32,7 @@ from .images.frame import Frame
 from .images.picture import MAX_PIXELS, ImageLike, Picture, read
 from .images.tiling import apply_tiled, computed_pixels
 from .inference import Inference, Network
+from .memory import SMALL_PIXELS, trim_memory
 from .models import DenoisingAutoencoder, load_model
 from .network_input import NetworkInput, Sigma, scaled, sigma_of_each
 
@@ -386,6 +387,8 @@ class Denoiser:
         denoised = apply_tiled(
             denoise_tile, pixels, TILE, MARGIN, self.model.multiple, progress, place + maps, in_place
         )
+        if pixels.shape[0] * pixels.shape[1] > SMALL_PIXELS:
+            trim_memory()  # what tiles took, before the result takes its own
         return [one.restore(denoised[:, :, index]) for index, one in enumerate(inputs)]
 
 

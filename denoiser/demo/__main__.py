@@ -11,8 +11,8 @@ import signal
 import socket
 from pathlib import Path
 
+from ..memory import limit_memory
 from ..run_folder import run_folder
-from .memory import limit_memory
 from .settings import Settings
 
 PORTS = 100

@@ -14,11 +14,11 @@ from ..analysis.metrics import MEASURES
 from ..analysis.noise_model import PoissonGaussian
 from ..errors import DenoiserError, FormatLibraryMissing
 from ..images.picture import Picture
+from ..memory import SMALL_PIXELS, trim_memory
 from ..pipeline import Denoiser
 from ..tuning import Tuned, tune
 from .compute_gate import CallCancelled, ComputeGate, Turn, before_layers
 from .guard import current_call
-from .memory import SMALL_PIXELS, trim_memory
 from .model_pool import Loaded
 from .photo_advice import PhotoFacts, describe_photo
 from .photo_parts import locate, render_overview, take_area

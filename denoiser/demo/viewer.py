@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import experiment
 from ..images.picture import Picture
+from ..memory import SMALL_PIXELS
 from .figures import render
-from .memory import SMALL_PIXELS
 
 COLOR_SPACE = {"icc_profile", "gamma", "chromaticity", "cicp"}
 """Metadata by which a browser converts the colors of a picture."""
