@@ -6,16 +6,15 @@ the picture. For photographs with Gaussian noise the true level at full strength
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from .analysis.noise_correlation import SHARED, neighbor_correlation
 from .analysis.noise_model import PoissonGaussian
 from .analysis.signal_dependence import estimate_noise
-from .analysis.sure import Estimate, choose
+from .analysis.sure import choose
 from .images.picture import ImageLike, Picture, read
 from .network_input import NetworkInput, sigma_without_map
 from .pipeline import Denoiser
@@ -96,9 +95,8 @@ def tune(
     # As a model: of a level a blind network would look for dependence on the signal in each moved picture.
     told = [one if isinstance(one, PoissonGaussian) else PoissonGaussian(0, one) for one in levels]
     try:
-        _, found = choose(
-            [_estimate(denoiser, one) for one in told], pixels[top : top + SIDE, left : left + SIDE], noise, progress
-        )
+        estimates = [functools.partial(denoiser, sigma=one) for one in told]
+        _, found = choose(estimates, pixels[top : top + SIDE, left : left + SIDE], noise, progress)
     except ValueError as error:
         return Tuned(noise, note=str(error))
     risk, level = min(zip(found, levels), key=lambda pair: pair[0].least_mse)
@@ -108,12 +106,3 @@ def tune(
     if not least < 10 ** (-MIN_GAIN / 10) * own.mse:
         return Tuned(noise, before=own.psnr, after=own.psnr)
     return Tuned(level, risk.strength, own.psnr, -10 * math.log10(least))
-
-
-def _estimate(denoiser: Denoiser, noise: PoissonGaussian) -> Estimate:
-    """The denoiser, told the noise."""
-
-    def estimate(pixels: np.ndarray) -> np.ndarray:
-        return denoiser(pixels, noise)
-
-    return estimate

@@ -20,6 +20,7 @@ from denoiser import (
     PoissonGaussian,
     add_noise,
     bundled_checkpoints,
+    estimate_sigma,
     pipeline,
     read_frames,
     save_image,
@@ -449,6 +450,14 @@ def test_a_frame_becomes_a_frame(tiny, photo, tmp_path, depth):
     assert np.array_equal(denoised.planes, tiny(planes, 20))
     save_image([denoised, frame], tmp_path / "a.tif")
     assert np.array_equal(read_frames(tmp_path / "a.tif")[0].planes, denoised.planes)
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.005, -0.01, -0.015])
+def test_noise_around_and_below_zero_is_removed(mean):
+    """As in a photograph of stars from which the sky was subtracted."""
+    noisy = mean + 0.005 * np.random.default_rng(0).standard_normal((128, 128)).astype(np.float32)
+    assert estimate_sigma(noisy) == pytest.approx(255 * 0.005, rel=0.1)
+    assert Denoiser.from_pretrained("gray-base", device="cpu")(noisy).std() < 0.0006
 
 
 @pytest.mark.parametrize("sigma", [None, 20.0, PoissonGaussian(4, 6)])

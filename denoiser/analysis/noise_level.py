@@ -92,18 +92,18 @@ def estimate_sigma(picture: ImageLike) -> float | list[float]:
 
 
 def highest_level(pixels: np.ndarray) -> float:
-    """The level that noise cannot exceed, 8-bit units: that of all that lies between black and white, if this is near.
+    """The level that noise cannot exceed, 8-bit units: that of all that is neither black nor white, if this is near.
 
     Noise around black or a brighter value, cut off there, has at least its own mean square. So print and dithered
     pictures, of which every patch is edges, are not read as noise.
 
     Args:
-        pixels: Float (H, W, C) in [0, 1].
+        pixels: Float (H, W, C), of which most are in [0, 1].
 
     Returns:
         Infinity for a picture that has other tones.
     """
-    distance = np.minimum(pixels, 1 - pixels)
+    distance = np.abs(np.minimum(pixels, 1 - pixels))
     between = distance[distance > 0]
     level = float(np.square(between).mean()) ** 0.5 if between.size else np.inf
     return 255 * level if level < MAX_DISTANCE else np.inf
@@ -124,13 +124,17 @@ def brighten(picture: Picture) -> tuple[Picture, float]:
 
 
 def _brightness(picture: Picture) -> float:
-    """The highest value that is seen, in a deep picture but for a few far above it: hot pixels, stars, a scale bar."""
+    """The highest value that is seen, in a deep picture but for a few far above it: hot pixels, stars, a scale bar.
+
+    Of values below zero, as they are where a background was subtracted, it is the distance from zero.
+    """
     pixels, hidden = picture.pixels, hidden_pixels(picture)
-    highest = float(np.max(pixels, where=True if hidden is None else ~hidden[..., None], initial=0))
+    seen = True if hidden is None else ~hidden[..., None]
+    highest = float(max(np.max(pixels, where=seen, initial=0), -np.min(pixels, where=seen, initial=0)))
     if picture.dtype == np.uint8:
         return highest
     every = _stride(pixels)
-    values = pixels[::every, ::every]
+    values = np.abs(pixels[::every, ::every])
     values = values if hidden is None else values[~hidden[::every, ::every]]
     if values.size == 0 or values.mean() > (1 / FAR_ABOVE + FEW) * highest:
         return highest

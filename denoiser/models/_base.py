@@ -201,7 +201,12 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         with torch.device("meta"):
             model = cls(config)
         check_weights(model, folder / WEIGHTS_FILE, label)
-        model = model.float().to_empty(device="cpu")  # whatever the default dtype is
+        if {name for name, _ in model.named_buffers()} <= model.state_dict().keys():
+            model.to_empty(device="cpu")
+        else:  # only its constructor knows what is not saved
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+                model = cls(config)
+        model.float()  # whatever the default dtype is
         load_weights(model, folder / WEIGHTS_FILE, label)
         return model.to(device).eval()
 

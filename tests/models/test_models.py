@@ -186,9 +186,10 @@ class Plain(DenoisingAutoencoder):
         super().__init__()
         self.config = config
         self.conv = torch.nn.Conv2d(config.channels, config.channels, 3, padding=1)
+        self.register_buffer("scale", torch.full((1,), 0.5), persistent=False)  # in no checkpoint
 
     def encode(self, x, level):
-        return x
+        return x * self.scale
 
     def decode(self, encoded):
         return self.conv(encoded)
