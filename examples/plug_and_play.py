@@ -1,6 +1,6 @@
 """Deblur a picture with a denoiser as the prior: plug-and-play, with deepinv.
 
-    pip install deepinv
+    pip install deepinv  # beside torch's small build first torchvision, see docs/library.md
     python examples/plug_and_play.py examples/temple.jpg -o restored.png
 
 A network from this package is a denoiser as deepinv wants one: ``model(x, sigma)`` with pictures (B, C, H, W) in [0, 1]

@@ -201,7 +201,8 @@ def lost_of_further(frames: Sequence[Frame], form: str) -> list[str]:
 def checked(info: dict[str, Any], request: Request) -> dict[str, Any]:
     """``info`` without a damaged color profile or resolution."""
     if "resolution" in info and not all(0 < value < np.inf for value in info["resolution"]):
-        request.warn(f"its resolution of {info['resolution'][:2]} is none and is dropped")
+        if any(info["resolution"][:2]):  # 0 by 0 says in a BMP that it is not known
+            request.warn(f"its resolution of {info['resolution'][:2]} is none and is dropped")
         info = {key: value for key, value in info.items() if key != "resolution"}
     if "icc_profile" in info:
         try:

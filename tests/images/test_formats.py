@@ -258,6 +258,11 @@ def test_captions_in_iptc_travel_or_are_named(tmp_path, caplog, source, target):
         assert (records in (tmp_path / target).read_bytes()) == (target != "b.png") == ("IPTC" not in caplog.text)
 
 
+def test_a_bmp_without_a_resolution_is_read_without_a_word(tmp_path, caplog):
+    save_image(picture(), tmp_path / "a.bmp")
+    assert "resolution" not in read(tmp_path / "a.bmp").info and not caplog.text
+
+
 @pytest.mark.parametrize("resolution", [(3.0, 1.0, 1), (254_000.0, 254_000.0, 2), (2e9, 2e9, 3)])
 @pytest.mark.parametrize("target", ["b.jpg", "b.tif", "b.png", "b.bmp"])
 def test_a_resolution_travels_or_is_named(tmp_path, caplog, resolution, target):

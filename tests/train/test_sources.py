@@ -1,5 +1,6 @@
 import shutil
 import tarfile
+import unicodedata
 
 import numpy as np
 import pytest
@@ -63,3 +64,11 @@ def test_pairs_of_which_two_have_one_name_are_refused(pairs, tmp_path):
     shutil.copytree(pairs / "gt", tmp_path / "scene" / "gt")
     with pytest.raises(ValueError, match="both pictures are called 00"):
         match_pairs([pairs / "gt", tmp_path / "scene"], [pairs / "noise"])
+
+
+def test_names_of_macs_and_of_other_systems_are_the_same(tmp_path):
+    for form, folder in (("NFD", "clean"), ("NFC", "noisy")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / unicodedata.normalize(form, "été.png"))
+    clean, noisy = match_pairs([tmp_path / "clean"], [tmp_path / "noisy"])
+    assert clean[0].name == noisy[0].name and clean[0].read(3).size == noisy[0].read(3).size

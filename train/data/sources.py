@@ -5,6 +5,7 @@ import io
 import os
 import re
 import tarfile
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,13 @@ def _is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in EXTENSIONS and not Path(name).name.startswith(".")
 
 
+def _name(path: Path) -> str:
+    """A picture's name; a Mac writes letters with accents as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", path.name)
+
+
 def _in_folder(folder: Path) -> list[Source]:
-    sources = [Source(path, path.name) for path in sorted(folder.rglob("*")) if _is_picture(path.name)]
+    sources = [Source(path, _name(path)) for path in sorted(folder.rglob("*")) if _is_picture(path.name)]
     for tar in sorted(folder.rglob("*.tar")):
         sources += _in_tar(tar)
     return sources
@@ -109,7 +115,7 @@ def _in_tar(path: Path) -> list[Source]:
             members = [member for member in tar if member.isfile() and _is_picture(member.name)]
     except tarfile.TarError as error:
         raise ValueError(f"{path} is not an uncompressed tar file: {error}") from error
-    sources = [Source(path, Path(member.name).name, member.offset_data, member.size) for member in members]
+    sources = [Source(path, _name(Path(member.name)), member.offset_data, member.size) for member in members]
     return sorted(sources, key=lambda source: source.name)
 
 
