@@ -101,16 +101,14 @@ def test_damaged_pictures_and_links_to_nothing_are_skipped_and_counted(
 
 def test_two_machines_with_caches_of_their_own_learn_what_one_process_learns(config, photographs, tmp_path, arguments):
     path = config(budget={"steps": 8})
-    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "2"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    # As `accelerate launch --multi_gpu --num_machines 2` starts the program on each, after it has loaded torch itself.
+    both = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
     started = []
     for machine in "01":
         of_its_own = ["--cache", str(tmp_path / f"cache-{machine}")]
-        command = [sys.executable, "-m", *launch, "--machine_rank", machine, "-m", "train"]
-        command += arguments(path, photographs, tmp_path / "two", *of_its_own)
+        command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "two", *of_its_own)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | both | {"OMP_NUM_THREADS": "1", "RANK": machine, "LOCAL_RANK": "0"}
         started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     outputs = [process.communicate(timeout=600)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
