@@ -1,5 +1,6 @@
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 import torch
 
@@ -30,38 +30,60 @@ def whole_runs():
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, "adamw"), (signal.SIGTERM, "adamw"), (signal.SIGKILL, "muon")]
 )
-def test_a_stopped_run_goes_on_to_the_same_weights(config, photographs, tmp_path, arguments, whole_runs, number, kind):
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    config, photographs, tmp_path, arguments, whole_runs, monkeypatch, number, kind
+):
     path = config(budget={"steps": 20}, optimizer=TINY["optimizer"] | {"kind": kind})
     more = ["--save-every", "0", "--workers", "1"]  # after each step: there is time to be stopped before the last
-    command = [sys.executable, "-m", "train", *arguments(path, photographs, tmp_path / "cut", *more)]
+    given = arguments(path, photographs, tmp_path / "cut", *more)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a process of its own has, so that sums are taken in the same order
+    try:
+        if number == signal.SIGTERM:
+            with monkeypatch.context() as patch:
+                patch.setattr(Trainer, "_train_step", terminate_at_the_third)
+                assert main(given) == 130
+        else:
+            stop_a_process(given, tmp_path / "cut", number)
+        check_that_it_goes_on(path, photographs, tmp_path, arguments, whole_runs, kind)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def terminate_at_the_third(trainer, batches, original=Trainer._train_step):
+    """As a service manager or a scheduler does: every process."""
+    original(trainer, batches)
+    if trainer.step == 3:
+        assert multiprocessing.active_children()
+        for process in (*multiprocessing.active_children(), multiprocessing.current_process()):
+            os.kill(process.pid, signal.SIGTERM)
+
+
+def stop_a_process(arguments, run, number):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-m", "train", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
     deadline = time.monotonic() + 600
-    while not (tmp_path / "cut" / "state.pt").exists() and time.monotonic() < deadline:
+    while not (run / "state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    if number == signal.SIGTERM:  # as a service manager or a scheduler sends it: to every process
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.send_signal(number)
     if number == signal.SIGINT:  # as a terminal sends it: to every process of the group
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     output = process.communicate(timeout=600)[0].decode()
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), output
+
+
+def check_that_it_goes_on(path, photographs, tmp_path, arguments, whole_runs, kind):
     reached = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"]
     with open(tmp_path / "cut" / "log.jsonl", "a") as log:
         log.write('{"step": 12, "lo')  # as a kill in the middle of a line leaves it
     assert 0 < reached < 20
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the process above, so that sums are taken in the same order
-    try:
-        assert main(arguments(path, photographs, tmp_path / "cut", "--workers", "1")) == 0
-        if kind not in whole_runs:
-            assert main(arguments(path, photographs, tmp_path / "whole")) == 0
-            whole_runs[kind] = weights(tmp_path / "whole")
-    finally:
-        torch.set_num_threads(threads)
+    assert main(arguments(path, photographs, tmp_path / "cut", "--workers", "1")) == 0
+    if kind not in whole_runs:
+        assert main(arguments(path, photographs, tmp_path / "whole")) == 0
+        whole_runs[kind] = weights(tmp_path / "whole")
     log = [json.loads(line) for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == sorted(record["step"] for record in log)
     assert log[-1]["step"] == 20
@@ -133,12 +155,11 @@ def test_a_run_whose_output_is_no_picture_any_more_has_diverged(config, photogra
 
 
 def test_a_run_that_ruins_good_weights_before_its_first_save_stops_too(
-    config, photographs, tmp_path, capsys, arguments
+    config, photographs, trained, tmp_path, capsys, arguments
 ):
-    assert main(arguments(config(), photographs, tmp_path / "good")) == 0
     wild = TINY["optimizer"] | {"rate": 0.1, "warmup": 0}
     path, run = config(optimizer=wild, budget={"steps": 12}), tmp_path / "run"
-    assert main(arguments(path, photographs, run, "--init", str(tmp_path / "good"))) == 1
+    assert main(arguments(path, photographs, run, "--init", str(trained))) == 1
     assert "diverged by step 12" in capsys.readouterr().err
     assert not (run / "state.pt").exists() and not (run / "checkpoint").exists()
 
