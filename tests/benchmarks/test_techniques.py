@@ -29,7 +29,10 @@ def test_techniques_are_measured_put_on_the_page_and_plotted(sets, tmp_path, cap
     options += ["--only", "gaussian", "tv", "--write", str(page), "--plots", str(tmp_path)]
     results = tmp_path / "results.jsonl"
     options += ["--results", str(results)]
-    assert techniques.main(options) == 0
+    costs = techniques.costs
+    with monkeypatch.context() as patch:  # of one technique: each costs the start of a process
+        patch.setattr(techniques, "costs", lambda names: dict.fromkeys(names, *costs(names[:1]).values()))
+        assert techniques.main(options) == 0
     printed = capsys.readouterr().out
     results.write_text(results.read_text()[:-30])  # stopped within a line
     measured, measure = [], techniques.measure
