@@ -1,3 +1,4 @@
+import functools
 import signal
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from denoiser import add_noise
 from tests.conftest import PHOTO
+from train.__main__ import main
 from train.trainer import Trainer
 
 TINY = {
@@ -20,7 +22,7 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
     """Four crops of a photograph, one of them small, two files that are no pictures, and a table of licences."""
     folder = tmp_path_factory.mktemp("photographs")
@@ -49,9 +51,18 @@ def pairs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trained(photographs, cache, tmp_path_factory):
+    """A finished run of 30 steps on the photographs, for tests that start from one: they copy it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "config.yaml").write_text(yaml.safe_dump(TINY | {"budget": {"steps": 30}}))
+    assert main(command(cache, folder / "config.yaml", photographs, folder / "run")) == 0
+    return folder / "run"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,13 +95,14 @@ def config(tmp_path):
     return write
 
 
+def command(cache, config, photographs, run, *more):
+    start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache), "--workers", "0"]
+    return [*start, *(["--data", str(photographs)] if photographs else []), *more]
+
+
 @pytest.fixture
 def arguments(cache):
-    def arguments(config, photographs, run, *more):
-        start = ["--config", str(config), "--output", str(run), "--cpu", "--cache", str(cache), "--workers", "0"]
-        return [*start, *(["--data", str(photographs)] if photographs else []), *more]
-
-    return arguments
+    return functools.partial(command, cache)
 
 
 MIXTURE = [
