@@ -113,7 +113,7 @@ def test_noise_that_the_planes_of_a_gray_picture_share_is_averaged_as_one(pixels
     gray = pixels.mean(2, keepdims=True)
     (found,) = equivalent_filters(network, gray, 25, [(20, 30)])
     assert found.averaged == pytest.approx(1 / (found.weights.astype(float) ** 2).sum())
-    moves = np.random.default_rng(0).standard_normal((400, *gray.shape)).astype(np.float32) / 2000
+    moves = np.random.default_rng(0).standard_normal((200, *gray.shape)).astype(np.float32) / 2000
     exact = picture_path(network, gray, 25)[1].mean(2)[20, 30]
     estimates = [picture_path(network, gray + move, 25)[1].mean(2)[20, 30] - exact for move in moves]
     assert np.var(moves) / np.var(estimates) == pytest.approx(found.averaged, rel=0.3)
