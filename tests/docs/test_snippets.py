@@ -70,7 +70,7 @@ def workspace(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         photo.crop((200, 200, 296, 296)).save(tmp_path / name)
     (tmp_path / "photographs").mkdir()
-    for index in range(4):
+    for index in range(2):
         photo.crop((60 * index, 0, 60 * index + 300, 300)).save(tmp_path / "photographs" / f"{index}.png")
     for name in ("app.py", "docs", "examples", "requirements.txt", "tests", "train"):
         (tmp_path / name).symlink_to(ROOT / name)
