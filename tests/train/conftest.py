@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import signal
 
 import numpy as np
@@ -8,6 +9,7 @@ import yaml
 from PIL import Image
 
 from denoiser import add_noise
+from denoiser.analysis.signal_dependence import estimate_noise
 from tests.conftest import PHOTO
 from train.__main__ import main
 from train.trainer import Trainer
@@ -82,6 +84,25 @@ def one_rendering():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_estimate():
+    """The noise of the same picture is estimated once: of short runs that takes up to half of the time."""
+    known: dict[tuple, object] = {}
+
+    def estimate_once(picture):
+        if picture.alpha is not None or picture.beyond is not None:
+            return estimate_noise(picture)
+        looks = hashlib.sha256(picture.pixels.tobytes()).digest(), picture.pixels.shape, picture.dtype, picture.maximum
+        if looks not in known:
+            known[looks] = estimate_noise(picture)
+        return known[looks]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for user in ("train.data.noisy", "denoiser.network_input"):
+            patch.setattr(f"{user}.estimate_noise", estimate_once)
         yield
 
 
