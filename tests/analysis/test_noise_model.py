@@ -19,7 +19,7 @@ models = st.builds(PoissonGaussian, st.floats(0.3, 26), st.floats(0, 30), st.flo
 
 
 @given(models)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_the_transform_keeps_black_and_white_and_rises(model):
     stabilizer = Stabilizer(model)
     values = np.linspace(0, 1, 300, dtype=np.float32)
@@ -38,7 +38,7 @@ def test_the_transformed_noise_has_one_level(model):
 
 
 @given(models, st.floats(0.01, 0.97), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_the_mean_of_transformed_noise_is_brought_back_to_the_true_value(model, value, clipped):
     """Also where counts are few and where a file cuts the noise off."""
     random = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def test_the_mean_of_transformed_noise_is_brought_back_to_the_true_value(model, 
 
 
 @given(models, st.floats(0, 0.97), st.floats(0.001, 0.9))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_what_a_file_holds_of_a_value_has_the_mean_variance_and_shares_that_are_computed(model, value, end):
     random = np.random.default_rng(0)
     noisy = model.gain / 255 * random.poisson(value * 255 / model.gain, 100_000)

@@ -52,11 +52,13 @@ def graph(checkpoint, traced):
 
 
 @pytest.fixture(scope="module")
-def fixed_graph(checkpoint):
-    """As programs take it that give a graph a picture and nothing else."""
-    path = checkpoint.parent / "fixed.onnx"
-    assert main(["export", str(checkpoint), "-o", str(path), "--sigma", "25"]) == 0
-    return path
+def fixed(tmp_path_factory):
+    """A checkpoint of one level, and its graph as programs take it that give a graph a picture and nothing else."""
+    folder = tmp_path_factory.mktemp("fixed")
+    torch.manual_seed(0)
+    Unet(UnetConfig(widths=(8,), blocks=(1,))).save_pretrained(folder / "tiny")
+    assert main(["export", str(folder / "tiny"), "-o", str(folder / "fixed.onnx"), "--sigma", "25"]) == 0
+    return folder / "tiny", folder / "fixed.onnx"
 
 
 @pytest.mark.parametrize("batch, height, width", [(1, 1, 1), (2, 3, 50), (3, 8, 8), (1, 65, 7), (2, 37, 80)])
@@ -122,9 +124,10 @@ def test_every_architecture_is_exported(other, tmp_path):
 
 
 @pytest.mark.parametrize("tile", [16, 37, 64, 200])
-def test_programs_that_give_a_graph_tiles_of_any_size(fixed_graph, checkpoint, photo, tile):
+def test_programs_that_give_a_graph_tiles_of_any_size(fixed, photo, tile):
     """As chaiNNer calls ONNX models: the first input alone, channels read from its shape, tiles with an overlap."""
-    loaded, overlap = onnxruntime.InferenceSession(fixed_graph.read_bytes(), providers=["CPUExecutionProvider"]), 32
+    (checkpoint, graph), overlap = fixed, 32
+    loaded = onnxruntime.InferenceSession(graph.read_bytes(), providers=["CPUExecutionProvider"])
     (given,), (made,) = loaded.get_inputs(), loaded.get_outputs()
     assert given.type == "tensor(float)" and given.shape[1] == made.shape[1] == 3
     assert all(isinstance(side, str) for shape in (given.shape, made.shape) for side in shape[2:])

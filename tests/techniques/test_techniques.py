@@ -116,7 +116,7 @@ def test_each_takes_any_size_from_8_on(name):
 
 
 @given(sigma=st.floats(0.5, 100), name=st.sampled_from(list(TECHNIQUES)))
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 def test_rules_stay_within_their_ranges_and_steps(sigma, name):
     technique = TECHNIQUES[name]
     for parameter in technique.parameters:
