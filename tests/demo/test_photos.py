@@ -17,7 +17,6 @@ from tests.conftest import ROOT
 
 from .visitor import png
 
-NOISY = ROOT / "examples" / "harbour-noisy.jpg"
 HEIC = ROOT / "tests" / "images" / "data" / "gradient_8.heic"
 
 
@@ -34,19 +33,35 @@ def tiff(array) -> bytes:
     return file.getvalue()
 
 
-def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is_and_a_clean_one_is_not_disturbed(visitor, photo):
+def test_a_noisy_photo_is_offered_to_be_denoised_as_it_is_a_clean_one_is_not_and_nothing_stays_of_the_photo_before(
+    visitor, large, photo
+):
     page = visitor.page
     visitor.after(lambda: visitor.upload("clean.png", png(photo)))
     visitor.settle()
     for element in ("#offer", "#advice", "#notice", "#area", "#overview .overview-part"):
         assert not page.is_visible(element)
-    visitor.after(lambda: visitor.upload("mine.jpg", NOISY.read_bytes()))
+    visitor.after(lambda: visitor.upload("large.png", png(large)))
     page.locator("#offer").get_by_text("looks noisy already").wait_for()
     assert not page.is_checked("#noisy-already input")  # offered, not forced
     visitor.after(lambda: page.click("#offer-button"))
     visitor.hidden("#offer")
     assert page.is_checked("#noisy-already input")
-    assert "checkpoint photo" in visitor.figures() and "296 × 222" in visitor.figures()
+    assert "checkpoint photo" in visitor.figures() and "288 × 229" in visitor.figures()
+    page.wait_for_selector(".overview-part")
+    visitor.hidden("#difference-controls")
+    visitor.after(lambda: visitor.upload("small.tif", tiff(photo[:100, :200])))
+    visitor.hidden(".overview-part", "#notice", "#area")
+    # Our small picture in the place of what the browser cannot show is of this photo, not of the one before.
+    page.wait_for_function(
+        "() => { const shown = document.querySelector('#photo img'); "
+        "return shown.naturalWidth && shown.naturalWidth === 2 * shown.naturalHeight; }"
+    )
+    visitor.upload("bad.png", b"no picture at all")
+    page.get_by_text("is not a picture").wait_for()
+    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'hidden'")
+    visitor.after(lambda: visitor.upload("good.png", png(photo)))
+    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'visible'")
 
 
 def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visitor, large, tmp_path):
@@ -81,10 +96,14 @@ def test_a_large_noisy_photo_is_seen_in_part_and_its_file_has_the_full_size(visi
     assert np.abs(whole[inner, found[0] + 100 : found[0] + 188] - shown[inner, 100:188]).max() <= 2
 
 
-def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_page, photo):
-    visitor, other = open_page(), open_page()
-    page, several_tiles = visitor.page, np.tile(photo, (4, 4, 1))
-    visitor.after(lambda: visitor.upload("cancelled.tif", tiff(several_tiles)))
+def test_a_file_under_way_keeps_nobody_waiting_and_ends_by_cancel_or_with_its_photo_and_a_small_one_can_be_had_as_jpeg(
+    demo, open_page, photo
+):
+    visitor, other = open_page(query="?checkpoint=color-small"), open_page()
+    visitor.until("checkpoint color-small")
+    page, two_tiles = visitor.page, np.tile(photo, (4, 4, 1))[:912]
+    assert page.is_visible("#download") and not page.is_visible("#full-size")
+    visitor.after(lambda: visitor.upload("mine.tif", tiff(two_tiles)))
     page.click("#file-format input")
     page.get_by_role("option", name="TIFF").click()
     demo.hold.touch()  # it does not end by itself
@@ -103,15 +122,6 @@ def test_a_file_under_way_keeps_nobody_waiting_and_can_be_cancelled(demo, open_p
         seen.after(functools.partial(seen.page.click, "#reroll"))
     visitor.settle()
     assert page.is_enabled("#full-size") and not page.is_visible("#file") and not page.is_visible("#job")
-    assert not list(demo.log.parent.rglob("cancelled-denoised.tif"))
-
-
-def test_the_file_of_a_photo_ends_with_it_and_a_small_one_can_be_had_as_jpeg(demo, visitor, photo):
-    page = visitor.page
-    assert page.is_visible("#download") and not page.is_visible("#full-size")
-    visitor.after(lambda: visitor.upload("before.tif", tiff(np.tile(photo, (4, 4, 1)))))
-    page.click("#file-format input")
-    page.get_by_role("option", name="TIFF").click()
     demo.hold.touch()
     try:
         page.click("#full-size")
@@ -122,7 +132,7 @@ def test_the_file_of_a_photo_ends_with_it_and_a_small_one_can_be_had_as_jpeg(dem
         demo.hold.unlink()
     transparent = np.dstack([photo, np.full(photo.shape[:2], 128, np.uint8)])
     visitor.after(lambda: visitor.upload("after.png", png(transparent)))
-    assert not page.is_visible("#file") and not list(demo.log.parent.rglob("before-denoised.tif"))
+    assert not page.is_visible("#file") and not list(demo.log.parent.rglob("mine-denoised.tif"))
     page.click("#file-format input")
     page.get_by_role("option", name="JPEG").click()
     page.locator("#full-size:disabled", has_text="JPEG holds neither transparency").wait_for()
@@ -134,8 +144,10 @@ def test_the_file_of_a_photo_ends_with_it_and_a_small_one_can_be_had_as_jpeg(dem
         assert image.format == "JPEG" and image.size == (256, 256)
 
 
-def test_a_gray_network_says_so_of_a_color_photo_alone(visitor, photo):
-    page = visitor.page
+def test_a_network_of_gray_a_level_beyond_the_range_and_noise_that_does_not_fit_are_said_and_buttons_mend_it(
+    visitor, photo
+):
+    page, hidden = visitor.page, "#camera-sigma input[type=number]"
     page.click("#checkpoint input")
     visitor.after(lambda: page.get_by_role("option", name="gray-base").click())
     visitor.says("#advice", "is for gray pictures")
@@ -145,10 +157,6 @@ def test_a_gray_network_says_so_of_a_color_photo_alone(visitor, photo):
     page.click("#advice-button")
     visitor.until("checkpoint color-base")
     visitor.hidden("#advice")
-
-
-def test_a_level_beyond_the_range_and_a_network_that_does_not_fit_are_said_and_buttons_mend_it(visitor):
-    page, hidden = visitor.page, "#camera-sigma input[type=number]"
     visitor.after(lambda: visitor.slide("gaussian-sigma", 0.9))
     visitor.says("#advice", "up to 55")
     visitor.after(lambda: page.click("#level-button"))
@@ -166,29 +174,9 @@ def test_a_level_beyond_the_range_and_a_network_that_does_not_fit_are_said_and_b
     assert visitor.result()["number"] == number + 1  # none for the noise level, which stays
 
 
-def test_nothing_stays_of_the_photo_before(visitor, large, photo):
-    page = visitor.page
-    visitor.after(lambda: visitor.upload("large.png", png(large)))
-    visitor.after(lambda: page.click("#offer-button"))
-    page.wait_for_selector(".overview-part")
-    visitor.hidden("#difference-controls")
-    visitor.after(lambda: visitor.upload("small.tif", tiff(photo[:100, :200])))
-    visitor.hidden(".overview-part", "#notice", "#area")
-    # Our small picture in the place of what the browser cannot show is of this photo, not of the one before.
-    page.wait_for_function(
-        "() => { const shown = document.querySelector('#photo img'); "
-        "return shown.naturalWidth && shown.naturalWidth === 2 * shown.naturalHeight; }"
-    )
-    visitor.upload("bad.png", b"no picture at all")
-    page.get_by_text("is not a picture").wait_for()
-    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'hidden'")
-    visitor.after(lambda: visitor.upload("good.png", png(photo)))
-    page.wait_for_function("() => getComputedStyle(document.querySelector('#photo img')).visibility === 'visible'")
-
-
-def test_heic_avif_and_the_first_of_several_frames_are_read(visitor, photo):
+def test_heic_avif_and_the_first_of_several_frames_are_read(shared_visitor, photo):
     pytest.importorskip("pi_heif", reason="HEIC needs the extra: pip install -e '.[formats]'")
-    file = io.BytesIO()
+    visitor, file = shared_visitor, io.BytesIO()
     visitor.after(lambda: visitor.upload("a.heic", HEIC.read_bytes()))
     with Image.open(io.BytesIO(png(visitor.picture("clean")))) as clean:
         assert f"{clean.width} × {clean.height}" in visitor.figures()
@@ -211,7 +199,8 @@ def test_what_is_read_by_a_library_that_is_missing_is_said_to_a_visitor(tmp_path
     assert "Save the photo as JPEG or PNG" in raised.value.message and "pip" not in raised.value.message
 
 
-def test_floating_point_and_turned_photos_are_read(visitor, photo, tmp_path):
+def test_floating_point_and_turned_photos_are_read(shared_visitor, photo):
+    visitor = shared_visitor
     visitor.after(lambda: visitor.upload("float.tif", tiff(photo[..., 0].astype(np.float32) / 255)))
     assert "256 × 256" in visitor.figures()
     for name, possible in (("JPEG", False), ("TIFF", True)):  # said before anything is computed
