@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from denoiser import DEFAULT_CHECKPOINT, HubUnreachable
+from denoiser import HubUnreachable
 from denoiser.demo import denoise_tab, pulls
 from denoiser.demo.checkpoint_picker import SessionChoices
 from denoiser.demo.compute_gate import ComputeGate
@@ -239,15 +239,24 @@ def test_who_closes_the_page_is_not_computed_for_and_others_are(stranger, demo, 
     large = np.random.default_rng(0).integers(0, 256, (1001, 1101, 3), np.uint8)
     Image.fromarray(large).save(tmp_path / "large.bmp")
     data = [stranger.upload(tmp_path / "large.bmp"), *stranger.defaults(endpoint)[1:]]
+    data[4] = "color-small"
     gone, waiting, cancelled, stays = (uuid.uuid4().hex for _ in range(4))
-    event = stranger.join(endpoint, data, cancelled).json()["event_id"]
-    for session in (gone, waiting, stays):  # large ones take turns, in this order
-        assert stranger.join(endpoint, data, session).status_code == 200
-    for session in (gone, waiting):
-        next(message for message in stranger.events(session) if message["msg"] == "process_starts")
-    body = {"session_hash": cancelled, "fn_index": endpoint["id"], "event_id": event}
-    assert stranger.http.post(f"{API}/cancel", json=body).status_code == 200
-    done = [message for message in stranger.events(stays) if message["msg"] == "process_completed"]
+    demo.hold.touch()  # none ends by itself
+    try:
+        event = stranger.join(endpoint, data, cancelled).json()["event_id"]
+        for session in (gone, waiting, stays):  # large ones take turns, in this order
+            assert stranger.join(endpoint, data, session).status_code == 200
+        for session in (gone, waiting):
+            next(message for message in stranger.events(session) if message["msg"] == "process_starts")
+        told = stranger.events(stays)
+        for kind in ("process_starts", "estimation"):  # it has a thread, and waits for its turn
+            next(message for message in told if message["msg"] == kind)
+        body = {"session_hash": cancelled, "fn_index": endpoint["id"], "event_id": event}
+        assert stranger.http.post(f"{API}/cancel", json=body).status_code == 200
+        next(message for message in told if message["msg"] == "process_starts")  # its turn: the others have ended
+    finally:
+        demo.hold.unlink()
+    done = [message for message in told if message["msg"] == "process_completed"]
     assert done[0]["success"]
     results = [Image.open(path).size for path in demo.log.parent.glob("denoiser-*/results/*/denoised.png")]
     assert results.count((1101, 1001)) == 1
@@ -312,7 +321,7 @@ def test_a_photo_that_takes_too_long_is_refused_before_it_starts_and_stopped_if_
     settings = Settings()
     runner = ExperimentRunner(settings, ComputeGate())
     Image.new("L", (1, 400_000), 128).save(tmp_path / "thin.png")
-    loaded = ModelPool().get(DEFAULT_CHECKPOINT)
+    loaded = ModelPool().get("color-small")
     arguments = (str(tmp_path / "thin.png"), "all")
     slow = dataclasses.replace(loaded, seconds_per_megapixel=settings.max_seconds / 2)
     assert slow.seconds(400_000, 1) > settings.max_seconds  # though its pixels alone would take a fifth of it
