@@ -374,23 +374,29 @@ def test_the_page_hands_its_photo_over_and_nothing_is_sent(browser, site, demo, 
     page.context.close()
 
 
-@pytest.mark.parametrize("part", ["worker.js", "estimate.js", "*.wasm", "ort.wasm.min.mjs", "tables.bin", "tiny.onnx*"])
-def test_what_the_network_loses_is_fetched_again(browser, site, part):
-    page = new_page(browser)
+def test_what_the_network_loses_is_fetched_again(browser, site):
+    page, lost = new_page(browser), []
+    losses = [
+        lambda route: (lost.append(route), route.abort()),
+        lambda route: (lost.append(route), route.fulfill(status=503, body="busy")),
+    ]
     page.goto(f"{site}?runtime=wasm")
     page.wait_for_selector("body[data-ready]")
-    for lose in (lambda route: route.abort(), lambda route: route.fulfill(status=503, body="busy")):
-        page.route(f"**/{part}", lose)
-        give(page, np.zeros((8, 8, 3), np.uint8))
-        page.wait_for_function("document.getElementById('status').textContent.includes('could not be fetched')")
-        said = page.inner_text("#status.problem")
-        assert "Check the connection" in said or "Try again later" in said
-        page.unroute(f"**/{part}")
+    for part in ("worker.js", "estimate.js", "*.wasm", "ort.wasm.min.mjs", "tables.bin", "tiny.onnx*"):
+        page.evaluate("caches.delete('denoiser-models')")
+        for lose in losses:
+            lost.clear()
+            page.route(f"**/{part}", lose)
+            give(page, np.zeros((8, 8, 3), np.uint8))
+            page.wait_for_function("document.getElementById('status').textContent.includes('could not be fetched')")
+            said = page.inner_text("#status.problem")
+            assert "Check the connection" in said or "Try again later" in said
+            assert lost
+            page.unroute(f"**/{part}")
         give(page, np.full((8, 8, 3), 99, np.uint8))
         page.wait_for_function(DONE)
         page.reload()
         page.wait_for_selector("body[data-ready]")
-        page.evaluate("caches.delete('denoiser-models')")
     page.close()
 
 
