@@ -76,7 +76,7 @@ def keep_freed_memory() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; returns the exit status: 0 done, 1 diverged or not published, 2 cannot start, 130 stopped early."""
+    """Train; returns the exit status: 0 done, 1 broken off or not published, 2 cannot start, 130 stopped early."""
     options = parse_arguments(arguments)
     escape_unprintable()
     keep_freed_memory()

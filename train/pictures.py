@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from denoiser.download.client_errors import is_network_error
+
 from .config import ConfigError
 from .data.photographs import Photographs
 from .data.sources import DEFAULT_GROUP, Source, split_held_out
@@ -105,7 +107,9 @@ def _read_stream(plan: Plan, device: torch.device) -> Pictures:
             lambda sources: _photographs(plan, sources, device, [], None),
             state,
         )
-    except FileNotFoundError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_network_error(error):
+            raise
         raise ConfigError(str(error)) from error
     crops, unreadable = center_crops(stream.held_out, plan.model.config.channels)
     if not crops or not len(stream.photographs):

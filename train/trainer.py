@@ -112,13 +112,17 @@ class Trainer:
     def _should_stop(self) -> bool:
         """Agree with the other processes on the share of the budget used, and on whether to stop."""
         now = self.config.budget.progress(self.step, self.seconds)
-        stop = bool(self._signals)
+        stop = bool(self._signals or self._stream_failure)
         if self.accelerator.num_processes > 1:
             values = [now if self.is_main else 0.0, float(stop), float(self.diverged)]
             now, stop, diverged = reduce(torch.tensor(values, device=self.device), "sum").tolist()
             self.diverged = diverged > 0
         self.progress = now
         return now >= 1 or stop > 0 or self.diverged
+
+    @property
+    def _stream_failure(self) -> Exception | None:
+        return self.pictures.photographs.failure if self.config.data.window else None
 
     def _requests(self) -> Iterator[tuple[int, Stage]]:
         """The steps to come and their stages; under a wall-clock budget the stage of when a batch is asked for."""
@@ -207,7 +211,7 @@ class Trainer:
     # -- the whole run
 
     def train(self) -> int:
-        """Run; returns the exit status: 0 done, 1 diverged, 130 stopped early."""
+        """Run; returns the exit status: 0 done, 1 diverged or out of photographs, 130 stopped early."""
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def ask_to_stop(number: int, frame) -> None:
@@ -251,6 +255,14 @@ class Trainer:
         if self.is_main:
             minutes = self.seconds / 60
             print(f"stopped at step {self.step}, {minutes:.1f} minutes in; the same command goes on from there")
+        if failure := self._stream_failure:
+            print(
+                f"error: no further photographs can be read ({type(failure).__name__}: {failure}). The same command "
+                "tries again; another data set needs another --output, with --init "
+                f"{self.run}",
+                file=sys.stderr,
+            )
+            return 1
         return 130
 
     def _loop(self) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import time
 
 import huggingface_hub
 import numpy as np
@@ -85,8 +86,28 @@ def test_a_resumed_stream_shows_what_it_would_have_shown(shards):
     expected = windows(stream, range(22, 50, 3))
     stream.close()
     resumed = PhotographStream(ADDRESS, 8, 5, values_of, state)
+    assert resumed.state == state
     assert windows(resumed, range(22, 50, 3)) == expected
     resumed.close()
+
+
+def test_while_the_hub_does_not_answer_the_window_stays_and_nothing_is_skipped(shards, monkeypatch, capsys):
+    monkeypatch.setattr(stream_module, "PAUSE", 0)
+    outcomes = iter([None, ConnectionError("down"), None, None, ConnectionError("down"), TimeoutError("slow")])
+
+    def make(sources):
+        if error := next(outcomes, None):
+            raise error
+        return values_of(sources)
+
+    stream, seen = PhotographStream(ADDRESS, 8, 5, make), []
+    for step in range(5, 25, 5):
+        seen.append(stream.at(step - 1))
+        while stream.at(step) == seen[-1]:
+            time.sleep(0.001)
+    assert [value for window in seen for value in window] == [*range(HELD_OUT, COUNT), HELD_OUT, HELD_OUT + 1]
+    assert capsys.readouterr().err.count("trying again, with the photographs at hand") == 2  # once an outage
+    stream.close()
 
 
 def test_a_run_streams_its_photographs_and_resumes_with_the_same(
@@ -98,6 +119,18 @@ def test_a_run_streams_its_photographs_and_resumes_with_the_same(
     path = config(data=data, budget={"steps": 10}, stages=[{"until": 1.0, "patch": 32, "batch": 4}])
     assert main(arguments(path, ADDRESS, tmp_path / "whole")) == 0
     assert "8 photographs at a time" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        read = PhotographStream._read
+
+        def broken(stream, number, *more):
+            if number == 2:
+                raise ValueError("a damaged shard")
+            return read(stream, number, *more)
+
+        patch.setattr(PhotographStream, "_read", broken)
+        assert main(arguments(path, ADDRESS, tmp_path / "broken")) == 1
+    assert "no further photographs can be read (ValueError: a damaged shard)" in capsys.readouterr().err
+    assert torch.load(tmp_path / "broken" / "state.pt", weights_only=True)["step"] == 7
     stop_at(7)
     assert main(arguments(path, ADDRESS, tmp_path / "parts")) == 130
     assert main(arguments(path, ADDRESS, tmp_path / "parts")) == 0

@@ -3,10 +3,13 @@
 The `datasets` library reads the shards (parquet, or tar files in WebDataset's form) over the network, without storing
 them. The photographs of a window lie in memory as all others do (:class:`~train.data.photographs.Photographs`); after
 ``steps`` steps the next window takes its place, which was read meanwhile. A step's number alone decides which window it
-sees, and the position in the stream is part of the run's state: a run that resumes sees the same photographs.
+sees, and the position in the stream is part of the run's state: a run that resumes sees the same photographs. Only
+while the Hub cannot be read, steps see the window before.
 """
 
 import itertools
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ from .sources import Source
 
 HELD_OUT = 16
 """Photographs at the beginning of the stream that are validated on and never trained on."""
+PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds before a window is read again after the network failed: at first, and after several failures."""
 INSTALL = "streaming needs the `datasets` library: pip install 'denoising-autoencoder[stream]', or pip install datasets"
 
 
@@ -67,6 +72,9 @@ class PhotographStream:
         make: Decodes pictures.
         state: Where an earlier call stopped, see :attr:`state`.
 
+    Attributes:
+        failure: Why no further window can be read, if it is not the network; None while they can.
+
     Raises:
         FileNotFoundError: There is no such data set, it has no shards, or ``datasets`` is not installed.
     """
@@ -79,14 +87,15 @@ class PhotographStream:
         make: Callable[[list[Source]], Photographs],
         state: dict[str, Any] | None = None,
     ):
-        self._size, self._steps, self._make = size, steps, make
+        self._address, self._size, self._steps, self._make = address, size, steps, make
         self._dataset = open_stream(address)
         self._beginning = self._dataset.state_dict()
         self.held_out: list[Source] = list(itertools.islice(self._examples(), HELD_OUT))
         self._iterator: Iterator[Source] = iter(())
-        self._seek(state["position"] if state else None)
-        self._reader = ThreadPoolExecutor(1, "photographs")
-        self._current = self._read(state["window"] if state else 0)
+        self._seek(None)
+        self._reader, self._closed = ThreadPoolExecutor(1, "photographs"), threading.Event()
+        self._failures, self.failure = 0, None
+        self._current = self._read(state["window"], state["position"]) if state else self._read(0)
         self._next: Future[Window] = self._reader.submit(self._read, self._current.number + 1)
 
     @property
@@ -115,14 +124,37 @@ class PhotographStream:
         return self.photographs.unused
 
     def at(self, step: int) -> Photographs:
-        """The photographs of a step. Steps are asked for in order."""
-        while self._current.number < step // self._steps:
-            self._current = self._next.result()
-            self._next = self._reader.submit(self._read, self._current.number + 1)
+        """The photographs of a step; where those cannot be read, the ones at hand. Steps are asked for in order."""
+        while self._current.number < step // self._steps and not self.failure:
+            if self._failures and not self._next.done():
+                break
+            try:
+                self._current = self._next.result()
+            except Exception as error:  # of the Hub's client, of the HTTP library below it, of `datasets`
+                if isinstance(error, OSError) or is_network_error(error):
+                    self._try_again(error)
+                else:
+                    self.failure = error
+            else:
+                self._failures = 0
+                self._next = self._reader.submit(self._read, self._current.number + 1)
         return self._current.photographs
+
+    def _try_again(self, error: Exception) -> None:
+        """Have the window read again after a pause, which grows."""
+        if not self._failures:
+            print(
+                f"{self._address} cannot be read ({type(error).__name__}: {error}): trying again, with the photographs "
+                "at hand meanwhile",
+                file=sys.stderr,
+            )
+        pause = min(PAUSE * 2**self._failures, LONGEST_PAUSE)
+        self._failures += 1
+        self._next = self._reader.submit(self._read, self._current.number + 1, self._position, pause)
 
     def close(self) -> None:
         """End the reading ahead."""
+        self._closed.set()
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     def _seek(self, position: dict[str, Any] | None) -> None:
@@ -132,8 +164,14 @@ class PhotographStream:
             for _ in itertools.islice(self._iterator, HELD_OUT):
                 pass
 
-    def _read(self, number: int) -> Window:
-        position = self._dataset.state_dict()
+    def _read(self, number: int, position: dict[str, Any] | None = None, pause: float = 0) -> Window:
+        """The next window, or after a pause the one at ``position``."""
+        if self._closed.wait(pause):
+            return self._current  # nobody asks for another
+        if position:
+            self._seek(position)
+        # Not asked for after seeking: the data set tells where it is only once it is read.
+        self._position = position = position or self._dataset.state_dict()
         sources = list(itertools.islice(self._iterator, self._size))
         if len(sources) < self._size:  # the end of the data set: on from its beginning
             self._seek(None)
