@@ -96,9 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             trainer.prepare()
             status = trainer.train()
-        except ConfigError as error:
+        except (ConfigError, DenoiserError, OSError) as error:
             if is_local_main:
-                print(f"error: {error}", file=sys.stderr)
+                way_on = ". Once that is mended, the same command goes on" if isinstance(error, OSError) else ""
+                print(f"error: {error}{way_on}", file=sys.stderr)
             return 2
         finally:
             trainer.accelerator.end_training()

@@ -52,13 +52,22 @@ def count_licenses(files: list[Path], names: list[str]) -> dict[str, int]:
 
 
 def read_log(run: Path) -> list[dict]:
-    """The records of the log; an incomplete line, left by a kill, is skipped."""
+    """The records of the log; an incomplete line is skipped."""
     records = []
-    path = run / LOG_FILE
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in _log_text(run).splitlines():
         with contextlib.suppress(ValueError):
             records.append(json.loads(line))
     return records
+
+
+def _log_text(run: Path) -> str:
+    path = run / LOG_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def add_to_log(run: Path, record: dict) -> None:
+    """Add a line to the log; the whole file is written again, as a full disk would leave a part of the line."""
+    write_text(run / LOG_FILE, _log_text(run) + json.dumps(record) + "\n")
 
 
 def trim_log(run: Path, step: int) -> None:

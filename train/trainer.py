@@ -7,7 +7,6 @@ same ones when it resumes, and several processes, each with its share, see the g
 import contextlib
 import dataclasses
 import itertools
-import json
 import math
 import signal
 import statistics
@@ -193,8 +192,7 @@ class Trainer:
             "rate": self.training_step.rate,
         }
         record |= {"objective": self.loss_name} | scores
-        with open(self.run / report.LOG_FILE, "a", encoding="utf-8") as log:
-            log.write(json.dumps(record | {"groups": results}) + "\n")
+        report.add_to_log(self.run, record | {"groups": results})
         self.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=self.step)
 
     def draw(self) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -267,10 +268,20 @@ def test_a_full_disk_at_a_save_is_said_and_the_run_goes_on(
             raise OSError(28, "No space left on device")
         write(run, **state)
 
+    def write_half(file, text, *more, whole=Path.write_text, **options):
+        if file.name.endswith("log.jsonl") and attempts[-1] in (3, 5):
+            whole(file, text[:-20], *more, **options)
+            raise OSError(28, "No space left on device")
+        return whole(file, text, *more, **options)
+
     monkeypatch.setattr(train.trainer, "save_state", save_state)
     path = config(budget={"steps": 6})
-    assert main(arguments(path, photographs, tmp_path / "run", "--save-every", "0")) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write_half)
+        assert main(arguments(path, photographs, tmp_path / "run", "--save-every", "0")) == 0
     assert "not saved at step 1" in capsys.readouterr().err and attempts[:3] == [1, 2, 3]
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert list(dict.fromkeys(json.loads(line)["step"] for line in lines)) == [4, 6]
     monkeypatch.setattr(train.trainer, "save_state", lambda run, **_: (_ for _ in ()).throw(RuntimeError("full")))
     assert main(arguments(path, photographs, tmp_path / "never")) == 1
     assert "the last steps are not saved" in capsys.readouterr().err
@@ -280,6 +291,10 @@ def test_a_full_disk_at_a_save_is_said_and_the_run_goes_on(
         patch.setattr(train.trainer.report, "draw_failure", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
         assert main(arguments(path, photographs, tmp_path / "never")) == 1
     assert "then the same command finishes the run" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(train.trainer.report, "trim_log", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+        assert main(arguments(path, photographs, tmp_path / "never")) == 2
+    assert "No space. Once that is mended, the same command goes on" in capsys.readouterr().err
     assert main(arguments(path, photographs, tmp_path / "never")) == 0
     assert all((tmp_path / "never" / name).exists() for name in ("failure.png", "evaluation.json"))
 
