@@ -49,11 +49,8 @@ def read_pictures(plan: Plan, device: torch.device, first: Callable[[], Abstract
     """
     if plan.config.data.window:
         return _read_stream(plan, device)
-    channels, data, paired = plan.model.config.channels, plan.config.data, plan.paired
-    training, groups = split_held_out(plan.sources, data.validation_share, data.held_out)
-    if not training:
-        named = sum(map(len, groups.values()))
-        raise ConfigError(f"data.held_out names all {named} pictures; none is left to train on")
+    channels, paired = plan.model.config.channels, plan.paired
+    training, groups = split_pictures(plan)
     unreadable: list[str] = []
 
     def read(sources: list[Source]) -> list:
@@ -76,6 +73,19 @@ def read_pictures(plan: Plan, device: torch.device, first: Callable[[], Abstract
     validation = Validation(crops, validation_noises(plan.config, plan.mixture, paired))
     held_out = {source for sources in groups.values() for source in sources}
     return Pictures(training, held_out, photographs, validation, unreadable)
+
+
+def split_pictures(plan: Plan) -> tuple[list[Source], dict[str, list[Source]]]:
+    """(training, held out by group).
+
+    Raises:
+        ConfigError: All pictures are held out.
+    """
+    training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
+    if not training:
+        named = sum(map(len, groups.values()))
+        raise ConfigError(f"data.held_out names all {named} pictures; none is left to train on")
+    return training, groups
 
 
 def _photographs(

@@ -17,9 +17,9 @@ from denoiser.self_supervised import Objective, Sure, score
 
 from .config import ConfigError
 from .data.noisy import NoisyPictures, Scene, Shot, read_shots
-from .data.sources import skip_reason, split_held_out
+from .data.sources import skip_reason
 from .evaluate import EVALUATION_FILE
-from .pictures import Pictures
+from .pictures import Pictures, split_pictures
 from .plan import Plan
 from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
 from .state import write_atomically, write_text
@@ -122,7 +122,7 @@ def read_noisy_pictures(plan: Plan, device: torch.device) -> Pictures:
     def read(scene: Scene) -> list[Shot]:
         return read_shots(scene, network.channels, patch, network.blind, known)
 
-    training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
+    training, groups = split_pictures(plan)
     unreadable: list[str] = []
     held_out = {group: _center_crops(scenes, read, objective.shots, unreadable) for group, scenes in groups.items()}
     spare = list(training)

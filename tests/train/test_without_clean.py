@@ -308,3 +308,7 @@ def test_options_that_do_not_fit_are_named(config, noisy, tmp_path, arguments, c
     path = config(**without_clean("sure", model={"blind": True}))
     assert main(arguments(path, None, tmp_path / "run", "--noisy", str(noisy))) == 2
     assert "takes its network from --init" in capsys.readouterr().err
+    names = [picture.name for picture in noisy.iterdir()]
+    path = config(**without_clean("sure", data={"held_out": {"all": names}}))
+    assert main(arguments(path, None, tmp_path / "run", "--noisy", str(noisy))) == 2
+    assert "data.held_out names all 4 pictures; none is left to train on" in capsys.readouterr().err
