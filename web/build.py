@@ -25,7 +25,7 @@ from denoiser.analysis import clipping, weak_noise
 from denoiser.errors import DenoiserError
 from denoiser.export import export_onnx
 from denoiser.export.onnx_graph import graph_name
-from denoiser.hub.checkpoints import find_checkpoint
+from denoiser.hub.checkpoints import Checkpoint, find_checkpoint
 from denoiser.hub.facts import facts_of
 
 VERSION = "1.30.0"
@@ -73,9 +73,8 @@ def fetch_runtime(target: Path) -> None:
     stamp.write_text(INTEGRITY)  # last: what was interrupted before is written again
 
 
-def export_model(name: str, target: Path) -> dict[str, Any]:
+def export_model(found: Checkpoint, target: Path) -> dict[str, Any]:
     """Export a checkpoint into a folder; returns what the page has to know of it."""
-    found = find_checkpoint(name)
     facts = facts_of(found)
     label = graph_name(found)
     file = f"{label.replace('/', '--')}.onnx"
@@ -93,11 +92,19 @@ def export_model(name: str, target: Path) -> dict[str, Any]:
 
 
 def build(target: Path, names: list[str]) -> None:
-    """Write the whole page into a folder."""
+    """Write the whole page into a folder.
+
+    Raises:
+        RuntimeError: Two checkpoints have the same name, or see :func:`fetch_runtime`.
+    """
+    checkpoints = [find_checkpoint(name) for name in names]
+    labels = [graph_name(found) for found in checkpoints]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise RuntimeError(f"{len(twice)} of the checkpoints are called {twice[0]}: rename the folder of one")
     fetch_runtime(target / "ort")
     shutil.rmtree(target / "models", ignore_errors=True)  # of a build before, for other checkpoints
     (target / "models").mkdir()
-    models = [export_model(name, target / "models") for name in names]
+    models = [export_model(found, target / "models") for found in checkpoints]
     (target / "models" / "models.json").write_text(json.dumps(models, indent=1))
     # What correct.js and estimate.js look up, as the library does.
     tables = [weak_noise.SIGNS.ravel(), clipping._SHIFT.numpy(), clipping._SHARE.numpy(), clipping._SPREAD.numpy()]

@@ -140,9 +140,12 @@ def fetch_onnx(repo_id: str, revision: str | None = None, token: str | bool | No
 
 
 def graph_name(checkpoint: Checkpoint) -> str:
-    """The name of a checkpoint in a file for others: of a folder without its place on this machine."""
+    """The name of a checkpoint in a file for others: a folder's without its place on this machine, or its run's."""
     path = Path(checkpoint.name).expanduser()
-    return path.resolve().name if path.is_dir() else checkpoint.name
+    if not path.is_dir():
+        return checkpoint.name
+    folder = path.resolve()
+    return folder.parent.name if folder.name == "checkpoint" else folder.name
 
 
 def _weights_hash(folder: Path) -> str:

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +70,18 @@ def site(checkpoints, on_device):
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_checkpoints_of_runs_have_the_names_of_the_runs_and_no_two_the_same(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "fetch_runtime", lambda target: target.mkdir(parents=True))
+    runs = [tmp_path / name / "checkpoint" for name in ("first", "second", "again/first")]
+    for run in runs:
+        shutil.copytree(checkpoints / "tiny", run)
+    builder.build(tmp_path / "site", [str(run) for run in runs[:2]])
+    models = json.loads((tmp_path / "site" / "models" / "models.json").read_text())
+    assert [(model["name"], model["file"]) for model in models] == [("first", "first.onnx"), ("second", "second.onnx")]
+    with pytest.raises(RuntimeError, match="2 of the checkpoints are called first: rename"):
+        builder.build(tmp_path / "site", [str(run) for run in runs])
 
 
 @pytest.fixture(scope="module")
