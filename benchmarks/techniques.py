@@ -30,7 +30,7 @@ from denoiser import Denoiser, DenoiserError, add_noise, bundled_checkpoints
 from denoiser.analysis.regions import REGIONS, regions
 from denoiser.techniques import TECHNIQUES, Technique, compare, learned
 from train.data.sources import find_images
-from train.evaluate import load_clean, machine, peak_memory
+from train.evaluate import load_clean, machine, peak_memory, reset_peak_memory
 
 from . import techniques_report as report
 from .results import keep_result, positive, read_results
@@ -165,10 +165,12 @@ def cost(name: str) -> tuple[float, float]:
     technique = technique_named(name)
     technique.denoise(np.zeros((32, 32, 3), np.float32) + np.linspace(0, 1, 32, dtype=np.float32)[:, None], 25)
     clean = np.zeros((COST_SIDE, COST_SIDE, 3), np.float32) + np.linspace(0, 1, COST_SIDE, dtype=np.float32)[:, None]
-    noisy, before = add_noise(clean, "gaussian", sigma=25), peak_memory(torch.device("cpu"))
+    noisy, device = add_noise(clean, "gaussian", sigma=25), torch.device("cpu")
+    reset_peak_memory(device)  # imports and loading may have taken more than there is now
+    before = peak_memory(device)
     started = time.process_time()
     technique.denoise(noisy, 25)
-    return (time.process_time() - started) / (COST_SIDE**2 / 1e6), peak_memory(torch.device("cpu")) - before
+    return (time.process_time() - started) / (COST_SIDE**2 / 1e6), peak_memory(device) - before
 
 
 def costs(names: list[str]) -> dict[str, tuple[float, float]]:

@@ -1,6 +1,7 @@
 """That the benchmarks of techniques and of SURE work; what they measure is for their tables to say."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from benchmarks import sure, techniques, tune_techniques
 from denoiser import Denoiser, DenoiserError
-from denoiser.techniques import TECHNIQUES, Parameter
+from denoiser.techniques import TECHNIQUES, Parameter, Technique
 
 
 @pytest.fixture
@@ -72,6 +73,17 @@ def test_a_region_has_its_own_error():
     labels = np.repeat([0, 1], 50).reshape(10, 10)
     errors = techniques.by_region(clean, clean + 0.1 * labels[..., None], labels)
     assert errors["flat"] == 0 and errors["edge"] == pytest.approx(0.01) and np.isnan(errors["texture"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process can be reset on Linux alone")
+def test_memory_counts_though_the_process_had_more_before(monkeypatch):
+    def taking(pixels, sigma):
+        return pixels + np.ones(8_000_000)[0]  # 64 MB
+
+    monkeypatch.setattr(techniques, "technique_named", lambda name: Technique(name, name, "", taking))
+    monkeypatch.setattr(techniques.torch, "set_num_threads", lambda count: None)
+    np.ones(40_000_000).sum()
+    assert 60 < techniques.cost("taking")[1] < 120
 
 
 def test_what_is_missing_is_said(sets, capsys):
