@@ -25,7 +25,7 @@ def run_facts(plan: Plan, pictures: Pictures, model: DenoisingAutoencoder, proce
         "config": dataclasses.asdict(plan.config),
         **describe(model),
         "data": {
-            "training": len(training) - len(photographs.skipped),
+            "training": used.total(),  # of a stream none is known
             "held_out": len(pictures.validation.crops),
             "apart": not set(training) & pictures.held_out,
             "megapixels": photographs.pixels.shape[0] / 1e6,

@@ -1,6 +1,7 @@
 """Streamed photographs, from a Hub on the loopback."""
 
 import io
+import json
 import tarfile
 import time
 
@@ -114,11 +115,14 @@ def test_a_run_streams_its_photographs_and_resumes_with_the_same(
     hub_server, tmp_path, config, arguments, stop_at, monkeypatch, capsys
 ):
     monkeypatch.setattr(stream_module, "HELD_OUT", 3)  # each takes time at each save and in the end
+    monkeypatch.setattr(f"{__name__}.png", lambda value, make=png: make(value) if value != 5 else b"broken")
     put_shards(hub_server, parquet, ".parquet")
     data = TINY["data"] | {"window": 8, "window_steps": 3}
     path = config(data=data, budget={"steps": 10}, stages=[{"until": 1.0, "patch": 32, "batch": 4}])
     assert main(arguments(path, ADDRESS, tmp_path / "whole")) == 0
-    assert "8 photographs at a time" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "8 photographs at a time" in said.out and "skipped 005.png" in said.err
+    assert json.loads((tmp_path / "whole" / "run.json").read_text())["data"]["training"] == 0
     with monkeypatch.context() as patch:
         read = PhotographStream._read
 
