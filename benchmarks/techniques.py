@@ -31,6 +31,7 @@ from denoiser.analysis.regions import REGIONS, regions
 from denoiser.techniques import TECHNIQUES, Technique, compare, learned
 from train.data.sources import find_images
 from train.evaluate import load_clean, machine, peak_memory, reset_peak_memory
+from train.validation import middle
 
 from . import techniques_report as report
 from .results import keep_result, positive, read_results
@@ -93,13 +94,8 @@ def load_vif() -> Vif:
 
 def load_crops(folder: Path, channels: int, every: int, side: int) -> list[np.ndarray]:
     """The middle of every n-th picture, float32 (H, W, C) in [0, 1]; ``side`` 0 for all of it."""
-    crops = []
-    for source in find_images([folder])[::every]:
-        pixels = load_clean(source, channels)
-        pixels = pixels.reshape(*pixels.shape[:2], channels)
-        top, left = (max(0, (length - side) // 2) if side else 0 for length in pixels.shape[:2])
-        crops.append(pixels[top : top + side, left : left + side] if side else pixels)
-    return crops
+    pictures = [load_clean(source, channels) for source in find_images([folder])[::every]]
+    return [middle(one.reshape(*one.shape[:2], channels), side or max(one.shape)) for one in pictures]
 
 
 def by_region(clean: np.ndarray, other: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -18,7 +18,7 @@ import yaml
 from denoiser import Denoiser, DenoiserError, bundled_checkpoints
 from denoiser.analysis.metrics import psnr
 from train.data.sources import Source, find_images
-from train.validation import center_crops
+from train.validation import center_crops, middle
 
 from .noise_level import DRAWN
 
@@ -35,13 +35,8 @@ def held_out(sources: list[Source]) -> list[Source]:
 
 def drawn(kind: str, channels: int, size: int, count: int = 4) -> list[np.ndarray]:
     """The middle of pictures of a kind of ``benchmarks.noise_level``, uint8 (H, W, C)."""
-    crops = []
-    for seed in range(count):
-        picture = DRAWN[kind](seed).convert("RGB" if channels == 3 else "L")
-        left, top = ((side - size) // 2 for side in picture.size)
-        crop = picture.crop((max(0, left), max(0, top), left + size, top + size))
-        crops.append(np.asarray(crop).reshape(*crop.size[::-1], channels))
-    return crops
+    pictures = [np.asarray(DRAWN[kind](seed).convert("RGB" if channels == 3 else "L")) for seed in range(count)]
+    return [middle(picture.reshape(*picture.shape[:2], channels), size) for picture in pictures]
 
 
 def gains(denoiser: Denoiser, crops: list[np.ndarray], sigma: float, estimate: bool = False) -> list[float]:

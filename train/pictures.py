@@ -49,43 +49,50 @@ def read_pictures(plan: Plan, device: torch.device, first: Callable[[], Abstract
     """
     if plan.config.data.window:
         return _read_stream(plan, device)
-    channels, paired = plan.model.config.channels, plan.paired
-    training, groups = split_pictures(plan)
-    unreadable: list[str] = []
-
-    def read(sources: list[Source]) -> list:
-        crops, skipped = center_crops(sources, channels, [plan.partners[source] for source in sources if paired])
-        unreadable.extend(skipped)
-        return crops
-
-    crops = {group: found for group, sources in groups.items() if (found := read(sources))}
-    while not crops and len(training) > 1:  # of a handful of pictures the one held out may be broken: take the next
-        group, held_out = next(iter(groups)), training.pop(0)
-        groups = {group: [held_out]}
-        crops = {group: found} if (found := read([held_out])) else {}
+    training, held_out, crops, unreadable = split_pictures(
+        plan, lambda sources: center_crops(sources, plan.model.config.channels, plan.partners)
+    )
     if not crops:
         raise ConfigError(f"none of the pictures could be used; the first: {unreadable[0]}")
     with first():
-        partners = [plan.partners[source] for source in training if paired]
+        partners = [plan.partners[source] for source in training if plan.paired]
         photographs = _photographs(plan, training, device, partners, plan.options.cache)
     if not len(photographs):
         raise ConfigError(f"none of the pictures could be used; the first: {photographs.skipped[0]}")
-    validation = Validation(crops, validation_noises(plan.config, plan.mixture, paired))
-    held_out = {source for sources in groups.values() for source in sources}
+    validation = Validation(crops, validation_noises(plan.config, plan.mixture, plan.paired))
     return Pictures(training, held_out, photographs, validation, unreadable)
 
 
-def split_pictures(plan: Plan) -> tuple[list[Source], dict[str, list[Source]]]:
-    """(training, held out by group).
+def split_pictures(
+    plan: Plan, read_crops: Callable[[list], tuple[list, list[str]]]
+) -> tuple[list, set, dict[str, list], list[str]]:
+    """(training, held out, crops of the latter by group, why some of the latter could not be used).
+
+    Args:
+        plan: The run.
+        read_crops: Reads the crops of some pictures, and says which could not be used.
 
     Raises:
         ConfigError: All pictures are held out.
     """
+    unreadable: list[str] = []
+
+    def read(groups: dict[str, list]) -> dict[str, list]:
+        found = {group: read_crops(sources) for group, sources in groups.items()}
+        unreadable.extend(reason for _, skipped in found.values() for reason in skipped)
+        return {group: crops for group, (crops, _) in found.items() if crops}
+
     training, groups = split_held_out(plan.sources, plan.config.data.validation_share, plan.config.data.held_out)
     if not training:
         named = sum(map(len, groups.values()))
         raise ConfigError(f"data.held_out names all {named} pictures; none is left to train on")
-    return training, groups
+    crops, spare = read(groups), list(training)
+    while not crops and spare:  # of a handful of pictures the one held out may be broken: take the next
+        source = spare.pop(0)
+        training = spare or [source]  # the last one is both, as a single picture is
+        groups = {next(iter(groups)): [source]}
+        crops = read(groups)
+    return training, {source for sources in groups.values() for source in sources}, crops, unreadable
 
 
 def _photographs(

@@ -15,7 +15,7 @@ from denoiser.images.picture import read
 
 from .evaluate import EVALUATION_FILE
 from .state import write_atomically, write_text
-from .validation import Noise
+from .validation import Noise, middle
 
 RUN_FILE, LOG_FILE, CURVE_FILE = "run.json", "log.jsonl", "curve.png"
 SAMPLES_FILE, FAILURE_FILE = "samples.png", "failure.png"
@@ -128,7 +128,7 @@ def draw_samples(run: Path, crops: list[np.ndarray], noises: list[Noise]) -> Non
     for index, crop in enumerate(crops[-2:]):
         result = _denoise_crop(denoiser, crop, noises[index % len(noises)])
         delta, _ = experiment.difference(result.noisy, result.denoised)
-        rows.append(np.concatenate([_middle(part) for part in (*_pixels(result), delta)], axis=1))
+        rows.append(np.concatenate([middle(part, SAMPLES_SIDE) for part in (*_pixels(result), delta)], axis=1))
     width = min(row.shape[1] for row in rows)
     strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
     write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))
@@ -152,11 +152,6 @@ def _pixels(result: experiment.Experiment) -> list[np.ndarray]:
     """Noisy and denoised, uint8 (H, W, C)."""
     pictures = (result.noisy, result.denoised)
     return [np.asarray(picture.to_pil()).reshape(picture.pixels.shape) for picture in pictures]
-
-
-def _middle(picture: np.ndarray) -> np.ndarray:
-    top, left = (max(0, (side - SAMPLES_SIDE) // 2) for side in picture.shape[:2])
-    return picture[top : top + SAMPLES_SIDE, left : left + SAMPLES_SIDE]
 
 
 def write_facts(run: Path, facts: dict) -> None:

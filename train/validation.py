@@ -3,6 +3,7 @@
 import math
 import shutil
 import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,26 +25,39 @@ Noise = tuple[str, dict[str, float]] | None
 """Kind and parameters; None for pairs, which have their own."""
 
 
+def middle(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The middle of pixels (H, W, C), at most ``size`` a side."""
+    top, left = (max(0, (side - size) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + size, left : left + size]
+
+
+def read_each(sources: list, read: Callable) -> tuple[list, list[str]]:
+    """What ``read`` makes of each picture, and which could not be used, and why."""
+    found, skipped = [], []
+    for source in sources:
+        try:
+            found.append(read(source))
+        except (OSError, ValueError) as error:
+            skipped.append(skip_reason(source, error))
+    return found, skipped
+
+
 def center_crops(
-    sources: list[Source], channels: int, noisy: list[Source] | None = None, size: int = CROP
+    sources: list[Source], channels: int, partners: Mapping[Source, Source] | None = None, size: int = CROP
 ) -> tuple[list[np.ndarray], list[str]]:
     """The middle of each picture as it is, not shrunk, uint8 (size, size, C); of pairs (size, size, 2 C).
 
-    The second list says which could not be used, and why.
+    ``partners`` holds the noisy picture of each clean one. The second list says which could not be used, and why.
     """
-    crops, skipped = [], []
-    for index, source in enumerate(sources):
-        try:
-            if noisy:
-                image = read_pair(source, noisy[index], channels, 16)
-            else:
-                image = read_copies(source, channels, [1.0], size)[0]
-        except (OSError, ValueError) as error:
-            skipped.append(skip_reason(source, error))
-            continue
-        top, left = (max(0, (side - size) // 2) for side in image.shape[:2])
-        crops.append(np.ascontiguousarray(image[top : top + size, left : left + size]))
-    return crops, skipped
+
+    def read(source: Source) -> np.ndarray:
+        if partner := partners and partners.get(source):
+            image = read_pair(source, partner, channels, 16)
+        else:
+            image = read_copies(source, channels, [1.0], size)[0]
+        return np.ascontiguousarray(middle(image, size))
+
+    return read_each(sources, read)
 
 
 def validation_noises(config: Config, mixture: NoiseMixture, paired: bool) -> dict[str, Noise]:

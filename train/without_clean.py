@@ -17,13 +17,12 @@ from denoiser.self_supervised import Objective, Sure, score
 
 from .config import ConfigError
 from .data.noisy import NoisyPictures, Scene, Shot, read_shots
-from .data.sources import skip_reason
 from .evaluate import EVALUATION_FILE
 from .pictures import Pictures, split_pictures
 from .plan import Plan
 from .report import SAMPLES_FILE, SAMPLES_SIDE, write_facts
 from .state import write_atomically, write_text
-from .validation import CROP, overall_psnr
+from .validation import CROP, middle, overall_psnr, read_each
 
 CERTAIN = 16
 """Standard deviations below zero that are no chance: four, and four times that where neighboring pixels share noise."""
@@ -122,27 +121,23 @@ def read_noisy_pictures(plan: Plan, device: torch.device) -> Pictures:
     def read(scene: Scene) -> list[Shot]:
         return read_shots(scene, network.channels, patch, network.blind, known)
 
-    training, groups = split_pictures(plan)
-    unreadable: list[str] = []
-    held_out = {group: _center_crops(scenes, read, objective.shots, unreadable) for group, scenes in groups.items()}
-    spare = list(training)
-    while not any(held_out.values()) and spare:  # of a handful of pictures the one held out may be broken
-        group, scene = next(iter(groups)), spare.pop(0)
-        groups = {group: [scene]}
-        training = spare or [scene]  # the last one is both, as a single picture is
-        held_out = {group: _center_crops([scene], read, objective.shots, unreadable)}
-    held_out = {group: crops for group, crops in held_out.items() if crops}
+    def read_crop(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+        found = read(scene)
+        crops = [torch.from_numpy(middle(shot.pixels, CROP).copy()) for shot in found[: objective.shots]]
+        parts = [crop.permute(2, 0, 1)[None] / (255 if crop.dtype == torch.uint8 else 1) for crop in crops]
+        return torch.cat(parts, dim=1), torch.tensor([found[0].level])
+
+    training, held_out, crops, unreadable = split_pictures(plan, lambda scenes: read_each(scenes, read_crop))
     pictures = NoisyPictures(training, read, device)
-    if not len(pictures) or not held_out:
+    if not len(pictures) or not crops:
         raise ConfigError(f"none of the pictures could be used; the first: {[*pictures.skipped, *unreadable][0]}")
     if isinstance(objective, Sure) and known is None and pictures.correlation > SHARED:
         raise ConfigError(
             f"neighboring pixels share the noise of these pictures (correlation {pictures.correlation:.2f}), so that "
             "sure cannot estimate its level: give objective.sigma, or use noise2void with `structure`, or noise2noise"
         )
-    validation = NoisyValidation(objective, plan.config.objective["kind"], held_out)
-    apart = {scene for scenes in groups.values() for scene in scenes}
-    return Pictures(training, apart, pictures, validation, unreadable)
+    validation = NoisyValidation(objective, plan.config.objective["kind"], crops)
+    return Pictures(training, held_out, pictures, validation, unreadable)
 
 
 def write_outcome(run: Path, facts: dict, plan: Plan, pictures: Pictures, model) -> float:
@@ -181,20 +176,3 @@ def _known_noise(objective: Objective) -> float | PoissonGaussian | None:
     if not isinstance(objective, Sure) or objective.sigma is None:
         return None
     return PoissonGaussian(objective.gain, objective.sigma) if objective.gain else objective.sigma
-
-
-def _center_crops(scenes: list[Scene], read, shots: int, unreadable: list[str]) -> list:
-    crops = []
-    for scene in scenes:
-        try:
-            found = read(scene)
-        except (OSError, ValueError) as error:
-            unreadable.append(skip_reason(scene, error))
-            continue
-        parts = []
-        for shot in found[:shots]:
-            top, left = (max(0, (side - CROP) // 2) for side in shot.pixels.shape[:2])
-            part = torch.from_numpy(shot.pixels[top : top + CROP, left : left + CROP].copy()).permute(2, 0, 1)[None]
-            parts.append(part / 255 if part.dtype == torch.uint8 else part)
-        crops.append((torch.cat(parts, dim=1), torch.tensor([found[0].level])))
-    return crops
