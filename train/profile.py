@@ -4,7 +4,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 PHASES = ("draw", "forward", "backward", "optimizer")
-"""The labels that ``Trainer`` gives the parts of a step, with ``torch.profiler.record_function``."""
+"""The labels of a step's parts: ``Trainer`` gives the first, ``TrainingStep`` the others, by ``record_function``."""
 SKIPPED, MEASURED = 5, 20
 """Steps before the measurement, in which caches fill, and steps of it."""
 

@@ -11,7 +11,7 @@ from denoiser.models import Bottleneck, Unet
 def transfer_weights(model, source) -> None:
     """Start ``model`` from the weights of ``source``, a network of the same form or one that it can grow from.
 
-    A blind network may start from one that is given the noise level: the weights of the level's plane are left out.
+    A blind U-Net may start from one that is given the noise level: the weights of the level's plane are left out.
     A U-Net for gray pictures may start from one for color: it computes the mean of what that computes for a picture
     with R = G = B.
     Between two U-Nets, levels are matched from the coarsest on and must be as wide; ``model`` may have

@@ -102,7 +102,7 @@ class NoisyValidation:
             spread = max(float((noisy - restored).abs().mean()) * 6, 1e-6)
             parts = torch.cat([noisy / white, restored / white, 0.5 + (noisy - restored) / spread])
             parts = (parts.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-            rows.append(np.concatenate([part[:SAMPLES_SIDE, :SAMPLES_SIDE] for part in parts], axis=1))
+            rows.append(np.concatenate([middle(part, SAMPLES_SIDE) for part in parts], axis=1))
         width = min(row.shape[1] for row in rows)
         strip = Image.fromarray(np.concatenate([row[:, :width] for row in rows], axis=0).squeeze())
         write_atomically(run / SAMPLES_FILE, lambda path: strip.save(path, format="png"))

@@ -267,6 +267,15 @@ def test_for_a_held_out_picture_that_is_broken_comes_one_that_is_not_trained_on(
     assert not data["apart"] and data["held_out"] == data["training"] == 1
 
 
+def test_the_middle_of_held_out_crops_is_drawn(tiny_model, tmp_path):
+    noisy = torch.zeros(1, 3, 256, 256)
+    noisy[..., 32:224, 32:224] = 0.5
+    crop = noisy, torch.tensor([0.1])
+    NoisyValidation(OBJECTIVES["noise2void"](), "noise2void", {"a": [crop]}).draw(tmp_path, tiny_model)
+    with Image.open(tmp_path / "samples.png") as drawn:
+        assert drawn.size == (3 * 192, 192) and np.asarray(drawn)[:, :192].min() == 255
+
+
 def test_the_card_says_what_is_known_and_what_is_not(config, noisy, tmp_path, arguments, capsys):
     path, run = config(**without_clean("neighbor2neighbor", budget={"steps": 2})), tmp_path / "run"
     assert main(arguments(path, None, run, "--noisy", str(noisy))) == 0
