@@ -10,10 +10,7 @@ torch in float32. What a library cannot do is a row with its reason. It needs th
 """
 
 import argparse
-import random
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,16 +19,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser, DenoiserError
+from denoiser import Denoiser, DenoiserError, add_noise
+from denoiser.analysis.metrics import psnr
 from denoiser.export.check import load_session
 from denoiser.export.onnx_graph import MAP, make_graph
 from denoiser.export.openvino_network import OpenvinoNetwork
 from denoiser.export.quantize import coarse_convolutions, quantize
 from denoiser.hub.checkpoints import find_checkpoint
 from train.data.sources import find_images
-from train.evaluate import machine
+from train.evaluate import load_clean, machine
 
 from .results import positive
+from .speed import measure
 
 Runtime = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Pictures (1, C, H, W) and levels (1,) -> the estimate."""
@@ -104,51 +103,29 @@ def all_runtimes(denoiser: Denoiser) -> dict[tuple[str, str], Runtime | str]:
     return made
 
 
-def noisy_pictures(folder: Path, count: int, channels: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Clean pixels and the noise of the protocol, float32 (1, C, H, W), the noise of deviation 1."""
-    pairs = []
-    for index, source in enumerate(find_images([str(folder)])[:count]):
-        clean = np.asarray(source.read(channels), np.float32) / 255
-        noise = np.random.default_rng(index).standard_normal(clean.shape, dtype=np.float32)
-        pair = [(one if one.ndim == 3 else one[..., None]).transpose(2, 0, 1)[None] for one in (clean, noise)]
-        pairs.append((np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])))
-    return pairs
-
-
-def psnr(runtime: Runtime, pairs: list[tuple[np.ndarray, np.ndarray]], sigma: float) -> float:
-    """Mean PSNR in dB at a noise level, 8-bit units."""
+def mean_psnr(runtime: Runtime, pictures: list[np.ndarray], sigma: float) -> float:
+    """Mean PSNR in dB over clean pictures (H, W, C) at a noise level, 8-bit units."""
     values = []
-    for clean, noise in pairs:
-        noisy = torch.from_numpy(clean + np.float32(sigma / 255) * noise)
-        result = np.rint(runtime(noisy, torch.tensor([sigma / 255])).numpy().clip(0, 1) * 255) / 255
-        values.append(-10 * np.log10(np.mean((result - clean) ** 2, dtype=np.float64)))
+    for seed, clean in enumerate(pictures):
+        noisy = torch.from_numpy(add_noise(clean, "gaussian", seed, sigma=sigma)).permute(2, 0, 1)[None].contiguous()
+        result = runtime(noisy, torch.tensor([sigma / 255]))[0].permute(1, 2, 0).numpy()
+        values.append(psnr(clean, np.rint(result.clip(0, 1) * 255) / 255))
     return float(np.mean(values))
 
 
-def measure_times(runtimes: dict[tuple[str, str], Runtime], channels: int, size: int, runs: int) -> dict[Any, float]:
-    """Median seconds a megapixel of each, taking turns in random order after one warm-up round."""
-    x, sigma = torch.rand(1, channels, size, size), torch.tensor([0.1])
-    times: dict[Any, list[float]] = {key: [] for key in runtimes}
-    order = random.Random(0)
-    for _ in tqdm(range(runs + 1), f"{size} x {size}", leave=False):
-        for key in order.sample(list(runtimes), len(runtimes)):
-            started = time.perf_counter()
-            runtimes[key](x, sigma)
-            times[key].append(time.perf_counter() - started)
-    return {key: statistics.median(taken[1:]) / (size * size / 1e6) for key, taken in times.items()}
-
-
-def report(name: str, data: Path, pictures: int, size: int, runs: int) -> str:
+def report(name: str, data: Path, count: int, size: int, runs: int) -> str:
     """The measurements of one checkpoint as Markdown."""
     denoiser = Denoiser.from_pretrained(name, device="cpu")
     channels = denoiser.model.config.channels
-    pairs = noisy_pictures(data, pictures, channels)  # whether they are there is known before what takes time
+    # Whether they are there is known before what takes time.
+    pictures = [load_clean(source, channels) for source in find_images([data])[:count]]
+    pictures = [clean.reshape(*clean.shape[:2], channels) for clean in pictures]
     made = all_runtimes(denoiser)
     runtimes = {key: one for key, one in made.items() if not isinstance(one, str)}
-    seconds = measure_times(runtimes, channels, size, runs)
-    quality = {
-        key: [psnr(one, pairs, sigma) for sigma in SIGMAS] for key, one in tqdm(runtimes.items(), "PSNR", leave=False)
-    }
+    timed = {key: lambda x, sigma, one=one: one(x, torch.tensor([sigma])) for key, one in runtimes.items()}
+    seconds = measure(timed, channels, torch.float32, size, runs)
+    measured = tqdm(runtimes.items(), "PSNR", leave=False)
+    quality = {key: [mean_psnr(one, pictures, sigma) for sigma in SIGMAS] for key, one in measured}
     reference, base = quality["torch", "float32"], seconds["torch", str(denoiser.dtype).removeprefix("torch.")]
     levels = ", ".join(map(str, SIGMAS))
     lines = [

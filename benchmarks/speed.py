@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,10 +66,10 @@ def published_networks(channels: int) -> dict[str, nn.Module]:
 
 
 @torch.inference_mode()
-def measure(networks: dict[str, Callable], channels: int, dtype: torch.dtype, size: int, runs: int) -> dict[str, float]:
+def measure(networks: dict[Any, Callable], channels: int, dtype: torch.dtype, size: int, runs: int) -> dict[Any, float]:
     """Median seconds a megapixel of each network, taking turns in random order after one warm-up round."""
     x = torch.rand(1, channels, size, size).contiguous(memory_format=torch.channels_last)
-    times: dict[str, list[float]] = {name: [] for name in networks}
+    times: dict[Any, list[float]] = {name: [] for name in networks}
     order = random.Random(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         for _ in tqdm(range(runs + 1), f"{size} x {size}, {str(dtype).removeprefix('torch.')}", leave=False):

@@ -68,7 +68,7 @@ def test_what_the_backend_cannot_do_is_said(tiny_checkpoint, tmp_path, monkeypat
 
 def test_every_combination_has_figures_or_a_reason(checkpoint, tmp_path, photo):
     Image.fromarray(photo[:50, :60]).save(tmp_path / "a.png")
-    table = runtimes.report(str(checkpoint), tmp_path, pictures=1, size=64, runs=1)
+    table = runtimes.report(str(checkpoint), tmp_path, count=1, size=64, runs=1)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert [row[:2] for row in rows if row[0] == "torch"] == [["torch", p] for p in ("float32", "bfloat16", "int8")]
     reasons = {(row[0], row[1]) for row in rows if row[2].startswith("no: ")}
