@@ -1,7 +1,6 @@
 """Noisy pictures without clean ones: scenes of one or several shots, as a network gets them in use."""
 
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -138,14 +137,7 @@ def read_pages(source: Source) -> list[Picture]:
     Raises:
         ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
     """
-    content: Path | io.BytesIO = source.path
-    if source.size >= 0:
-        with open(source.path, "rb") as tar:
-            tar.seek(source.offset)
-            content = io.BytesIO(tar.read(source.size))
-            content.name = source.name
-    frames = read_frames(content, MAX_STACK)
-    return [Picture.from_frame(frame, source.name) for frame in frames]
+    return [Picture.from_frame(frame, source.name) for frame in read_frames(source.open(), MAX_STACK)]
 
 
 class NoisyPictures:

@@ -35,11 +35,6 @@ class Source:
     offset: int = 0
     size: int = -1
 
-    @property
-    def whole_file(self) -> bool:
-        """Whether the picture is a file of its own."""
-        return self.size < 0
-
     def stamp(self) -> tuple[int, int]:
         """Size in bytes, and when the file was changed last; (-1, 0) of a link to what is gone."""
         try:
@@ -48,11 +43,13 @@ class Source:
             return -1, 0
         return (self.size if self.size >= 0 else status.st_size), status.st_mtime_ns
 
-    def content(self) -> bytes:
-        """The bytes of the file."""
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+    def open(self) -> Path | io.BytesIO:
+        """The file, for :func:`denoiser.images.picture.read`: its path, or its bytes in a tar file with its name."""
+        if self.size < 0:
+            return self.path
+        with open(self.path, "rb") as tar:
+            tar.seek(self.offset)
+            return named(tar.read(self.size), self.name)
 
     def read(self, channels: int) -> Image.Image:
         """The picture in 8 bits, RGB or L (16-bit gray is rounded), turned as its EXIF says.
@@ -60,15 +57,17 @@ class Source:
         Raises:
             ImageUnreadable, ImageTooLarge: See :func:`denoiser.images.picture.read`.
         """
-        if self.whole_file:
-            picture = read(self.path)
-        else:
-            file = io.BytesIO(self.content())
-            file.name = self.name  # for messages
-            picture = read(file)
+        picture = read(self.open())
         pixels = np.rint(np.clip(picture.pixels, 0, 1) * 255).astype(np.uint8)
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         return image.convert("L" if channels == 1 else "RGB")
+
+
+def named(content: bytes, name: str) -> io.BytesIO:
+    """The bytes of a file, with its name, which messages give."""
+    file = io.BytesIO(content)
+    file.name = name
+    return file
 
 
 def find_images(places: Iterable[str | Path]) -> list[Source]:

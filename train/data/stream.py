@@ -7,6 +7,7 @@ sees, and the position in the stream is part of the run's state: a run that resu
 while the Hub cannot be read, steps see the window before.
 """
 
+import io
 import itertools
 import sys
 import threading
@@ -23,7 +24,7 @@ from denoiser.download.client_errors import is_network_error
 from denoiser.hub.card_text import HUB_PREFIX
 
 from .photographs import Photographs
-from .sources import Source
+from .sources import Source, named
 
 HELD_OUT = 16
 """Photographs at the beginning of the stream that are validated on and never trained on."""
@@ -42,9 +43,9 @@ class StreamedSource(Source):
         """Its size; it is as old as its data set."""
         return len(self.data), 0
 
-    def content(self) -> bytes:
-        """The bytes of the file."""
-        return self.data
+    def open(self) -> io.BytesIO:
+        """The bytes of the file, with its name."""
+        return named(self.data, self.name)
 
 
 @dataclass(frozen=True)
