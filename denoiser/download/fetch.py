@@ -75,7 +75,6 @@ def fetch(
     check: Callable[[Path], object] = lambda config: None,
     make_room: Callable[[str, int], object] = lambda commit, size: None,
     progress: Callable[[int, int], object] | None = None,
-    force_download: bool = False,
     local_files_only: bool = False,
 ) -> Fetched:
     """The verified files of a checkpoint repository, from the Hub or its cache.
@@ -90,7 +89,6 @@ def fetch(
         check: Called with the path of config.json before the weights are downloaded; raises if it is not valid.
         make_room: Called with the commit and the bytes to download, before a download.
         progress: Called with the bytes of the weights so far and in total.
-        force_download: Download even what is cached.
         local_files_only: Do not ask the Hub.
 
     Raises:
@@ -100,7 +98,7 @@ def fetch(
         HubUnreachable: The Hub does not answer and the files are not in the cache.
     """
     check_name(repo_id, revision)
-    repository = _Repository(repo_id, revision, token, cache_dir and str(cache_dir), force_download, also)
+    repository = _Repository(repo_id, revision, token, cache_dir and str(cache_dir), also)
     with _locks_guard:
         lock = _locks.setdefault((repo_id, revision, repository.cache_dir), threading.Lock())
     with lock:  # other threads that ask for the same repository then find it cached
@@ -111,7 +109,7 @@ def fetch(
             info = repository.ask(TIMEOUT_IF_CACHED if cached else TIMEOUT)
             found = repository.from_hub(info, max_bytes, check, make_room, progress)
         except HubUnreachable as error:
-            if not cached or force_download:
+            if not cached:
                 raise
             return repository.from_cache(cached, check, failure_reason(error.__cause__))
         record_ref(found.folder, found.commit, revision)
@@ -143,7 +141,6 @@ class _Repository:
     revision: str | None
     token: str | bool | None
     cache_dir: str | None
-    force_download: bool
     also: tuple[str, ...]
 
     def ask(self, timeout: float) -> ModelInfo:
@@ -174,11 +171,7 @@ class _Repository:
         commit = info.sha or ""
         self._check_files(files, max_bytes)
         present = [name for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *self.also) if name in files]
-        lacking = [
-            name
-            for name in present
-            if self.force_download or not cached_path(self.repo_id, name, commit, self.cache_dir)
-        ]
+        lacking = [name for name in present if not cached_path(self.repo_id, name, commit, self.cache_dir)]
         if lacking:
             # The client retries for half a minute when files are not available; a first request without retries fails
             # at once.
@@ -251,14 +244,11 @@ class _Repository:
                             revision=commit,
                             token=self.token,
                             cache_dir=self.cache_dir,
-                            force_download=self.force_download,
                             tqdm_class=progress_bar,
                         )
                     )
                 except RuntimeError as error:  # what its Xet transfer raises when it cannot connect
                     raise HubUnreachable(f"The Hub did not deliver {self.repo_id}: {error}"[:300]) from error
-                except ValueError as error:  # with force_download the client wraps the HTTP error in one
-                    raise error.__cause__ or error from None
                 except Exception as error:
                     answered = isinstance(error, hub_errors.HfHubHTTPError | hub_errors.LocalEntryNotFoundError)
                     if pause is None or answered or not is_network_error(error):

@@ -161,10 +161,6 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
         *,
         revision: str | None = None,
         token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        map_location: str | torch.device = "cpu",
     ) -> Self:
         """Load a network from a folder or a Hub repository; unlike the mixin's own loading, strictly.
 
@@ -179,15 +175,9 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
             if isinstance(pretrained_model_name_or_path, Path) or folder.is_absolute():
                 raise CheckpointNotFound(f"There is no folder {folder}.")
             folder = fetch(
-                name,
-                revision,
-                token=token,
-                cache_dir=cache_dir,
-                check=lambda config: cls.config_from_folder(config.parent, name),
-                force_download=force_download,
-                local_files_only=local_files_only,
+                name, revision, token=token, check=lambda config: cls.config_from_folder(config.parent, name)
             ).folder
-        return cls.load_folder(folder, map_location, name)
+        return cls.load_folder(folder, "cpu", name)
 
     @classmethod
     def config_from_folder(cls, folder: Path, label: str) -> ModelConfig:
