@@ -203,7 +203,15 @@ def _fine_tune(
     with torch.no_grad():
         for kernel, gain in zip(kernels.values(), kept):
             kernel.mul_(gain)
-    adapted = Denoiser(model, denoiser.device, denoiser.dtype, denoiser.self_ensemble, denoiser.name)
+    adapted = Denoiser(
+        model,
+        denoiser.device,
+        denoiser.dtype,
+        denoiser.self_ensemble,
+        denoiser.name,
+        denoiser.revision,
+        folder=denoiser.folder,  # whose license holds for what is made of its weights
+    )
     return Adaptation(adapted, objective.label, before, best, steps, time.monotonic() - started)
 
 

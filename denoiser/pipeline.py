@@ -202,7 +202,16 @@ class Denoiser:
         """The same in float32, of the same weights: what takes small differences of results, as SURE does, needs it."""
         if self.dtype == torch.float32 and self._infer.network is self.model:
             return self
-        return Denoiser(self.model, self.device, torch.float32, self.self_ensemble, self.name)
+        return Denoiser(
+            self.model,
+            self.device,
+            torch.float32,
+            self.self_ensemble,
+            self.name,
+            self.revision,
+            self.note,
+            self.folder,
+        )
 
     def _write(self, target: Path, name: str, existing: str | None) -> None:
         source = self.folder and Checkpoint(self.name, self.folder, self.revision)

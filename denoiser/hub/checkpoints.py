@@ -126,7 +126,7 @@ def find_checkpoint(
             "it out, or name a Hub repository."
         )
     if local:
-        return Checkpoint(str(name), folder)
+        return Checkpoint(str(name), folder.absolute())  # the current folder may change
     if bundled:
         return find_bundled(str(name).rstrip("/"))
     # A Path is never a Hub id.

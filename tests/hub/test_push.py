@@ -7,7 +7,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from denoiser import CannotPublish, Denoiser, HubUnreachable
+from denoiser import CannotPublish, Denoiser, HubUnreachable, adaptation
+from denoiser.adaptation import adapt
 from denoiser.hub.checkpoints import BUNDLED
 
 
@@ -82,6 +83,23 @@ def test_a_checkpoint_takes_its_card_and_pictures_along(hub, tmp_path):
     text = (tmp_path / "copy" / "README.md").read_text()
     assert not ModelCard(text).data.eval_results and "| cbsd68 |" not in text
     assert f"from the weights of `{tmp_path / 'copy'}`" in text
+
+
+@pytest.mark.parametrize("derived", ["in_float32", "adapted"])
+def test_what_is_made_of_a_checkpoint_keeps_its_license(derived, tiny_checkpoint, tmp_path, photo, monkeypatch):
+    (tiny_checkpoint / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# tiny\n")
+    monkeypatch.chdir(tmp_path)
+    denoiser = Denoiser.from_pretrained("tiny", device="cpu", dtype="bfloat16")
+    monkeypatch.chdir("/")
+    if derived == "in_float32":
+        made = denoiser.in_float32()
+    else:
+        monkeypatch.setattr(adaptation, "MIN_GAIN", -100.0)  # any weights are better
+        monkeypatch.setattr(adaptation, "_is_certain", lambda *arguments: True)
+        made = adapt(denoiser, photo[:40, :100], 600, sigma=25, max_steps=1).denoiser
+    assert made is not denoiser
+    made.save_pretrained(tmp_path / "made")
+    assert ModelCard((tmp_path / "made" / "README.md").read_text()).data.license == "cc-by-nc-4.0"
 
 
 def test_other_weights_leave_nothing_of_the_former_ones_behind(hub, tmp_path):
