@@ -189,7 +189,8 @@ class Picture:
         """``function`` over pixels and alpha."""
         whole = self.pixels if self.beyond is None else np.where(self.beyond != 0, self.beyond, self.pixels)
         whole = np.ascontiguousarray(function(whole))
-        pixels, beyond = _within_range(whole, whole)
+        with np.errstate(over="ignore"):  # of doubles, where there are no data
+            pixels, beyond = _within_range(whole.astype(np.float32, copy=False), whole)
         alpha = None if self.alpha is None else np.ascontiguousarray(function(self.alpha))
         return dataclasses.replace(self, pixels=pixels, alpha=alpha, beyond=beyond)
 

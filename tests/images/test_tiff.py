@@ -209,9 +209,9 @@ def test_other_samples_are_refused_with_their_type(tmp_path, dtype):
         read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("extra", [1, 2])
-def test_highlights_and_shadows_of_floats_survive(tmp_path, extra, tiny_model):
-    array = np.full((40, 48, 3), 0.2, np.float32)
+@pytest.mark.parametrize(("extra", "dtype"), [(1, np.float32), (2, np.float32), (2, np.float64)])
+def test_highlights_and_shadows_of_floats_survive(tmp_path, extra, dtype, tiny_model):
+    array = np.full((40, 48, 3), 0.2, dtype)
     array[10:20, 10:20], array[30:, 30:] = 40.0 * extra, -3.0
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb")
     result = np.asarray(Denoiser(tiny_model, dtype="float32")(tmp_path / "a.tif", 2))
@@ -219,6 +219,9 @@ def test_highlights_and_shadows_of_floats_survive(tmp_path, extra, tiny_model):
     picture = read(tmp_path / "a.tif")
     assert np.allclose(np.asarray(picture.restore(picture.pixels)), array, rtol=1e-6)
     assert np.asarray(picture.downscale(400)).max() > 30 * extra
+    part = picture.crop(1000)
+    assert part.pixels.dtype == np.float32
+    assert np.asarray(Denoiser(tiny_model, dtype="float32")(part, 2)).max() == pytest.approx(40 * extra, abs=1)
 
 
 def test_floats_on_another_scale_are_refused(tmp_path):
