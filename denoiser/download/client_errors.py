@@ -3,14 +3,17 @@
 import contextlib
 import errno
 import json
+import socket
+import ssl
 from collections.abc import Generator
 
 from huggingface_hub import errors as hub_errors
 
 from ..errors import CheckpointGated, CheckpointInvalid, CheckpointNotFound, DenoiserError, HubUnreachable
 
-# Errors of the local disk, which are OSErrors as those of the network are.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+# OSErrors of the network that have no class of their own, and those of the client itself, which have no number. All
+# others are of the local disk.
+_NETWORK_ERRORS = (None, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
 
 
 @contextlib.contextmanager
@@ -66,6 +69,12 @@ def translate_errors(
                 f"The Hub did not deliver {name}{at}: it was {failure_reason(error)}. Try again later, or use a "
                 "bundled checkpoint."
             ) from error
+        if isinstance(error, OSError):
+            where = f" {error.filename}" if error.filename and token is not False else ""  # no paths for strangers
+            raise DenoiserError(
+                f"{name}{at} cannot be stored on this machine: {error.strerror}{where}. Make room there, or have "
+                "HF_HOME name a folder that can be written to."
+            ) from error
         raise
 
 
@@ -90,7 +99,9 @@ def is_network_error(error: BaseException) -> bool:
     """
     if type(error).__module__.startswith("http"):
         return True
-    return isinstance(error, OSError) and error.errno not in _DISK_ERRORS
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror | ssl.SSLError):
+        return True
+    return isinstance(error, OSError) and error.errno in _NETWORK_ERRORS
 
 
 def not_the_hub_message(name: str, revision: str | None) -> str:

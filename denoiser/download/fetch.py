@@ -96,6 +96,7 @@ def fetch(
         CheckpointGated: The owner of the repository requires users to request access.
         CheckpointInvalid: It is not a checkpoint, is too large, or arrives damaged twice.
         HubUnreachable: The Hub does not answer and the files are not in the cache.
+        DenoiserError: They cannot be written to the cache.
     """
     check_name(repo_id, revision)
     repository = _Repository(repo_id, revision, token, cache_dir and str(cache_dir), also)

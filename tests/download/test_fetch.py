@@ -1,7 +1,9 @@
+import errno
 import json
 import os
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -59,6 +61,10 @@ def http_error(kind):
         (http_error(hub_errors.HfHubHTTPError), HubUnreachable, "did not deliver"),
         (ConnectionResetError("cut"), HubUnreachable, "did not deliver"),
         (httpx.ReadTimeout("slow"), HubUnreachable, "did not deliver"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), HubUnreachable, "did not deliver"),
+        (socket.gaierror(-2, "Name or service not known"), HubUnreachable, "did not deliver"),
+        (OSError("Consistency check failed"), HubUnreachable, "did not deliver"),
+        (OSError(errno.ENAMETOOLONG, "Name too long", "/c"), DenoiserError, "on this machine: Name too long /c"),
     ],
 )
 def test_every_answer_of_the_hub_is_an_error_of_its_own_with_the_cause(raised, expected, message):
@@ -269,6 +275,21 @@ def test_only_the_three_files_are_ever_fetched(hub, tiny_checkpoint):
     Denoiser.from_pretrained("user/more")
     fetched = {line.rpartition("/")[2] for line in hub.requests if "resolve" in line}
     assert fetched == {"config.json", "model.safetensors", "README.md"}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_disk_that_takes_no_file_is_not_taken_for_the_network(hub, tiny_checkpoint, tmp_path, cached):
+    cache = tmp_path / "cache"
+    if cached:
+        fetch.fetch("user/tiny", cache_dir=cache)
+        hub.put("user/tiny", tiny_checkpoint, README_md=b"# new")
+        shutil.rmtree(cache / "models--user--tiny" / "blobs")
+        (cache / "models--user--tiny" / "blobs").touch()
+    else:
+        cache.touch()
+    with pytest.raises(DenoiserError, match=r"cannot be stored on this machine: \w.*/cache") as caught:
+        fetch.fetch("user/tiny", cache_dir=cache)
+    assert not isinstance(caught.value, HubUnreachable)
 
 
 # -- surviving --------------------------------------------------------------------------------------------------------
