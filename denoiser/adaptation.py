@@ -140,7 +140,7 @@ def adapt(
             "would keep"
         )
     noisy = torch.from_numpy(given.stabilize(given.pixels).copy()).permute(2, 0, 1)[None].to(denoiser.device)
-    level = torch.tensor([given.level], device=denoiser.device)
+    level = torch.tensor([given.level], dtype=torch.float32, device=denoiser.device)
     factors = (1 - LEVEL_ERROR, 1.0, 1 + LEVEL_ERROR) if sigma is None or blind else (1.0,)
     factors = factors if isinstance(objective, Sure) else ()  # the others count all noise of a pixel as error
     return _fine_tune(denoiser, model, noisy, level, objective, seconds, max_steps, progress, factors)

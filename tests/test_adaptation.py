@@ -100,6 +100,17 @@ def test_any_picture_and_network(smooth, channels, shape, dtype):
     assert restored.shape == noisy.shape and restored.dtype == noisy.dtype
 
 
+def test_the_default_dtype_of_torch_changes_nothing(smooth):
+    denoiser, noisy = network(), add_noise(smooth, "gaussian", seed=1, sigma=25)
+    expected = adapt(denoiser, noisy, seconds=600, max_steps=2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        adapted = adapt(denoiser, noisy, seconds=600, max_steps=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (adapted.before, adapted.after) == (expected.before, expected.after)
+
+
 def test_bad_steps_are_thrown_away(smooth, monkeypatch):
     monkeypatch.setattr("denoiser.adaptation.RATE", 10.0)
     noisy = add_noise(smooth, "gaussian", seed=1, sigma=25)

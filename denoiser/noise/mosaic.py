@@ -38,6 +38,22 @@ def mosaic_noise(
     x: Array, random: Random[Array], chroma: float, smoothing: float, grain: float, sharpening: float, scale: float
 ) -> Array:
     """Noise of the shape of ``x``, of standard deviation 1 at a photosite; see :func:`denoiser.noise.camera.raw`."""
+    device = x.device if isinstance(x, torch.Tensor) else torch.device("cpu")
+    with torch.autocast(device.type, enabled=False):  # the same seed gives the same noise
+        noise = _mosaic_noise(x, device, random, chroma, smoothing, grain, sharpening, scale)
+    return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
+
+
+def _mosaic_noise(
+    x: Array,
+    device: torch.device,
+    random: Random[Array],
+    chroma: float,
+    smoothing: float,
+    grain: float,
+    sharpening: float,
+    scale: float,
+) -> Any:
     height, width = x.shape[-2:]
     # Of a tensor of scales the largest is not asked for: a GPU would make the step wait for it.
     largest = MAX_SCALE if isinstance(scale, torch.Tensor) else scale
@@ -45,15 +61,14 @@ def mosaic_noise(
     shape = (*x.shape[:-3], 1, *(math.ceil(side * largest) + 4 + 2 * resized for side in (height, width)))
     first = x[..., :1, :1, :1]
     photosites: Any = first.expand(shape) if isinstance(first, torch.Tensor) else np.broadcast_to(first, shape)
-    white = torch.as_tensor(random.normal(photosites))
-    chance = torch.as_tensor(random.uniform(x[..., :1, :1], channels=3))
+    white = torch.as_tensor(random.normal(photosites), device=device)
+    chance = torch.as_tensor(random.uniform(x[..., :1, :1], channels=3), device=device)
     white, chance = white.reshape(-1, *white.shape[-3:]), chance.reshape(-1, 3, 1, 1)
     strips = (white[..., top : top + STRIP + 4, :] for top in range(0, shape[-2] - 4, STRIP))
     noise: Any = torch.cat([demosaic(strip, chance) for strip in strips], -2)
     if resized:
         noise = _resize(noise, height, width, scale)
-    noise = _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)
-    return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
+    return _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)
 
 
 def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
@@ -82,16 +97,16 @@ def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
 @functools.cache
 def _filters(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Both algorithms' filters (8, 1, 5, 5), cached: copying them at every step would make a GPU wait."""
-    simple = torch.tensor(BILINEAR, dtype=dtype)
+    simple = torch.tensor(BILINEAR, dtype=dtype, device=device)
     simple = simple / simple.sum((1, 2), keepdim=True)
-    return torch.cat([simple, torch.tensor(GRADIENT_CORRECTED, dtype=dtype) / 8])[:, None].to(device)
+    return torch.cat([simple, torch.tensor(GRADIENT_CORRECTED, dtype=dtype, device=device) / 8])[:, None]
 
 
 def _resize(noise: torch.Tensor, height: int, width: int, scale: float | torch.Tensor) -> torch.Tensor:
     """Noise (B, C, H, W) reduced ``scale`` times, or enlarged below 1, from its upper left corner on; bilinear."""
     scale = torch.as_tensor(scale, dtype=noise.dtype, device=noise.device).reshape(-1, 1).expand(len(noise), 1)
     rows, columns = noise.shape[-2:]
-    y, x = ((torch.arange(side, device=noise.device) + 0.5) * scale for side in (height, width))
+    y, x = ((torch.arange(side, dtype=noise.dtype, device=noise.device) + 0.5) * scale for side in (height, width))
     reach = (scale - 1).clamp(min=0) / 2  # four places are averaged for each pixel: else fine noise is aliased
     total = 0
     for up in (-1, 1):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from denoiser import NOISES, ImageUnreadable, add_noise
-from denoiser.noise import TorchRandom
+from denoiser.noise import TorchRandom, mosaic
 from denoiser.noise.mosaic import demosaic
 
 KINDS = sorted(NOISES)
@@ -25,6 +25,19 @@ def test_the_same_seed_gives_the_same_noise_in_numpy_and_torch(kind, photo):
     assert torch.equal(batch[1], add_noise(planes, kind, seed=7))
     if kind in DRAWN:
         assert not np.array_equal(first, add_noise(picture, kind, seed=8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_torch_is_told_for_all_changes_no_noise(kind, photo):
+    picture, parameters = photo[:40, :56].astype(np.float32) / 255, {"scale": 1.5} if kind == "raw" else {}
+    first = add_noise(picture, kind, seed=7, **parameters)
+    mosaic._filters.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            assert np.array_equal(first, add_noise(picture, kind, seed=7, **parameters))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("kind", KINDS)
