@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -117,13 +118,13 @@ class Run:
         try:
             bar = tqdm(total=total, initial=total - len(waiting), unit="picture")
             with logging_redirect_tqdm([logging.getLogger(__package__)]), bar:
-                reading = reader.submit(self._read, waiting[0]) if waiting else None
+                reading = self._start_reading(reader, waiting[0]) if waiting else None
                 for index, job in enumerate(waiting):
                     assert reading
                     current, following = reading, waiting[index + 1 : index + 2]
                     result = self._attempt(job, lambda current=current: self._compute(current, bar))
                     # Read on only now: two large pictures at a time, not three.
-                    reading = reader.submit(self._read, following[0]) if following else None
+                    reading = self._start_reading(reader, following[0]) if following else None
                     self._finish(written)
                     written = None
                     if result:
@@ -140,14 +141,21 @@ class Run:
         if written:
             self._finish(written)
 
+    def _start_reading(self, reader: ThreadPoolExecutor, job: Job) -> Callable[[], Source]:
+        """Read a picture in the background; returns what waits for it.
+
+        Standard input is read in the waiting thread: no Ctrl-C would end another one that reads it.
+        """
+        return reader.submit(self._read, job).result if job.source else functools.partial(self._read, job)
+
     def _read(self, job: Job) -> Source:
         return read_source(job, self.options.page, FORMATS.get(self.options.format), self.options.overwrite)
 
     def _write(self, job: Job, frames: list[Frame], path: Path) -> str:
         return write_result(frames, path, job.target is None, self.options.overwrite)
 
-    def _compute(self, reading: Future[Source], bar: "tqdm[Any]") -> tuple[list[Frame], Path]:
-        (frames, path, note), start = reading.result(), bar.n
+    def _compute(self, read: Callable[[], Source], bar: "tqdm[Any]") -> tuple[list[Frame], Path]:
+        (frames, path, note), start = read(), bar.n
         if note:
             tqdm.write(note, file=sys.stderr)
         results: list[Frame] = []

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -480,6 +482,16 @@ def test_standard_input_to_standard_output(run, tiny_checkpoint, pictures, monke
         assert status == 0 and clean.format == "WEBP"
     status, error, content = piped(b"no picture")
     assert status == 1 and content == b"" and "is not a picture" in error
+
+
+def test_standard_input_that_does_not_end_is_left_by_ctrl_c(run, tmp_path, monkeypatch):
+    def wait() -> bytes:
+        assert threading.current_thread() is threading.main_thread()  # the one that a signal interrupts
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=wait)))
+    status, error = run("-", "-o", tmp_path / "clean.png")
+    assert status == 130 and "stopped after 0 of 1 pictures" in error
 
 
 @pytest.mark.parametrize(
