@@ -146,12 +146,12 @@ def _pictures(source: Path, output: Path) -> Iterator[tuple[Path, str]]:
     if not source.is_dir():
         yield source, ""
         return
-    inside = output.resolve()
-    within = source.resolve() in inside.parents
+    inside = _resolve(output)
+    within = _resolve(source) in inside.parents
     for path, problem in walk(source):
         if path.suffix.lower() not in READ_EXTENSIONS and not problem:
             continue
-        if not (within and path.resolve().is_relative_to(inside)):
+        if not (within and _resolve(path).is_relative_to(inside)):
             yield path, problem
 
 
@@ -185,7 +185,7 @@ def check_outputs(jobs: list[Job], originals: set[Path]) -> None:
     for job in jobs:
         assert job.target
         for path in (job.target, *job.alternatives):
-            resolved = path.resolve()
+            resolved = _resolve(path)
             if resolved in originals:
                 raise ValueError(f"{path} is an input: it would be overwritten. Choose another output.")
             if resolved in taken:

@@ -371,6 +371,10 @@ def test_links_to_nothing_and_round_in_a_circle_are_failures(run, pictures, tmp_
     named = [pictures / name for name in ("gone.png", "round.png", "a.png")]
     status, error = run(*named, "-o", tmp_path / "named")
     assert status == 1 and "wrote 1 pictures" in error and "2 of 3 pictures failed" in error
+    (pictures / "inside").mkdir()
+    (pictures / "inside" / "a.png").symlink_to("a.png")  # an output
+    status, error = run(pictures, "-o", pictures / "inside")
+    assert status == 1 and "wrote 2 pictures" in error and "3 of 5 pictures failed" in error
 
 
 def test_what_cannot_be_read_now_is_not_taken_for_done(run, pictures, tmp_path, close_deeper):
