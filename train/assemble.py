@@ -14,7 +14,7 @@ from denoiser.hub.card_sections import RECIPE_FILE, plain
 from denoiser.hub.card_without_clean import NO_ERROR
 from denoiser.hub.checkpoints import Checkpoint
 from denoiser.hub.evaluation_files import EVALUATION_FOLDER, evaluation_files
-from denoiser.hub.push import copy_checkpoint, delete_earlier
+from denoiser.hub.push import copy_checkpoint, staged
 from denoiser.models import CONFIG_FILE, WEIGHTS_FILE, load_model
 
 from .evaluate import EVALUATION_FILE, weights_hash
@@ -89,19 +89,18 @@ def _assemble_run(run: Path, target: Path, name: str, existing: str | None, forc
         )
     pictures = [file for file in (SAMPLES_FILE, FAILURE_FILE) if (run / file).exists()]
     text = card.render(facts, evaluation, name, existing, failure=FAILURE_FILE in pictures)
-    target.mkdir(parents=True, exist_ok=True)
-    delete_earlier(target)
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        shutil.copyfile(run / "checkpoint" / file, target / file)
-    with Image.open(run / CURVE_FILE) as curve:
-        curve.convert("RGB").quantize(64).save(target / CURVE_FILE, optimize=True)  # of lines and letters, a third
-    for file in pictures:
-        with Image.open(run / file) as picture:
-            # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
-            picture.save(target / Path(file).with_suffix(".webp"), format="webp", quality=75, method=6)
-    recipe = yaml.safe_dump(plain(facts["config"]), sort_keys=False, default_flow_style=None)
-    write_text(target / RECIPE_FILE, recipe)
-    for file, content in evaluation_files(evaluation).items():
-        (target / EVALUATION_FOLDER).mkdir(exist_ok=True)
-        write_text(target / EVALUATION_FOLDER / file, content)
-    write_text(target / CARD_FILE, text)
+    with staged(target) as staging:
+        for file in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copyfile(run / "checkpoint" / file, staging / file)
+        with Image.open(run / CURVE_FILE) as curve:
+            curve.convert("RGB").quantize(64).save(staging / CURVE_FILE, optimize=True)  # of lines and letters, a third
+        for file in pictures:
+            with Image.open(run / file) as picture:
+                # Noise hardly packs without loss, and a megabyte of it is much beside the weights of a small network.
+                picture.save(staging / Path(file).with_suffix(".webp"), format="webp", quality=75, method=6)
+        recipe = yaml.safe_dump(plain(facts["config"]), sort_keys=False, default_flow_style=None)
+        write_text(staging / RECIPE_FILE, recipe)
+        for file, content in evaluation_files(evaluation).items():
+            (staging / EVALUATION_FOLDER).mkdir(exist_ok=True)
+            write_text(staging / EVALUATION_FOLDER / file, content)
+        write_text(staging / CARD_FILE, text)

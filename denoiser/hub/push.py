@@ -1,9 +1,10 @@
 """Checkpoints on their way out: what a folder of one holds, and a push of it to the Hub in one commit."""
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def write_checkpoint(
         copy_checkpoint(source, target, name, existing)
         return
     text = card.render(card.describe(model, source), [], name, existing)
-    delete_earlier(target)
-    model.save_pretrained(target)
-    _write_card(target, text)
+    with staged(target) as staging:
+        model.save_pretrained(staging)
+        (staging / CARD_FILE).write_text(text, encoding="utf-8")
 
 
 def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str | None, own: bool = False) -> None:
@@ -73,30 +74,38 @@ def copy_checkpoint(source: Checkpoint, target: Path, name: str, existing: str |
     if source.revision:  # its pictures were not fetched
         text = card_text.link_files(text, f"{ADDRESS}{source.name}/resolve/{source.revision}/")
     text = card_text.merge(existing, text, own)
+    with staged(target) as staging:
+        if not target.samefile(source.folder):
+            for path in (path for pattern in PUBLISHED for path in source.folder.glob(pattern)):
+                copy = staging / path.relative_to(source.folder)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, copy)
+        (staging / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder whose files become those of ``target`` in the end: what is interrupted before leaves it as it was.
+
+    What says something of the weights that ``target`` has is deleted, if it gets others.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    if not target.samefile(source.folder):
-        delete_earlier(target)
-        for path in (path for pattern in PUBLISHED for path in source.folder.glob(pattern)):
-            copy = target / path.relative_to(source.folder)
-            copy.parent.mkdir(exist_ok=True)
-            copy.unlink(missing_ok=True)  # someone may have it open: as it was
-            shutil.copyfile(path, copy)
-    _write_card(target, text)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target) as folder:
+        staging = Path(folder)
+        yield staging
+        if (staging / WEIGHTS_FILE).exists():
+            _delete_earlier(target)
+        for path in [path for path in staging.rglob("*") if path.is_file()]:
+            final = target / path.relative_to(staging)
+            final.parent.mkdir(exist_ok=True)
+            path.replace(final)  # someone may have the former one open: as it was
 
 
-def delete_earlier(folder: Path) -> None:
-    """Delete what says something of the weights that a folder has: it gets others."""
+def _delete_earlier(folder: Path) -> None:
     for path in [path for pattern in OF_THE_WEIGHTS for path in folder.glob(pattern)]:
         path.unlink()
         if path.parent != folder and not any(path.parent.iterdir()):
             path.parent.rmdir()
-
-
-def _write_card(folder: Path, text: str) -> None:
-    """Write a card at once: there may be one with a person's words."""
-    partial = folder / f".{CARD_FILE}"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(folder / CARD_FILE)
 
 
 def push(

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -112,8 +113,10 @@ def count_parameters(config: ModelConfig) -> int:
 
 def holds_weights(folder: Path, model: DenoisingAutoencoder) -> bool:
     """Whether a checkpoint folder holds exactly the weights of ``model``."""
-    path = folder / WEIGHTS_FILE
-    saved = safetensors.torch.load_file(path) if path.is_file() else {}
+    try:
+        saved = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    except (safetensors.SafetensorError, OSError):  # cut short or deleted since it was loaded
+        return False
     weights = model.state_dict()
     return saved.keys() == weights.keys() and all(
         torch.equal(saved[name].float(), weight.cpu()) for name, weight in weights.items()

@@ -119,6 +119,29 @@ def test_other_weights_leave_nothing_of_the_former_ones_behind(hub, tmp_path):
     assert {path.name for path in (tmp_path / "copy").iterdir()} == files - {".gitattributes"}
 
 
+@pytest.mark.parametrize("call", ["shutil.copyfile", "safetensors.torch.save_model"])
+def test_what_is_interrupted_leaves_the_earlier_checkpoint(denoiser, tmp_path, monkeypatch, call):
+    Denoiser.from_pretrained("color-small").save_pretrained(tmp_path)
+    before = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(call, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        (denoiser if "save" in call else Denoiser.from_pretrained("color-large")).save_pretrained(tmp_path)
+    assert before == {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_weights_that_were_cut_short_meanwhile_are_not_the_same(tiny_checkpoint, tmp_path):
+    (tiny_checkpoint / "README.md").write_text("# tiny\n")
+    denoiser = Denoiser.from_pretrained(tiny_checkpoint, device="cpu")
+    weights = (tiny_checkpoint / "model.safetensors").read_bytes()
+    (tiny_checkpoint / "model.safetensors").write_bytes(weights[:-9])
+    denoiser.save_pretrained(tmp_path / "copy")
+    assert Denoiser.from_pretrained(tmp_path / "copy", device="cpu").model.config == denoiser.model.config
+
+
 @pytest.mark.parametrize(
     ("token", "repo_id", "message"),
     [
