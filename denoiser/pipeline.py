@@ -152,7 +152,7 @@ class Denoiser:
             ValueError: The folder's card is not UTF-8, or its metadata cannot be read.
             OSError: It cannot be written.
         """
-        target = Path(folder).expanduser()
+        target = Path(os.path.expanduser(folder))
         existing = card_text.read(target / CARD_FILE) if (target / CARD_FILE).exists() else None
         self._write(target, target.resolve().name, existing)
 

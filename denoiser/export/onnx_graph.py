@@ -141,7 +141,7 @@ def fetch_onnx(repo_id: str, revision: str | None = None, token: str | bool | No
 
 def graph_name(checkpoint: Checkpoint) -> str:
     """The name of a checkpoint in a file for others: a folder's without its place on this machine, or its run's."""
-    path = Path(checkpoint.name).expanduser()
+    path = Path(os.path.expanduser(checkpoint.name))
     if not path.is_dir():
         return checkpoint.name
     folder = path.resolve()

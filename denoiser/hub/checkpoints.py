@@ -116,7 +116,7 @@ def find_checkpoint(
     if not isinstance(name, str | os.PathLike) or not isinstance(revision, str | None):
         wrong = name if isinstance(revision, str | None) else revision
         raise TypeError(f"a checkpoint is named by text, and so is its revision: got {wrong!r:.120}")
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # that of Path fails where there is no such user
     bundled = str(name).rstrip("/") in bundled_checkpoints()
     # Path("") is the current folder; a folder of pictures called "photo" is not meant.
     local = bool(str(name)) and os.path.isdir(folder) and (not bundled or (folder / CONFIG_FILE).is_file())

@@ -7,6 +7,7 @@ value that is not finite raises :class:`~denoiser.errors.CheckpointInvalid`, whi
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, cast
 
@@ -170,7 +171,7 @@ class DenoisingAutoencoder(nn.Module, PyTorchModelHubMixin, library_name="denois
             CheckpointGated, HubUnreachable: See :mod:`denoiser.download.fetch`.
         """
         name = str(pretrained_model_name_or_path)
-        folder = Path(name).expanduser()
+        folder = Path(os.path.expanduser(name))
         if not folder.is_dir():
             if isinstance(pretrained_model_name_or_path, Path) or folder.is_absolute():
                 raise CheckpointNotFound(f"There is no folder {folder}.")

@@ -73,7 +73,9 @@ def test_every_answer_of_the_hub_is_an_error_of_its_own_with_the_cause(raised, e
     assert caught.value.__cause__ is raised and isinstance(caught.value, DenoiserError)
 
 
-@pytest.mark.parametrize("name", ["user/name/more", "../name", "/user/name", "~/name", Path("user/name")])
+@pytest.mark.parametrize(
+    "name", ["user/name/more", "../name", "/user/name", "~/name", "~nobody/name", Path("user/name")]
+)
 def test_what_looks_like_a_path_never_goes_to_the_hub(name):
     with pytest.raises(CheckpointNotFound, match="a Hub repository is written user/name"):
         find_checkpoint(name)
