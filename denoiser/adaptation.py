@@ -107,10 +107,11 @@ def adapt(
 
     Raises:
         ImageUnreadable, ImageTooLarge: See :class:`Denoiser`.
-        ValueError: ``seconds`` is not positive, ``sigma`` is out of range, or ``objective`` needs several shots.
+        ValueError: ``seconds`` is not positive and finite, ``sigma`` is out of range, or ``objective`` needs several
+            shots.
     """
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds:g}")
+    if not 0 < seconds < float("inf"):  # the weights are scored at shares of them
+        raise ValueError(f"seconds must be positive and finite, got {seconds:g}")
     model, blind = copy.deepcopy(denoiser.model), denoiser.model.config.blind
     objective = objective or Sure()
     if objective.shots > 1:

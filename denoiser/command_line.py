@@ -89,7 +89,7 @@ def check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is for checkpoints: leave --method out")
     if options.tune and options.strength != 1:
         raise ValueError("--tune is for checkpoints, and chooses the strength: leave --strength out")
-    if options.adapt is not None and not options.adapt > 0:
+    if options.adapt is not None and not 0 < options.adapt < float("inf"):
         raise ValueError("--adapt is for checkpoints, and takes a positive number of seconds")
     if options.page is not None and options.page < 1:
         raise ValueError("--page counts from 1")

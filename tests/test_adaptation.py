@@ -156,8 +156,9 @@ def test_the_structured_variant_takes_noise_that_neighbors_share(smooth):
 
 
 def test_impossible_requests_are_refused(smooth):
-    with pytest.raises(ValueError, match="seconds must be positive"):
-        adapt(network(), smooth, seconds=0)
+    for seconds in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="seconds must be positive and finite"):
+            adapt(network(), smooth, seconds=seconds)
     with pytest.raises(ValueError, match="needs several shots of a scene"):
         adapt(network(), smooth, objective=Noise2Noise())
     for sigma in (-5, float("nan"), 300):
@@ -175,6 +176,6 @@ def test_the_command_line_adapts_and_says_what_it_gained(smooth, tmp_path, capsy
     assert main([*command, "-o", str(tmp_path / "adapted.png"), "--adapt", "0.5"]) == 0
     assert re.search("by SURE's (own )?measure", capsys.readouterr().err)
     assert (tmp_path / "adapted.png").exists()
-    for wrong in (["--adapt", "0"], ["--adapt", "3", "--method", "median"]):
+    for wrong in (["--adapt", "0"], ["--adapt", "inf"], ["--adapt", "3", "--method", "median"]):
         assert main([*command, "-o", str(tmp_path / "x.png"), *wrong]) == 2
         assert "--adapt is for checkpoints" in capsys.readouterr().err
