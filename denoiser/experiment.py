@@ -116,6 +116,8 @@ def run(
     Raises:
         ValueError: A parameter is out of range; the message says which.
     """
+    if isinstance(sigma, str) and sigma not in ("known", "estimate"):
+        raise ValueError(f'sigma must be a number, "known" or "estimate", got {sigma!r}')
     start = degrade(picture, noise, parameters, seed, (lambda: progress(0.0)) if progress else None)
     noisy, given = start.noisy, start.noise(sigma == "known") if isinstance(sigma, str) else float(sigma)
     started = time.perf_counter()

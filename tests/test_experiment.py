@@ -31,6 +31,11 @@ def test_the_noise_level_given_to_the_denoiser(denoiser, photo, sigma, expected)
         assert result.sigma_used == pytest.approx(expected, abs=0.3)
 
 
+def test_a_word_that_is_no_noise_level_is_refused(denoiser, photo):
+    with pytest.raises(ValueError, match="got 'knwon'"):
+        experiment.run(denoiser, read(Image.fromarray(photo)), sigma="knwon")
+
+
 def test_a_picture_noisy_already_stays_as_it_is_and_has_no_figures(denoiser, photo):
     result = experiment.run(denoiser, read(Image.fromarray(photo)), noise=None)
     assert result.clean is None and result.figures == {} and result.sigma_added is None
