@@ -158,7 +158,7 @@ def write(file: IO[bytes], frames: Sequence[Frame], fast: bool) -> None:
         content: Any = buffer.getbuffer()
     else:
         planes = first.to_depth(np.uint16 if first.planes.dtype.itemsize == 2 else np.uint8)
-        planes = planes[..., 0] if planes.shape[2] == 1 else planes
+        planes = np.ascontiguousarray(planes[..., 0] if planes.shape[2] == 1 else planes)
         strategy, filters = imagecodecs.PNG.STRATEGY, imagecodecs.PNG.FILTER
         options = {"strategy": strategy.RLE, "filter": filters.SUB} if fast else {"filter": filters.PAETH}
         # The buffer that it takes by itself has no room for the byte that begins each row.

@@ -563,6 +563,15 @@ def test_the_picture_that_stands_for_an_animation_is_no_part_of_it(tmp_path):
     assert all(np.array_equal(one.planes, other.planes) for one, other in zip(frames[1:], again, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_planes_in_any_order_in_memory_are_written(tmp_path, dtype, channels):
+    planes = np.arange(6 * 5 * channels, dtype=dtype).reshape(6, 5, channels)
+    for turned in (planes[::-1], planes[:, ::-1], np.asfortranarray(planes)):
+        save_image(Frame(turned, float(np.iinfo(dtype).max)), tmp_path / "a.png")
+        assert np.array_equal(read_frames(tmp_path / "a.png")[0].planes, turned)
+
+
 @pytest.mark.parametrize("target", ["b.png", "b.webp"])
 def test_a_moving_part_keeps_the_transparency_around_it(tmp_path, target):
     planes = np.zeros((3, 32, 32, 4), np.uint8)
