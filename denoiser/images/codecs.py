@@ -275,7 +275,7 @@ def to_frames(
     if isinstance(image, Image.Image):
         return from_pil(image, Request("the image", 2**62))
     if isinstance(image, Sequence) and not isinstance(image, str | bytes) and image:
-        return [to_frames(item)[0] for item in image]
+        return [frame for item in image for frame in to_frames(item)]
     if isinstance(image, Frame):
         return [image]
     from .picture import Picture, read  # which imports this module

@@ -563,6 +563,14 @@ def test_the_picture_that_stands_for_an_animation_is_no_part_of_it(tmp_path):
     assert all(np.array_equal(one.planes, other.planes) for one, other in zip(frames[1:], again, strict=True))
 
 
+def test_animations_in_a_list_keep_their_frames(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8, 3), 60 * index, np.uint8)) for index in range(3)]
+    frames[0].save(tmp_path / "a.webp", lossless=True, save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.webp") as animated:
+        save_image([animated, frames[2]], tmp_path / "b.tif")
+    assert [frame.planes[0, 0, 0] for frame in read_frames(tmp_path / "b.tif")] == [0, 60, 120, 120]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_planes_in_any_order_in_memory_are_written(tmp_path, dtype, channels):
