@@ -61,6 +61,8 @@ def translate_decode_errors(name: str) -> Generator[None, None, None]:
         raise ImageTooLarge(f"{name} unpacks to far more pixels than any photograph: {error}") from error
     except PermissionError as error:
         raise ImageUnreadable(f"No permission to read {name}.") from error
+    except MemoryError as error:  # which says nothing by itself
+        raise MemoryError(f"there is not enough memory for {name}.") from error
     except Exception as error:
         if bits := re.fullmatch(r"(?i)cannot handle (\d+)-bit layers", str(error)):  # Pillow, of JPEG
             raise ImageUnreadable(

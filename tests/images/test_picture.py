@@ -277,6 +277,16 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         read(file)
 
 
+def test_a_file_for_which_the_memory_is_too_small_is_not_damaged(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    Image.new("RGB", (9, 7)).save(tmp_path / "a.png")
+    monkeypatch.setattr("imagecodecs.png_decode", fail)
+    with pytest.raises(MemoryError, match=r"not enough memory for a\.png"):
+        read(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
 def test_a_file_is_read_from_its_beginning_wherever_it_stands(form):
     image, buffer = Image.new("RGB", (9, 7), (90, 80, 70)), io.BytesIO()
