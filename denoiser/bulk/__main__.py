@@ -108,7 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
     status = summarize(reports, len(jobs), len(there), time.monotonic() - started, options, interrupted)
     try:
         manifest.save()
-        output.delete_partial(output.names())
     except OSError as error:  # a full disk
         print(f"error: the manifest is not up to date: {error}; make room, then the same command", file=sys.stderr)
         return status or 1

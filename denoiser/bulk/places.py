@@ -1,7 +1,9 @@
 """Where pictures are and go: a folder of this machine, or of any store that pyarrow or fsspec knows."""
 
+import contextlib
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import IO, Any, cast
@@ -10,6 +12,8 @@ from pyarrow import fs
 
 PARTIAL = ".partial-"
 """How the names of files begin that are being written, as those of :func:`denoiser.images.codecs.write_frames` do."""
+ABANDONED = 3 * 3600
+"""Seconds after which nobody goes on with such a file."""
 _WHOLE = ("s3", "gcs", "abfs", "hf")
 """Stores in which a file appears once all of it is there."""
 
@@ -48,6 +52,7 @@ class Place:
         self.exists: bool = kind != fs.FileType.NotFound
         if kind == fs.FileType.File:
             self.root, _, self.only = self.root.rpartition("/")
+            self.root = self.root or "/" * self.is_local  # "" would be the current folder
 
     def names(self) -> list[str]:
         """The files, relative to the folder, sorted; [] where there is no such folder.
@@ -111,10 +116,19 @@ class Place:
             self._files.move(written, target)
 
     def delete_partial(self, names: list[str]) -> None:
-        """Delete what runs that were killed have left of ``names``."""
+        """Delete what runs that were killed have left of ``names``; what is newer another run may be writing."""
         for name in names:
             if name.rpartition("/")[2].startswith(PARTIAL):
-                self.path(name).unlink() if self.is_local else self._files.delete_file(f"{self.root}/{name}")
+                with contextlib.suppress(FileNotFoundError):  # by another run
+                    if self._age(name) > ABANDONED:
+                        self.path(name).unlink() if self.is_local else self._files.delete_file(f"{self.root}/{name}")
+
+    def _age(self, name: str) -> float:
+        """Seconds since a file was written to; 0 where its store does not say."""
+        if self.is_local:
+            return time.time() - self.path(name).stat().st_mtime
+        written = self._files.get_file_info(f"{self.root}/{name}").mtime_ns
+        return 0.0 if written is None else time.time() - written / 1e9
 
 
 def _refuse(error: OSError) -> None:

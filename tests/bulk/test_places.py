@@ -8,6 +8,7 @@ import pytest
 
 pa = pytest.importorskip("pyarrow", reason="what reads stores and shards: pip install '.[cluster]'")
 import fsspec  # noqa: E402
+from pyarrow import fs  # noqa: E402
 
 from denoiser.bulk.__main__ import main  # noqa: E402
 from denoiser.bulk.places import Place  # noqa: E402
@@ -40,6 +41,9 @@ def test_files_come_and_go_whole(place, tmp_path, monkeypatch):
             place.store(tmp_path / "a", "deep/er/a.bin")
     assert place.open("deep/er/a.bin").read() == b"second" and len(place.names()) == 2
     place.delete_partial(place.names())
+    assert len(place.names()) == 2  # as a run under way has it
+    monkeypatch.setattr("denoiser.bulk.places.ABANDONED", -1)
+    place.delete_partial(place.names())
     assert place.names() == ["deep/er/a.bin"]
     single = Place(f"{place.address}/deep/er/a.bin")
     assert single.only == "a.bin" and single.names() == ["a.bin"] and single.open("a.bin").read() == b"second"
@@ -57,6 +61,14 @@ def test_paths_are_whole_as_workers_have_other_current_folders(tmp_path, monkeyp
     assert Place("in").address == f"{tmp_path}/in" and Place(".").address == str(tmp_path)
     with pytest.raises(ValueError, match="is empty"):
         Place("")
+
+    class Root(fs.LocalFileSystem):
+        def get_file_info(self, path):
+            return fs.FileInfo(path, fs.FileType.File)
+
+    monkeypatch.setattr("denoiser.bulk.places._open", lambda address: (Root(), address))
+    single = Place("/photo.png")
+    assert single.path(single.only) == Path("/photo.png")
 
 
 def test_the_hub_is_read(hub):
