@@ -8,8 +8,6 @@ Source: Foi, "Clipped Noisy Images: Heteroskedastic Modeling and Practical Denoi
 https://doi.org/10.1016/j.sigpro.2009.04.035
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from scipy.special import ndtr, ndtri  # scipy.stats, which has them as well, takes a second to import
@@ -62,9 +60,7 @@ def are_counts(noisy: np.ndarray, level: float, step: float) -> bool:
     return bool((some == 0).any()) and least > max(COUNT * level, 1.5 * step)
 
 
-def undo_clipping(
-    restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray, pause: Callable[[], object] | None = None
-) -> np.ndarray:
+def undo_clipping(restored: np.ndarray, noisy: np.ndarray, level: float | np.ndarray) -> np.ndarray:
     """Correct a denoised picture for noise that was clipped with the picture.
 
     The correction is weighted by the evidence around a pixel: the share of values exactly at the end of the range and
@@ -75,7 +71,6 @@ def undo_clipping(
         restored: The denoiser's output for ``noisy``, float32 (H, W, C).
         noisy: The noisy picture in [0, 1], same shape.
         level: Standard deviation of the noise, on the scale of the pictures: a number or (H, W).
-        pause: Called after each tile of a large picture.
 
     Returns:
         The corrected picture; ``restored`` itself if nothing was clipped.
@@ -105,8 +100,6 @@ def undo_clipping(
         if ends[1]:
             values = 1 - _undo_black(1 - values, 1 - observed, spread)
         corrected[target] = values.numpy()[inner]
-        if pause:
-            pause()
     return corrected
 
 

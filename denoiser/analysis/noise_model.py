@@ -63,14 +63,12 @@ class PoissonGaussian:
         values = np.maximum(values, 0)
         return (self.gain / 255 * values + (self.read / 255) ** 2 + (self.relative * values) ** 2) ** 0.5
 
-    def sample(
-        self, values: np.ndarray, points: int = 16, low: float = 0.0, high: float = 1.0
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, values: np.ndarray, low: float = 0.0, high: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """What a file holds where the true value is one of ``values`` (N,): (N, M) values and their weights.
 
         Poisson counts with the nodes of a Gauss-Hermite quadrature around each, cut off at ``low`` and ``high``.
         """
-        nodes, weights = np.polynomial.hermite_e.hermegauss(points)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(16)
         center, spread, chance = self._mixture(values)
         sampled = (center[..., None] + spread[:, None, None] * nodes).clip(low, high)
         return sampled.reshape(len(values), -1), (chance[..., None] * weights / weights.sum()).reshape(len(values), -1)

@@ -70,10 +70,7 @@ class Noise:
         return (self.apply.__doc__ or "").partition("\n")[0]
 
 
-def _sigma_parameter(high: float = 100) -> Parameter:
-    return Parameter("sigma", "Noise level (σ)", "8-bit levels", 0, high, 25, 1)
-
-
+_SIGMA = Parameter("sigma", "Noise level (σ)", "8-bit levels", 0, 100, 25, 1)
 # Of finished photographs.
 _BLOTCHES = Parameter("grain", "Color blotches", "pixels", 0, 4, 2, 0.1)
 _QUALITY = Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1)
@@ -81,7 +78,7 @@ _QUALITY = Parameter("quality", "JPEG quality", "1..100", 1, 100, 92, 1)
 NOISES: dict[str, Noise] = {
     noise.name: noise
     for noise in (
-        Noise("gaussian", "Gaussian", gaussian, (_sigma_parameter(),)),
+        Noise("gaussian", "Gaussian", gaussian, (_SIGMA,)),
         Noise(
             "poisson", "Poisson (photons)", poisson, (Parameter("peak", "Photons at white", "photons", 1, 1000, 60, 1),)
         ),
@@ -109,7 +106,7 @@ NOISES: dict[str, Noise] = {
             "correlated",
             "Correlated Gaussian (grain)",
             correlated,
-            (_sigma_parameter(), Parameter("grain", "Grain size", "pixels", 0, 5, 1, 0.1)),
+            (_SIGMA, Parameter("grain", "Grain size", "pixels", 0, 5, 1, 0.1)),
         ),
         Noise(
             "camera",
