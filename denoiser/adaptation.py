@@ -277,11 +277,13 @@ def _is_certain(
     errors = []
     for network in networks:
         generator = torch.Generator(noisy.device).manual_seed(1)
-        told = functools.partial(_told, network, factor)
-        errors.append(objective.error(told, tiles, factor * level.expand(len(tiles)), generator))
+        errors.append(
+            objective.error(
+                lambda noisy, level, network=network: network(noisy, level / factor),
+                tiles,
+                factor * level.expand(len(tiles)),
+                generator,
+            )
+        )
     gains = errors[0] - errors[1]
     return len(gains) > 1 and bool(gains.mean() > CERTAIN * gains.std() / len(gains) ** 0.5)
-
-
-def _told(network: Network, factor: float, noisy: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-    return network(noisy, level / factor)

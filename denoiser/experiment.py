@@ -207,9 +207,5 @@ def _row_bands(picture: Picture) -> list[slice]:
 
 def _deviation(first: Picture, second: Picture) -> float:
     """The standard deviation of the difference of two pictures, on their scale."""
-    total = squares = 0.0
-    for rows in _row_bands(first):
-        delta = first.pixels[rows].astype(np.float64) - second.pixels[rows]
-        total, squares = total + float(delta.sum()), squares + float((delta**2).sum())
-    mean = total / first.pixels.size
-    return max(0.0, squares / first.pixels.size - mean**2) ** 0.5
+    shift = float(first.pixels.mean(dtype=np.float64) - second.pixels.mean(dtype=np.float64))
+    return max(0.0, mean_squared_error(first.pixels, second.pixels) - shift**2) ** 0.5

@@ -264,17 +264,21 @@ def _choose_target(
     target: Path, frames: list[Frame], alternatives: tuple[Path, ...], overwrite: bool
 ) -> tuple[Path, str]:
     """The file to write, an alternative where the target cannot hold the picture, and what to say about that."""
-    try:
-        check_format(target, frames)
-        return target, ""
-    except ValueError as error:
-        for other in alternatives:
-            if _can_hold(other, frames):
-                if other.exists() and not overwrite:
-                    raise OutputExists(f"{other} exists; --overwrite replaces it") from error
-                reason = f"{error}; " if target.suffix.lower() in EXTENSIONS else ""
-                return other, f"{target.name}: {reason}written as {other}"
-        raise
+    refused: ValueError | None = None
+    for path in (target, *alternatives):
+        try:
+            check_format(path, frames)
+        except ValueError as error:
+            refused = refused or error
+            continue
+        if refused is None:
+            return path, ""
+        if path.exists() and not overwrite:
+            raise OutputExists(f"{path} exists; --overwrite replaces it") from refused
+        reason = f"{refused}; " if target.suffix.lower() in EXTENSIONS else ""
+        return path, f"{target.name}: {reason}written as {path}"
+    assert refused
+    raise refused
 
 
 def _alternatives(target: Path, keep_ending: bool = False) -> tuple[Path, ...]:
@@ -286,11 +290,3 @@ def _alternatives(target: Path, keep_ending: bool = False) -> tuple[Path, ...]:
 def _stem(target: Path) -> str:
     """The name without the ending of a picture: "v1.2" has none."""
     return target.stem if target.suffix.lower() in READ_EXTENSIONS else target.name
-
-
-def _can_hold(target: Path, frames: list[Frame]) -> bool:
-    try:
-        check_format(target, frames)
-    except ValueError:
-        return False
-    return True

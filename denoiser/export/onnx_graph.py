@@ -242,14 +242,13 @@ def _metadata(
         "sigma_range": f"{low:g} {high:g}",
         "sigma_units": f"{config.sigma_units} levels, of sigma_range",
         "precision": "int8 at coarse levels, float32 elsewhere" if int8 else "float32",
-        "config": (checkpoint.folder / CONFIG_FILE).read_text(encoding="utf-8"),
+        "config": json.dumps(json.loads((checkpoint.folder / CONFIG_FILE).read_bytes()), sort_keys=True),
         "weights_sha256": _weights_hash(checkpoint.folder),
     }
     if config.blind:
         known["sigma"] = "none: the network takes no noise level"
     elif isinstance(sigma, float | int):
         known |= {"sigma": "none: fixed in this graph", "fixed_sigma": f"{sigma:g}"}
-    known["config"] = json.dumps(json.loads(known["config"]), sort_keys=True)
     return {name: value for name, value in known.items() if value}
 
 
