@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 STREAM = "-"
 """Standard input or output."""
 MAX_NAME = 255
-"""Length of a file's name that file systems take, bytes."""
+"""Length of a file's name that file systems take, bytes; on Windows units of two bytes."""
 
 
 class OutputExists(ValueError):
@@ -126,6 +126,18 @@ def _resolve(path: Path) -> Path:
         return path.absolute()
 
 
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """What tells a file from all others, whichever way leads to it: "a.JPG" may be "A.jpg", a folder mounted twice.
+
+    None of a file with several names: to replace one leaves the others.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status.st_nlink == 1 else None
+
+
 def name_results(pictures: Sequence[tuple[Path, Path]], extension: str | None = None) -> list[Job]:
     """Jobs for pictures in a folder.
 
@@ -181,12 +193,13 @@ def walk(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def check_outputs(jobs: list[Job], originals: set[Path]) -> None:
     """Raise ValueError if two jobs have the same output, or an output is one of the original files."""
+    files = {_file_id(path) for path in originals} - {None}
     taken: dict[Path, Path | None] = {}
     for job in jobs:
         assert job.target
         for path in (job.target, *job.alternatives):
             resolved = _resolve(path)
-            if resolved in originals:
+            if resolved in originals or _file_id(path) in files:
                 raise ValueError(f"{path} is an input: it would be overwritten. Choose another output.")
             if resolved in taken:
                 raise ValueError(
@@ -232,9 +245,11 @@ def read_source(job: Job, page: int | None, extension: str | None, overwrite: bo
 
 def _check_length(path: Path) -> None:
     """Raise ValueError if the name of a file is longer than file systems take."""
-    length = len(os.fsencode(path.name))
+    is_windows = os.name == "nt"
+    length = len(path.name.encode("utf-16-le", "surrogatepass")) // 2 if is_windows else len(os.fsencode(path.name))
     if length > MAX_NAME:
-        raise ValueError(f"the name {path.name[:20]}... is too long: {length} bytes, of {MAX_NAME} at most")
+        units = "characters" if is_windows else "bytes"
+        raise ValueError(f"the name {path.name[:20]}... is too long: {length} {units}, of {MAX_NAME} at most")
 
 
 def write_result(frames: list[Frame], path: Path, to_stream: bool, overwrite: bool = True) -> str:

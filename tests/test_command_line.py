@@ -718,3 +718,15 @@ def test_outputs_and_inputs_that_cannot_be_are_named(run, pictures, tmp_path, mo
     status, error = run(*arguments)
     assert (status != 0) == bool(message) and message in error, error
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_an_input_is_never_replaced_whichever_path_leads_to_it(run, pictures, tmp_path, monkeypatch):
+    """As where case does not count, or a folder is mounted twice: no path says that it is the same file."""
+    (tmp_path / "again").symlink_to(pictures)
+    monkeypatch.setattr("denoiser.file_jobs._resolve", Path.absolute)
+    before = (pictures / "a.png").read_bytes()
+    status, error = run(pictures / "a.png", "-o", tmp_path / "again" / "a.png", "--overwrite")
+    assert status == 2 and "is an input" in error and (pictures / "a.png").read_bytes() == before
+    os.link(pictures / "a.png", tmp_path / "other.png")  # a name of its own: the input stays
+    status, error = run(pictures / "a.png", "-o", tmp_path / "other.png", "--overwrite")
+    assert status == 0 and (pictures / "a.png").read_bytes() == before != (tmp_path / "other.png").read_bytes()
