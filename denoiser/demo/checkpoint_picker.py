@@ -10,13 +10,11 @@ from anyio import to_thread
 
 from ..errors import DenoiserError
 from ..hub.catalogue import Catalogue
-from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from .address import parse_address
 from .denoise_layout import DenoiseLayout
 from .figures import card_markdown, checkpoint_label, render_facts, render_listing, render_message
 from .guard import visitor_of
 from .model_pool import Loaded
-from .photo_advice import PHOTO_CHECKPOINT
 from .pulls import Visitor, wait_for
 from .state import DemoState
 
@@ -146,13 +144,10 @@ class CheckpointPicker:
         }
 
     async def on_address_opened(self, query: str | None, selection: Selection | None, request: gr.Request):
-        """Select the checkpoint that the page's address asks for, as ``?checkpoint=user/name``, or else the default."""
+        """Select the checkpoint that the page's address asks for, as ``?checkpoint=user/name``, or the usual one."""
         yield gr.skip()  # a generator that yields nothing would blank its outputs
         address = parse_address(query or "")
-        usual = PHOTO_CHECKPOINT if address.noisy_already else DEFAULT_CHECKPOINT
-        if self.state.checkpoint != DEFAULT_CHECKPOINT or usual not in bundled_checkpoints():
-            usual = self.state.checkpoint
-        checkpoint = address.checkpoint or usual
+        checkpoint = address.checkpoint or self.state.usual_checkpoint(address.noisy_already)
         if checkpoint != self.selected(selection):
             async for update in self.on_checkpoint_selected(checkpoint, selection, request):
                 yield update

@@ -77,7 +77,7 @@ class ControlValues:
         """The address of the page with these controls, behind its ``?``.
 
         Args:
-            default: The page's usual checkpoint.
+            default: See :meth:`DemoState.usual_checkpoint`.
             photo: See :attr:`Address.photo`.
         """
         chosen = self.selection.checkpoint if self.selection else default

@@ -12,7 +12,6 @@ import gradio as gr
 
 from .. import experiment
 from ..analysis.metrics import MEASURES
-from ..hub.checkpoints import DEFAULT_CHECKPOINT, bundled_checkpoints
 from ..noise import NOISES
 from .checkpoint_picker import CheckpointPicker, Selection
 from .control_values import ControlValues
@@ -174,12 +173,9 @@ class DenoiseTab:
         }
         selection = selection or Selection(self.state.checkpoint)
         session = request.session_hash or ""
-        target = ""
-        if noisy_already and selection.checkpoint == self.state.checkpoint == DEFAULT_CHECKPOINT:
-            target = PHOTO_CHECKPOINT if PHOTO_CHECKPOINT in bundled_checkpoints() else ""
-        elif not noisy_already and selection.automatic:
-            target = DEFAULT_CHECKPOINT
-        if target:
+        target = self.state.usual_checkpoint(noisy_already)
+        unchosen = selection.checkpoint == self.state.checkpoint if noisy_already else selection.automatic
+        if unchosen and target != selection.checkpoint:
             note = PHOTO_NOTE if noisy_already else ""
             selection, about = self.picker.switch_automatically(target, selection, noisy_already, note, session)
             shown |= about
@@ -314,7 +310,9 @@ class DenoiseTab:
             | advice
             | {
                 ui.file: gr.update(visible=False, value=None),  # it was made with other settings
-                ui.query: controls.query(self.state.checkpoint, self.controls.photo_name(controls.photo)),
+                ui.query: controls.query(
+                    self.state.usual_checkpoint(controls.noisy_already), self.controls.photo_name(controls.photo)
+                ),
                 ui.download: gr.update(
                     value=pictures.paths["denoised"],
                     label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",

@@ -37,6 +37,11 @@ class DemoState:
         self.experiment_runner = ExperimentRunner(settings, gate)
         self.checkpoint, self.note = DEFAULT_CHECKPOINT, ""
 
+    def usual_checkpoint(self, noisy_already: bool) -> str:
+        """What is used unless a visitor chooses, and what an address leaves out; noisy photos have one of their own."""
+        changes = noisy_already and self.checkpoint == DEFAULT_CHECKPOINT and PHOTO_CHECKPOINT in bundled_checkpoints()
+        return PHOTO_CHECKPOINT if changes else self.checkpoint
+
     def load_checkpoint(self) -> None:
         """Load what the page starts with, before the first visitor and not in front of one."""
         wanted = self.settings.checkpoint

@@ -2,13 +2,19 @@
 
 import math
 import urllib.parse
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoiser import NOISES
+from denoiser import DEFAULT_CHECKPOINT, NOISES
 from denoiser.demo.address import MAX_CHARACTERS, SIGMA_MODES, Address, parse_address, write_address
+from denoiser.demo.checkpoint_picker import CheckpointPicker, Selection
+from denoiser.demo.control_values import PARAMETERS, ControlValues
+from denoiser.demo.photo_advice import PHOTO_CHECKPOINT
+from denoiser.demo.state import DemoState
+from tests.conftest import run_async
 
 
 def test_an_empty_address_is_the_page_as_it_starts():
@@ -94,3 +100,29 @@ def test_defaults_are_not_written():
     assert write_address(changed) == "&".join(["checkpoint=user/name@v1", "noise=camera", *written])
     manual = Address(noisy_already=True, parameters={"sigma": 40.0}, sigma_mode="manual", sigma_given=25.0)
     assert write_address(manual) == "noise=none&sigma_mode=manual&sigma_given=25"
+
+
+@pytest.mark.parametrize("checkpoint", [DEFAULT_CHECKPOINT, PHOTO_CHECKPOINT, "color-small"])
+@pytest.mark.parametrize("noisy_already", [False, True])
+@pytest.mark.parametrize("start", [DEFAULT_CHECKPOINT, "color-small"])
+def test_an_address_selects_the_checkpoint_that_it_was_written_with(monkeypatch, start, noisy_already, checkpoint):
+    state = DemoState.__new__(DemoState)
+    state.checkpoint, selected = start, [start]
+    levels = tuple(one.default for _, one in PARAMETERS)
+    values = (None, noisy_already, "gaussian", 0, Selection(checkpoint), "estimate", 25, 1, "shrunk", "", levels)
+    query = ControlValues(*values).query(state.usual_checkpoint(noisy_already), "")
+
+    async def select(picker, name, selection, request):
+        selected.append(name)
+        yield
+
+    monkeypatch.setattr(CheckpointPicker, "on_checkpoint_selected", select)
+    monkeypatch.setattr(CheckpointPicker, "__init__", lambda picker: None)
+    picker = CheckpointPicker()
+    picker.state = state
+
+    async def open_address():
+        return [told async for told in picker.on_address_opened(query, None, SimpleNamespace())]
+
+    run_async(open_address())
+    assert selected[-1] == checkpoint
