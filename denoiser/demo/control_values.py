@@ -68,11 +68,6 @@ class ControlValues:
         sigma = self.sigma if self.sigma_mode == "manual" else self.sigma_mode
         return self.degradation | {"sigma": sigma, "strength": self.strength}
 
-    @property
-    def file_settings(self) -> tuple:
-        """What the file of the whole photo depends on."""
-        return self.photo, self.selection and self.selection.checkpoint, self.options
-
     def query(self, default: str, photo: str) -> str:
         """The address of the page with these controls, behind its ``?``.
 

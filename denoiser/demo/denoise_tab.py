@@ -69,7 +69,7 @@ class DenoiseTab:
             "fn": self.run,
             "inputs": [*ui.controls, ui.difference_kind, ui.shown],
             "outputs": [
-                *(ui.viewer, ui.figures, ui.download, ui.file, ui.query),
+                *(ui.viewer, ui.figures, ui.download, ui.query),
                 *(ui.advice, ui.advice_box, ui.advice_text, ui.advice_button, ui.level_button),
             ],
             "js": "(...values) => [...values.slice(0, -1), window.shownPictures()]",
@@ -209,7 +209,6 @@ class DenoiseTab:
 
         try:
             controls, others = self._read(inputs)
-            self.controls.full_size.compare(session, controls.file_settings)
             update, result = self._compute(controls, others)
             yield unless_late(update)
             if result:
@@ -309,10 +308,7 @@ class DenoiseTab:
             shown
             | advice
             | {
-                ui.file: gr.update(visible=False, value=None),  # it was made with other settings
-                ui.query: controls.query(
-                    self.state.usual_checkpoint(controls.noisy_already), self.controls.photo_name(controls.photo)
-                ),
+                ui.query: self.controls.query(controls),
                 ui.download: gr.update(
                     value=pictures.paths["denoised"],
                     label=f"Download the denoised picture (PNG, {pictures.width} \u00d7 {pictures.height})",

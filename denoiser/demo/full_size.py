@@ -20,6 +20,8 @@ FILE_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 """Names of the formats, and their extensions."""
 EARLIER = ", with the settings before"
 """What is said of a file for which the page has other settings by now."""
+MAX_SESSIONS = 10_000
+"""Of so many the newest file's settings are remembered."""
 TELL_SECONDS = 0.5
 """How often the visitor is told how far it is."""
 
@@ -31,7 +33,7 @@ class Progress:
     Attributes:
         share: Of the tiles, 0 to 1; the last of it is the writing of the file.
         begun: When its turn came; None before that.
-        cancelled: Whether nobody wants it any more.
+        cancelled: Whether nobody wants it any more, or it has ended.
         settings: Those it is computed with.
         outdated: Whether the page has others by now.
     """
@@ -81,25 +83,25 @@ class FullSize:
     def __init__(self, runner: ExperimentRunner, results: ResultFiles, max_jobs: int):
         self._runner, self._results = runner, results
         self._threads = CapacityLimiter(max_jobs)
-        self._under_way: dict[str, Progress] = {}  # by session
+        self._newest: dict[str, Progress] = {}  # by session, ended or not; of the last sessions
 
     def cancel(self, session: str) -> None:
         """End a session's job after the tile under way."""
-        if session in self._under_way:
-            self._under_way[session].cancelled = True
+        if session in self._newest:
+            self._newest[session].cancelled = True
 
     def is_under_way(self, session: str) -> bool:
         """Whether a session has a job."""
-        return session in self._under_way
+        return session in self._newest and not self._newest[session].cancelled
 
     def compare(self, session: str, settings: object) -> None:
         """Take note of the settings that a session's page has now."""
-        if session in self._under_way:
-            self._under_way[session].outdated = settings != self._under_way[session].settings
+        if session in self._newest:
+            self._newest[session].outdated = settings != self._newest[session].settings
 
     def is_outdated(self, session: str) -> bool:
-        """Whether a session's job is computed with other settings than its page has."""
-        return session in self._under_way and self._under_way[session].outdated
+        """Whether a session's file, finished or not, has other settings than its page."""
+        return session in self._newest and self._newest[session].outdated
 
     async def denoise(
         self,
@@ -128,7 +130,10 @@ class FullSize:
             gr.Error: It cannot be done; the message says why.
         """
         call, progress = current_call(), Progress(settings)
-        self._under_way[session] = progress
+        self._newest.pop(session, None)
+        self._newest[session] = progress
+        if len(self._newest) > MAX_SESSIONS:
+            del self._newest[next(iter(self._newest))]
         name = f"{Path(photo).stem[:60] or 'photo'}-denoised{FILE_FORMATS.get(file_format, '.png')}"
 
         def compute() -> Path:
@@ -154,8 +159,6 @@ class FullSize:
                 yield computing.result()
         finally:
             progress.cancelled = call.cancelled = True  # its thread looks after each tile, and while it waits
-            if self._under_way.get(session) is progress:
-                del self._under_way[session]
             computing.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody asks for it
 
     def _save(self, name: str, progress: Progress) -> Callable[..., Path]:

@@ -230,9 +230,8 @@ class PhotoControls:
             if controls.photo is None:
                 raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
             loaded = self.picker.loaded(controls.selection)
-            job = self.full_size.denoise(
-                controls.photo, loaded, file_format, controls.options, session, controls.file_settings
-            )
+            settings = self.query(controls)
+            job = self.full_size.denoise(controls.photo, loaded, file_format, controls.options, session, settings)
             ended: dict = {ui.job: gr.update(visible=False), ui.full_size: gr.update(interactive=True)}
             async for told in job:
                 if isinstance(told, str):
@@ -271,7 +270,18 @@ class PhotoControls:
         for opened in (loaded.then, ui.address_opened.click):  # never to be drawn over by the default checkpoint
             opened(self.picker.on_address_opened, [ui.address, ui.selection], **last, **fetching)
         ui.photo_wanted.change(self.on_photo_wanted, ui.photo_wanted, ui.photo, **QUEUED)
-        ui.query.change(None, ui.query, js="(query) => { window.writeAddress(query); }", api_visibility="private")
+        written = "(query) => { window.writeAddress(query); return [query]; }"
+        ui.query.change(self.on_settings_changed, ui.query, ui.file, js=written, **IMMEDIATE)
+
+    def on_settings_changed(self, request: gr.Request, query: str) -> dict:
+        """A file that was made with other settings is not beside these pictures; one that is under way says so."""
+        session = request.session_hash or ""
+        self.full_size.compare(session, query)
+        return gr.update(visible=False, value=None) if self.full_size.is_outdated(session) else gr.skip()
+
+    def query(self, controls: ControlValues) -> str:
+        """See :meth:`ControlValues.query`. What the file of the whole photo depends on is all in it."""
+        return controls.query(self.state.usual_checkpoint(controls.noisy_already), self.photo_name(controls.photo))
 
     def photo_name(self, photo: str | None) -> str:
         """See :attr:`Address.photo`."""

@@ -6,6 +6,7 @@ import io
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -21,6 +22,7 @@ from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.full_size import FullSize, Progress
 from denoiser.demo.model_pool import Loaded
 from denoiser.demo.photo_advice import advise, describe_photo, has_color
+from denoiser.demo.photo_controls import PhotoControls
 from denoiser.demo.photo_parts import locate, render_overview, take_area, to_integers
 from denoiser.demo.result_files import ResultFiles
 from denoiser.demo.settings import Settings
@@ -259,6 +261,16 @@ def test_a_file_that_has_other_settings_than_the_page_says_so(tmp_path, large, l
     found = run_async(change())
     assert not found[0][0] and found[-1][0]
     assert all(is_outdated for is_outdated, said in found if said) and not job.is_outdated("mine")
+
+
+def test_a_finished_file_stays_until_the_page_has_other_settings(tmp_path, photo, loaded):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    controls, mine = PhotoControls.__new__(PhotoControls), SimpleNamespace(session_hash="mine")
+    controls.full_size = full_size(tmp_path)
+    assert controls.on_settings_changed(mine, "others") == gr.skip()
+    collect(controls.full_size.denoise(str(tmp_path / "photo.png"), loaded, "PNG", OPTIONS, "mine", "these"))
+    assert controls.on_settings_changed(mine, "these") == gr.skip() and not controls.full_size.is_under_way("mine")
+    assert controls.on_settings_changed(mine, "others")["visible"] is False
 
 
 def test_who_cancels_gets_no_file_and_nothing_after_the_end(tmp_path, large, loaded):

@@ -142,6 +142,11 @@ def test_a_file_under_way_keeps_nobody_waiting_and_ends_by_cancel_or_with_its_ph
         page.click("#full-size")
     with Image.open(download.value.path()) as image:
         assert image.format == "JPEG" and image.size == (256, 256)
+    visitor.after(lambda: page.get_by_label("What is missing").check())  # another view is no other file
+    visitor.settle()
+    assert page.is_visible("#file")
+    visitor.after(lambda: page.click("#reroll"))
+    visitor.hidden("#file")
 
 
 def test_a_network_of_gray_a_level_beyond_the_range_and_noise_that_does_not_fit_are_said_and_buttons_mend_it(

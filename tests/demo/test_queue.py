@@ -22,7 +22,6 @@ from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.control_values import PARAMETERS, ControlValues
 from denoiser.demo.denoise_tab import DenoiseTab
 from denoiser.demo.experiment_runner import ExperimentRunner
-from denoiser.demo.full_size import FullSize
 from denoiser.demo.inside_tab import InsideTab
 from denoiser.demo.mcp import MAX_CALLS, MCP_ROUTE, McpLimits
 from denoiser.demo.model_pool import ModelPool
@@ -57,7 +56,6 @@ NAMES = [one.name for one in dataclasses.fields(ControlValues)][:-1] + [f"level 
 def bare(tab: DenoiseTab) -> None:
     """Give a tab without a page what its runs need."""
     tab.layout = SimpleNamespace(controls=[])
-    tab.controls = SimpleNamespace(full_size=FullSize(None, None, 1))
     tab._running, tab._newest, tab._lock = set(), {}, threading.Lock()
     tab._places = {"strength": NAMES.index("strength")}
 
