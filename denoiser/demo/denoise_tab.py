@@ -163,13 +163,9 @@ class DenoiseTab:
         From the default the page goes to the checkpoint for such photos, and back; whoever chose another one keeps it.
         """
         ui = self.layout
-        shown = {
-            ui.noise_controls: gr.update(visible=not noisy_already),
+        shown = self.controls.noisy_controls(noisy_already, facts) | {
             ui.sigma_mode: sigma_mode_update(noisy_already, "estimate" if noisy_already else "known"),
             ui.manual_controls: gr.update(visible=False),
-            ui.difference_controls: gr.update(visible=not noisy_already),
-            ui.area: self.controls.area(noisy_already, facts),
-            ui.offer: gr.update(visible=bool(facts and facts.noisy) and not noisy_already),
         }
         selection = selection or Selection(self.state.checkpoint)
         session = request.session_hash or ""

@@ -122,6 +122,16 @@ class PhotoControls:
         noisy = noisy_already or bool(facts and facts.noisy)
         return gr.update(choices=areas, value="part" if noisy else "shrunk", visible=self._is_large(facts))
 
+    def noisy_controls(self, noisy_already: bool, facts: PhotoFacts | None) -> dict:
+        """What there is to choose for a photo that is noisy already, or is not."""
+        ui = self.layout
+        return {
+            ui.noise_controls: gr.update(visible=not noisy_already),
+            ui.difference_controls: gr.update(visible=not noisy_already),
+            ui.area: self.area(noisy_already, facts),
+            ui.offer: gr.update(visible=bool(facts and facts.noisy) and not noisy_already),
+        }
+
     def on_area(self, area: str, facts: PhotoFacts | None) -> dict:
         """The overview, where there is a part to choose; otherwise it is there for broken previews only."""
         choosing = area == "part" and self._is_large(facts)
@@ -254,11 +264,13 @@ class PhotoControls:
     def _connect_address(self, page: gr.Blocks, computing: dict, fetching: dict) -> None:
         ui, read = self.layout, "(...values) => [location.search.slice(0, 2000), ...values.slice(1)]"
         # Only a step back or forth finds another photo than the one that the page starts with.
-        settings = [ui.address, ui.photo_shown]
-        shown = "() => [location.search.slice(0, 2000), document.querySelector('#photo img')?.src ?? 'none']"
+        settings = [ui.address, ui.photo_shown, ui.noisy_already, ui.photo_facts]
+        place = "location.search.slice(0, 2000), document.querySelector('#photo img')?.src ?? 'none'"
+        shown = f"(...values) => [{place}, ...values.slice(2)]"
         outputs = [
-            *(ui.photo_wanted, ui.noisy_already, ui.noise, ui.formula, ui.noise_controls, ui.seed, ui.sigma_mode),
-            *(ui.manual_controls, ui.sigma, ui.strength, ui.difference_controls),
+            *(ui.photo_wanted, ui.noisy_already, ui.noise, ui.formula, ui.seed, ui.sigma_mode),
+            *(ui.manual_controls, ui.sigma, ui.strength),
+            *(ui.noise_controls, ui.difference_controls, ui.area, ui.offer),
             *(*ui.noise_groups, *ui.parameter_sliders),
         ]
         # Of steps back and forth in quick succession the last one counts, with the address as it is then.
@@ -306,9 +318,14 @@ class PhotoControls:
         path = self._examples.get(wanted.partition(" ")[2])
         return path and str(path)
 
-    def on_address_opened(self, query: str | None, shown: str | None) -> list:
+    def on_address_opened(
+        self, query: str | None, shown: str | None, noisy_before: bool, facts: PhotoFacts | None
+    ) -> list:
         """The controls as the page's address has them. Their values alone: see ``bounded_slider``."""
         address = parse_address(query or "")
+        controls = list(self.noisy_controls(address.noisy_already, facts).values())
+        if address.noisy_already == noisy_before:
+            controls = [gr.skip()] * len(controls)  # what is worked on stays as it was chosen
         levels = [
             address.parameters[parameter.name] if name == address.noise else parameter.default
             for name, parameter in PARAMETERS
@@ -318,13 +335,12 @@ class PhotoControls:
             address.noisy_already,
             address.noise,
             render_info("Noise", *formula_of(address.noise)),
-            gr.update(visible=not address.noisy_already),
             address.seed,
             sigma_mode_update(address.noisy_already, address.sigma_mode),
             gr.update(visible=address.sigma_mode == "manual"),
             address.sigma_given,
             address.strength,
-            gr.update(visible=not address.noisy_already),
+            *controls,
             *(gr.update(visible=name == address.noise) for name in NOISES),
             *levels,
         ]

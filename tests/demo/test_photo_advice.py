@@ -18,12 +18,13 @@ from PIL import Image, ImageDraw
 from denoiser import Denoiser, add_noise
 from denoiser.demo import full_size as full_size_module
 from denoiser.demo.compute_gate import ComputeGate
+from denoiser.demo.denoise_layout import DenoiseLayout
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.full_size import FullSize, Progress
 from denoiser.demo.model_pool import Loaded
-from denoiser.demo.photo_advice import advise, describe_photo, has_color
+from denoiser.demo.photo_advice import PhotoFacts, advise, describe_photo, has_color
 from denoiser.demo.photo_controls import PhotoControls
-from denoiser.demo.photo_parts import locate, render_overview, take_area, to_integers
+from denoiser.demo.photo_parts import AREAS, locate, render_overview, take_area, to_integers
 from denoiser.demo.result_files import ResultFiles
 from denoiser.demo.settings import Settings
 from denoiser.hub.facts import Facts
@@ -145,6 +146,20 @@ def test_the_overview_is_of_any_depth_and_its_frame_as_large_as_the_part(photo, 
     scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
     html = render_overview(read((photo.astype(np.float64) * scale).astype(dtype)), 256 * 256 // 4, "hash")
     assert re.search(r'data-share="0\.5"', html) and html.count("data:image/jpeg;base64,") == 1
+
+
+def test_a_step_back_brings_the_choices_of_a_large_photo_back_and_keeps_what_was_chosen(tmp_path):
+    state = SimpleNamespace(settings=Settings(examples_folder=tmp_path), experiment_runner=None, results=None)
+    with gr.Blocks():
+        controls = PhotoControls(state, DenoiseLayout([], "color-base", [("", "color-base")]), None)
+    facts, names = PhotoFacts(1500, 1000, noisy=True), dict(AREAS)
+
+    def step(query, noisy_before):
+        chosen = [one for one in controls.on_address_opened(query, None, noisy_before, facts) if isinstance(one, dict)]
+        return [dict(one["choices"]) for one in chosen if "choices" in one]
+
+    assert step("", True) == [names] and "Smaller" not in step("?noise=none", False)[0]
+    assert step("?strength=0.5", False) == step("?noise=none&strength=0.5", True) == []
 
 
 def test_floats_get_16_bits_for_the_page(photo):
