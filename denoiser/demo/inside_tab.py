@@ -132,8 +132,9 @@ class InsideTab:
             crop = self._crop.take(wanted)
             parts = (
                 self._show_path,
-                lambda loaded, crop: self._show_filters(key, loaded, crop),
                 lambda loaded, crop: self._show_latent(crop, int(kept)),
+                # The last, as it says that all is shown: a tab that is opened again before gets the rest.
+                lambda loaded, crop: self._show_filters(key, loaded, crop),
             )
             for part in parts:
                 shown = part(loaded, crop)

@@ -133,7 +133,11 @@ def test_what_is_shown_inside_the_autoencoder_ends_with_its_photo(monkeypatch):
         wanted=lambda *_: SimpleNamespace(key="k"), loaded=lambda _: loaded, take=lambda _: "crop"
     )
     tab._show_path = lambda loaded, crop: {"path": "of the photo"}
-    tab._show_filters = lambda key, loaded, crop: tab._runs.begin("a") and {"filters": "of the photo"}
+    tab._show_latent = lambda crop, kept: {"latent": "of the photo"}
+    tab._show_filters = lambda key, loaded, crop: {"filters": "of the photo", "looked": key}
+    *_, latent, filters = tab.run(page, 1, None)
+    assert "latent" in latent and "looked" in filters  # or a tab opened again before would lack what comes after
+    tab._show_latent = lambda crop, kept: tab._runs.begin("a") and {"latent": "of the photo"}
     shown = [*tab.run(page, 1, None)]
     assert shown[-1] == {"message": "", "path": "of the photo"}  # not what was computed when a newer run had begun
 
