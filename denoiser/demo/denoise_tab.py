@@ -272,7 +272,10 @@ class DenoiseTab:
         loaded, area = self.picker.loaded(controls.selection), locate(controls.area, controls.part)
         at_once = runner.is_long(photo, area)  # its arrays are too large to wait for another turn
         live = is_late is not None
-        request = PictureRequest(photo, area, difference_kind, shown or "", live)
+        names = shown or ""
+        if self.state.settings.on_device and not live and controls.degradation["noise"] not in (None, "gaussian"):
+            names += " noisy"  # for on_device.js: the page that computes in the browser makes Gaussian noise alone
+        request = PictureRequest(photo, area, difference_kind, names, live)
 
         def answer(result: experiment.Experiment, pause: Callable[[], None]) -> tuple:
             pictures = save_pictures(result, request, self.state.results.save, pause)

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -191,6 +192,24 @@ def test_what_a_moving_slider_asked_for_is_not_shown_after_the_run_of_its_releas
     assert tab.run_live(mine, "noisy", "strength 0.7") == gr.skip()
     begins = ""
     assert tab.run_live(mine, "noisy", "strength 0.8") == shows(0.8, "noisy")  # the next move
+
+
+@pytest.mark.parametrize(("noise", "sent"), [("poisson", "denoised noisy"), ("gaussian", "denoised")])
+def test_noise_that_the_browser_cannot_make_is_sent_where_it_may_compute(monkeypatch, noise, sent):
+    def run(photo, area, loaded, answer, **options):
+        return answer(SimpleNamespace(clean=None), None)
+
+    monkeypatch.setattr(DenoiseTab, "__init__", lambda tab: None)
+    monkeypatch.setattr(DenoiseTab, "_show", lambda tab, result, pictures, loaded, controls: pictures)
+    monkeypatch.setattr(denoise_tab, "save_pictures", lambda result, request, save, pause: request.shown)
+    tab = DenoiseTab()
+    runner = SimpleNamespace(run=run, is_long=lambda photo, area: False)
+    tab.state = SimpleNamespace(
+        settings=Settings(on_device=Path("site")), experiment_runner=runner, results=SimpleNamespace(save=None)
+    )
+    tab.picker = SimpleNamespace(loaded=lambda selection: None)
+    controls, _ = ControlValues.read(values_of(photo="photo", noise=noise, area="shrunk"))
+    assert tab._compute(controls, ("removed", "denoised"))[0] == sent
 
 
 def test_a_move_without_a_run_before_it_or_of_no_slider_is_not_answered(monkeypatch):
