@@ -86,6 +86,8 @@ class DenoiseLayout:
                 elem_id="examples",
                 visible=bool(examples),
             )
+            # Else the copies that gradio has made for the menu would be deleted as visitors' photos once one is picked.
+            self.photo.keep_in_cache.update(sample["path"] for (sample,) in self.examples.samples)
             with gr.Column(visible=False, elem_classes="advice", elem_id="offer") as self.offer:
                 gr.Markdown("This photo looks noisy already.")
                 self.offer_button = gr.Button(

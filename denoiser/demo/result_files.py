@@ -94,7 +94,7 @@ class ResultFiles:
             except OSError:  # deleted meanwhile
                 continue
             if path.is_file():
-                files.append((stat.st_mtime, stat.st_size, path))
+                files.append((stat.st_ctime, stat.st_size, path))  # a copy has the mtime of what it is of
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= max_bytes:

@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.demo import result_files
 from denoiser.demo.compute_gate import ComputeGate
 from denoiser.demo.experiment_runner import ExperimentRunner
 from denoiser.demo.model_pool import ModelPool
+from denoiser.demo.page import build_page
 from denoiser.demo.result_files import DISK_FULL, ResultFiles
 from denoiser.demo.settings import Settings
+from denoiser.demo.state import DemoState
 from tests.conftest import PHOTO
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
@@ -34,10 +37,23 @@ def test_the_oldest_files_go_first_gradios_among_them(tmp_path):
     upload = tmp_path / "upload.png"
     shutil.copy(paths[0], upload)
     results.other_files = lambda: [str(upload), str(tmp_path / "gone.png")]
-    for path, age in zip([paths[2], str(upload), paths[1], paths[0]], (1, 2, 3, 4)):
+    for age, path in enumerate([paths[0], paths[1], str(upload), paths[2]]):  # that of their contents tells nothing
+        time.sleep(0.02)
         set_age(path, age)
     results.delete_oldest_files(results.max_bytes)
     assert [Path(path).exists() for path in [*paths, upload]] == [False, False, True, True]
+
+
+def test_the_examples_are_kept_also_when_a_visitor_has_picked_one(tmp_path, photo, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    for name in ("first.jpg", "second.jpg"):
+        Image.fromarray(photo[:16, : 16 + len(name)]).save(tmp_path / name)
+    page = build_page(DemoState(Settings(examples_folder=tmp_path), ResultFiles(tmp_path, 60)))
+    (shown,) = (block for block in page.blocks.values() if block.elem_id == "photo")
+    upload = tmp_path / "upload.png"
+    upload.write_bytes(b"")
+    picked, dropped = (shown.move_resource_to_block_cache(path) for path in (tmp_path / "second.jpg", upload))
+    assert page.session_files() == {dropped} and Path(picked).exists()
 
 
 def test_uploads_that_were_broken_off_are_deleted_and_count(tmp_path):
