@@ -74,7 +74,8 @@ def check_input(component: Component, value: object) -> object:
     if isinstance(component, gr.Image):
         if value is None or is_upload(value):
             return value and {"path": _local_path(value), "meta": {"_type": "gradio.FileData"}}
-        raise gr.Error("This picture is not one of the uploads here: upload it first.", print_exception=False)
+        text = "This picture is not one of the uploads here, which are deleted after a while: upload it again."
+        raise gr.Error(text, print_exception=False)
     if isinstance(component, gr.Number | gr.Slider):
         fits = value is None or _is_finite(value)
         whole = not isinstance(value, float) or value.is_integer()

@@ -1,5 +1,8 @@
 """Visitors' photos: read, and kept while a slider moves."""
 
+import contextlib
+import os
+
 import gradio as gr
 
 from ..errors import SeveralFrames
@@ -53,6 +56,8 @@ class Uploads:
         """
         if photo is None:
             raise gr.Error("Drop a photo first, or pick an example.", print_exception=False)
+        with contextlib.suppress(OSError):
+            os.utime(photo)  # its age, at which gradio deletes it, begins anew while it is used
         # Uploads lie in a folder named by their content's hash: the same path is the same picture.
         picture = self._kept.pop((photo, area), None)
         if picture is None:

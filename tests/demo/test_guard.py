@@ -16,7 +16,7 @@ from denoiser import DEFAULT_CHECKPOINT
 
 from .stranger import API, Stranger
 
-REFUSED = "This picture is not one of the uploads here: upload it first."
+REFUSED = "This picture is not one of the uploads here, which are deleted after a while: upload it again."
 
 
 def texts_of(message: dict) -> str:

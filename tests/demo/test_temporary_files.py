@@ -21,6 +21,7 @@ from denoiser.demo.page import build_page
 from denoiser.demo.result_files import DISK_FULL, ResultFiles
 from denoiser.demo.settings import Settings
 from denoiser.demo.state import DemoState
+from denoiser.demo.uploads import Uploads
 from tests.conftest import PHOTO
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
@@ -54,6 +55,17 @@ def test_the_examples_are_kept_also_when_a_visitor_has_picked_one(tmp_path, phot
     upload.write_bytes(b"")
     picked, dropped = (shown.move_resource_to_block_cache(path) for path in (tmp_path / "second.jpg", upload))
     assert page.session_files() == {dropped} and Path(picked).exists()
+
+
+def test_a_photo_in_use_does_not_grow_old(tmp_path):
+    uploads, upload = Uploads(Settings()), tmp_path / "upload.png"
+    Image.fromarray(PIXELS).save(upload)
+    for _ in range(2):  # from the file, and from memory
+        set_age(str(upload), 5000)
+        before = upload.stat().st_ctime_ns
+        time.sleep(0.02)
+        uploads.open(str(upload), "shrunk")
+        assert upload.stat().st_ctime_ns > before
 
 
 def test_uploads_that_were_broken_off_are_deleted_and_count(tmp_path):
