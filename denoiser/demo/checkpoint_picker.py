@@ -103,8 +103,12 @@ class CheckpointPicker:
         Raises:
             gr.Error: It is not loaded any more.
         """
+        name, commit = self.selected(selection), selection.revision if selection else ""
         try:
-            return self.state.model_pool.get(self.selected(selection), fetch=False)
+            loaded = self.state.model_pool.get(name, fetch=False)
+            if commit and commit != loaded.denoiser.revision:  # another visitor has pulled a newer one
+                loaded = self.state.model_pool.get(f"{name.partition('@')[0]}@{commit}", fetch=False)
+            return loaded
         except DenoiserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

@@ -223,7 +223,10 @@ class ModelPool:
 
     def _put(self, key: str, loaded: Loaded, checked: bool = True) -> None:
         with self._lock:
-            self._loaded.pop(key, None)
+            before = self._loaded.pop(key, None)
+            if before and before.denoiser.revision != loaded.denoiser.revision:  # for those who chose it
+                pinned = f"{key.partition('@')[0]}@{before.denoiser.revision}"
+                self._loaded[pinned] = dataclasses.replace(before, facts=dataclasses.replace(before.facts, name=pinned))
             self._loaded[key] = dataclasses.replace(loaded, note="")  # it is for whoever asked just now
             if checked:
                 self._checked_at.pop(key, None)

@@ -1,7 +1,9 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 import safetensors.torch
@@ -17,6 +19,7 @@ from denoiser import (
     Unet,
 )
 from denoiser.demo import model_pool, pulls
+from denoiser.demo.checkpoint_picker import CheckpointPicker, Selection
 from denoiser.demo.model_pool import ModelPool
 from denoiser.hub import catalogue
 from denoiser.models import UnetConfig
@@ -191,6 +194,13 @@ def test_a_push_is_taken_up_when_the_checkpoint_is_chosen_again_later(hub, five_
     again = pool.pull("user/five-0")
     assert again.denoiser.revision != before
     assert np.array_equal(again.denoiser(PICTURE, 25), five_checkpoints["user/five-1"])
+    picker = CheckpointPicker.__new__(CheckpointPicker)
+    picker.state = SimpleNamespace(model_pool=pool)
+    for commit, name in ((before, f"user/five-0@{before}"), (again.denoiser.revision, "user/five-0")):
+        loaded = picker.loaded(Selection("user/five-0", commit))  # whoever chose it has what the page says
+        assert loaded.facts.name == name and pool.get(name, fetch=False).denoiser.revision == commit
+    with pytest.raises(gr.Error, match="choose it again"):
+        picker.loaded(Selection("user/five-0", "0" * 40))
     hub.faults = [("/api/models", 503)]
     late = pool.pull("user/five-0")  # nobody to ask: what is there goes on
     assert late.denoiser is again.denoiser and "status 503" in late.note
