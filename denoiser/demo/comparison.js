@@ -64,9 +64,8 @@ function connect() {
 // -- pictures ---------------------------------------------------------------------------------------------------------
 
 async function load(path) {
-  const { root: base, api_prefix } = window.gradio_config;
   const image = new Image();
-  image.src = `${base}${api_prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+  image.src = window.fileAddress(path);
   await image.decode();
   const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -93,7 +93,7 @@ class DenoiseTab:
             show_progress="hidden",
             **options,
         )
-        self._connect_picker(page)
+        self._connect_picker()
         self._connect_controls(page, computing)
 
     @property
@@ -107,7 +107,7 @@ class DenoiseTab:
             "api_visibility": "private",
         }
 
-    def _connect_picker(self, page: gr.Blocks) -> None:
+    def _connect_picker(self) -> None:
         ui, picker, fetching = self.layout, self.picker, self._fetching
         ui.checkpoint.input(picker.on_menu_left, [ui.checkpoint, ui.selection], trigger_mode="multiple", **fetching)
         typed, named = [ui.pull_button.click, ui.hub_name.submit], [ui.hub_name, ui.selection]

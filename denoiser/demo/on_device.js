@@ -9,9 +9,9 @@ function hand() {
   const [photo, noisy, noise, sigma, mode, level, checkpoint, viewer] = JSON.parse(handed);
   const settings = { photo: photo?.url, added: noisy ? 0 : sigma, mode, level, checkpoint };
   if (!noisy && noise !== "gaussian") { // noise that the frame cannot make: the noisy picture itself
-    const shown = viewer && JSON.parse(viewer).paths.noisy, { root, api_prefix } = window.gradio_config;
+    const shown = viewer && JSON.parse(viewer).paths.noisy;
     if (!shown) return; // rather no picture than one with other noise
-    Object.assign(settings, { photo: `${root}${api_prefix}/file=${shown}`, added: 0 });
+    Object.assign(settings, { photo: window.fileAddress(shown), added: 0 });
     if (mode === "known") settings.mode = "estimate";
   }
   frame.contentWindow.postMessage(settings, location.origin);

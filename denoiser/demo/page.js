@@ -40,6 +40,12 @@ window.addEventListener("pointercancel", () => { // the finger scrolls the page,
 }, true);
 window.addEventListener("blur", () => release());
 
+// -- pictures of the server --------------------------------------------------------------------------------------------
+window.fileAddress = (path) => {
+  const { root, api_prefix } = window.gradio_config;
+  return `${root}${api_prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+};
+
 // -- number boxes: what is typed acts at Enter or when the box is left, half-typed numbers do not ----------------------
 const isNumber = (element) => element?.matches?.("input[type=number]");
 window.addEventListener("input", (event) => {

@@ -45,8 +45,8 @@ window.expectPictures = (values) => {  // page.js has read an answer, which grad
   for (const path of Object.values(paths)) expected.set(path, request(path));
 };
 function request(path) {
-  const image = new Image(), { root, api_prefix } = window.gradio_config;
-  image.src = `${root}${api_prefix}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+  const image = new Image();
+  image.src = window.fileAddress(path);
   image.alt = "";
   return image;
 }
