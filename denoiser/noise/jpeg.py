@@ -162,7 +162,7 @@ def _round(sums: torch.Tensor, unit: int) -> torch.Tensor:
 @functools.cache
 def _table(values: tuple, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """A table on a device, cached: copying it at every step would make a GPU wait."""
-    return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, device="cpu").to(device)
 
 
 def jpeg(x: Array, random: Random[Array] | None, quality: float | torch.Tensor) -> Array:

@@ -5,6 +5,7 @@ All steps are linear (demosaicing, low-pass, unsharp masking, resizing), so they
 
 import functools
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def mosaic_noise(
 ) -> Array:
     """Noise of the shape of ``x``, of standard deviation 1 at a photosite; see :func:`denoiser.noise.camera.raw`."""
     device = x.device if isinstance(x, torch.Tensor) else torch.device("cpu")
-    with torch.autocast(device.type, enabled=False):  # the same seed gives the same noise
+    fast = torch.is_autocast_enabled(device.type)
+    with torch.autocast(device.type, enabled=False) if fast else nullcontext():  # the same seed, the same noise
         noise = _mosaic_noise(x, device, random, chroma, smoothing, grain, sharpening, scale)
     return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
 
@@ -97,9 +99,8 @@ def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
 @functools.cache
 def _filters(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Both algorithms' filters (8, 1, 5, 5), cached: copying them at every step would make a GPU wait."""
-    simple = torch.tensor(BILINEAR, dtype=dtype, device=device)
-    simple = simple / simple.sum((1, 2), keepdim=True)
-    return torch.cat([simple, torch.tensor(GRADIENT_CORRECTED, dtype=dtype, device=device) / 8])[:, None]
+    simple, corrected = (torch.tensor(one, dtype=dtype, device="cpu") for one in (BILINEAR, GRADIENT_CORRECTED))
+    return torch.cat([simple / simple.sum((1, 2), keepdim=True), corrected / 8])[:, None].to(device)
 
 
 def _resize(noise: torch.Tensor, height: int, width: int, scale: float | torch.Tensor) -> torch.Tensor:

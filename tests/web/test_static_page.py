@@ -74,6 +74,7 @@ def site(checkpoints, on_device):
 
 def test_checkpoints_of_runs_have_the_names_of_the_runs_and_no_two_the_same(checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "fetch_runtime", lambda target: target.mkdir(parents=True))
+    monkeypatch.setattr(builder, "export_onnx", lambda found, path: path.write_bytes(b"a graph"))
     runs = [tmp_path / name / "checkpoint" for name in ("first", "second", "again/first")]
     for run in runs:
         shutil.copytree(checkpoints / "tiny", run)
