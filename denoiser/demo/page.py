@@ -103,6 +103,7 @@ def launch_page(page: GuardedBlocks, settings: Settings, port: int | None) -> No
         },
         mcp_server=has_mcp(),
         prevent_thread_lock=True,
+        _frontend=False,  # the check whether the page answers within 3 s, which a busy machine may not manage
     )
     bound_server(page)
     page.block_thread()

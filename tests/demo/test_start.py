@@ -10,12 +10,16 @@ import time
 import uuid
 from pathlib import Path
 
+import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from denoiser import DEFAULT_CHECKPOINT
 from denoiser.demo.__main__ import main
+from denoiser.demo.page import GuardedBlocks, launch_page
+from denoiser.demo.settings import Settings
 from tests.conftest import Demo
 
 from .stranger import Stranger
@@ -97,3 +101,16 @@ def test_where_no_port_is_free_a_sentence_says_so(tmp_path, monkeypatch):
             stack.enter_context(socket.create_server(("127.0.0.1", 65535)))
         assert "is in use; name another with --port" in ended(monkeypatch, "--port", "65535")
     assert not list(tmp_path.glob("denoiser-*"))
+
+
+def test_a_machine_too_busy_to_answer_itself_in_time_starts_the_page_all_the_same(monkeypatch):
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    with GuardedBlocks(9, 9, 9, analytics_enabled=False) as page:
+        gr.Markdown("the page")
+    answers = []
+    page.block_thread = lambda: answers.append(httpx.get(page.local_url).status_code)
+    try:
+        launch_page(page, Settings(), None)
+    finally:
+        page.close()
+    assert answers == [200]
