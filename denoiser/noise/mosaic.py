@@ -40,22 +40,6 @@ def mosaic_noise(
 ) -> Array:
     """Noise of the shape of ``x``, of standard deviation 1 at a photosite; see :func:`denoiser.noise.camera.raw`."""
     device = x.device if isinstance(x, torch.Tensor) else torch.device("cpu")
-    fast = torch.is_autocast_enabled(device.type)
-    with torch.autocast(device.type, enabled=False) if fast else nullcontext():  # the same seed, the same noise
-        noise = _mosaic_noise(x, device, random, chroma, smoothing, grain, sharpening, scale)
-    return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
-
-
-def _mosaic_noise(
-    x: Array,
-    device: torch.device,
-    random: Random[Array],
-    chroma: float,
-    smoothing: float,
-    grain: float,
-    sharpening: float,
-    scale: float,
-) -> Any:
     height, width = x.shape[-2:]
     # Of a tensor of scales the largest is not asked for: a GPU would make the step wait for it.
     largest = MAX_SCALE if isinstance(scale, torch.Tensor) else scale
@@ -70,7 +54,8 @@ def _mosaic_noise(
     noise: Any = torch.cat([demosaic(strip, chance) for strip in strips], -2)
     if resized:
         noise = _resize(noise, height, width, scale)
-    return _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)
+    noise = _process(noise, x.shape[-3], chroma, smoothing, grain, sharpening, scale)
+    return noise if isinstance(x, torch.Tensor) else noise[0].numpy()
 
 
 def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
@@ -84,7 +69,9 @@ def demosaic(mosaic: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, 3, H, W), without the border of two photosites.
     """
-    planes = F.conv2d(mosaic, _filters(mosaic.device, mosaic.dtype))
+    fast = torch.is_autocast_enabled(mosaic.device.type)
+    with torch.autocast(mosaic.device.type, enabled=False) if fast else nullcontext():  # the same seed, the same noise
+        planes = F.conv2d(mosaic, _filters(mosaic.device, mosaic.dtype))
     simple, row, column = (chance < 0.5).split(1, 1)
     green, sides, above, corners = torch.where(simple, planes[:, :4], planes[:, 4:]).split(1, 1)
     known = mosaic[..., 2:-2, 2:-2]
